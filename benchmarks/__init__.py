@@ -1,0 +1,1 @@
+"""How well it works: each module is one question, run as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,1 @@
+"""The offline stage: find faces, align them, compute their maps, write the cache."""

@@ -1,0 +1,284 @@
+"""Bytes to RGB pixels, for still pictures and for video frames: the only place that touches codecs.
+
+Whatever the file says of itself is not trusted: the format is read from the bytes, the size is
+checked before anything is decoded, and every failure is a `DecodeError` that names the picture.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif".split())
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm".split())
+
+# Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
+_PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_PICTURE = "a jpg, png, webp, bmp, tiff or gif picture"
+
+MAX_MEGAPIXELS = 100.0
+
+# Pillow's own guard is a global of the whole process; it is lifted only while a header is read
+# under our own limit, which is checked for every picture and names the file.
+_pillow_guard = threading.Lock()
+
+# Table K.1 of the JPEG standard (luminance), in zigzag-free row order.
+_JPEG_LUMINANCE = np.array(
+    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55]
+    + [14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62]
+    + [18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
+    + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
+)
+
+
+class DecodeError(ValueError):
+    """The input is not a picture or clip that can be read; the message says what was expected."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Decoded pixels and what the file told about itself.
+
+    Attributes:
+        pixels: uint8, H x W x 3, RGB, upright (EXIF orientation applied).
+        name: how messages call it (a path where there is one).
+        format: "jpeg", "png", ...; "array" for pixels that came from memory.
+        jpeg_quality: IJG quality 1-100 estimated from the luminance table, -1 if not a JPEG.
+        frame: frame number in a clip, -1 for a still picture.
+    """
+
+    pixels: np.ndarray
+    name: str
+    format: str
+    jpeg_quality: int = -1
+    frame: int = -1
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+
+def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
+    """Decode one still picture.
+
+    Args:
+        source: a path, encoded `bytes`, a PIL image, a uint8 H x W x 3 RGB array, or a uint8
+            3 x H x W RGB tensor.
+        max_megapixels: larger pictures are refused before their pixels are decoded.
+
+    Raises:
+        DecodeError: not a picture, damaged, too large, or an array of another shape or dtype.
+    """
+    if isinstance(source, str | Path):
+        return _decode_file(Path(source), max_megapixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        name = f"<{len(source)} bytes>"
+        if not len(source):
+            raise DecodeError(f"{name}: expected {_PICTURE} but got 0 bytes")
+        return _decode_stream(io.BytesIO(source), name, max_megapixels)
+    if isinstance(source, Image.Image):
+        name = getattr(source, "filename", "") or "<PIL image>"
+        return _from_pil(source, str(name), max_megapixels)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "H x W x 3 RGB array", "<array>", max_megapixels)
+    if isinstance(source, torch.Tensor):
+        if source.ndim != 3 or source.shape[0] != 3:
+            got = f"{source.dtype} of shape {tuple(source.shape)}"
+            raise DecodeError(f"<tensor>: expected a uint8 3 x H x W RGB tensor but got {got}")
+        array = source.detach().permute(1, 2, 0).cpu().numpy()
+        return _from_array(array, "3 x H x W RGB tensor", "<tensor>", max_megapixels)
+    raise DecodeError(
+        "expected a path, bytes, PIL image, uint8 H x W x 3 array or uint8 3 x H x W tensor "
+        f"but got {type(source).__name__}"
+    )
+
+
+def _decode_file(path: Path, max_megapixels: float) -> Picture:
+    try:
+        if path.is_dir():
+            raise DecodeError(f"{path}: expected {_PICTURE} but got a folder")
+        if not path.stat().st_size:
+            raise DecodeError(f"{path}: expected {_PICTURE} but got an empty file")
+        with path.open("rb") as stream:
+            return _decode_stream(stream, str(path), max_megapixels)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DecodeError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
+
+
+def _decode_stream(stream: io.IOBase, name: str, max_megapixels: float) -> Picture:
+    try:
+        with _pillow_guard:
+            guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(stream, formats=_PILLOW_FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = guard
+    except Exception as error:  # Pillow's plug-ins raise many kinds on damaged headers
+        raise DecodeError(f"{name}: expected {_PICTURE} but the content is none") from error
+    with image:
+        return _from_pil(image, name, max_megapixels)
+
+
+def _from_pil(image: Image.Image, name: str, max_megapixels: float) -> Picture:
+    check_size(image.width, image.height, name, max_megapixels)
+    format_name = (image.format or "array").lower()
+    quality = _jpeg_quality(image)
+    try:
+        image = ImageOps.exif_transpose(image)
+        pixels = np.array(_to_rgb(image))
+    except DecodeError as error:
+        raise DecodeError(f"{name}: {error}") from None
+    except Exception as error:  # truncated or corrupt data: OSError, SyntaxError, struct.error ...
+        raise DecodeError(
+            f"{name}: expected a whole {format_name} picture but it is damaged: {error}"
+        ) from error
+    return Picture(pixels, name, "jpeg" if format_name == "mpo" else format_name, quality)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB from any mode; transparent pixels are shown over white, as a browser would."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):  # 16-bit grey (some versions of Pillow open it as 32-bit)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DecodeError(
+                f"expected 8- or 16-bit samples but got {values.min()} to {values.max()}"
+            )
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise DecodeError("expected 8- or 16-bit samples but got floating point")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray, expected: str, name: str, max_megapixels: float) -> Picture:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise DecodeError(
+            f"{name}: expected a uint8 {expected} but got {array.dtype} "
+            f"of shape {tuple(array.shape)}"
+        )
+    check_size(array.shape[1], array.shape[0], name, max_megapixels)
+    return Picture(np.ascontiguousarray(array), name, "array")
+
+
+def check_size(width: int, height: int, name: str, max_megapixels: float) -> None:
+    """Refuse a picture that would decode to more than `max_megapixels` million pixels."""
+    megapixels = width * height / 1e6
+    if megapixels > max_megapixels:
+        raise DecodeError(
+            f"{name}: expected at most {max_megapixels:g} megapixels but got "
+            f"{width} x {height} = {megapixels:.1f}; raise the limit with max_megapixels"
+        )
+
+
+def _jpeg_quality(image: Image.Image) -> int:
+    """IJG quality whose scaled luminance table is nearest to the file's own; -1 without tables."""
+    tables = getattr(image, "quantization", None)
+    if not tables or 0 not in tables or len(tables[0]) != 64:
+        return -1
+    table = np.sort(np.asarray(tables[0]))  # sorted, since Pillow changed the order it reports
+    quality = np.arange(1, 101)
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)[:, None]
+    candidates = np.sort(np.clip((_JPEG_LUMINANCE * scale + 50) // 100, 1, 255), axis=1)
+    return int(quality[np.abs(candidates - table).sum(axis=1).argmin()])
+
+
+def decode_video(
+    path: str | Path, *, frames: int, max_megapixels: float = MAX_MEGAPIXELS
+) -> Iterator[Picture]:
+    """Yield up to `frames` pictures spread evenly over a clip, in order of time.
+
+    Rotation metadata is applied. A clip whose tail is damaged yields what could be decoded.
+
+    Raises:
+        DecodeError: not a clip, no video stream, frames too large, or not one frame decodable.
+    """
+    import av
+
+    path = Path(path)
+    expected = "an mp4, mov, avi, mkv or webm clip"
+    if not path.is_file() or not path.stat().st_size:
+        what = "an empty file" if path.is_file() else "no file"
+        raise DecodeError(f"{path}: expected {expected} but got {what}")
+    found = 0
+    try:
+        # FFmpeg can follow play lists to other files and hosts; `file` alone is allowed here.
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+            if not container.streams.video:
+                raise DecodeError(f"{path}: expected {expected} but it has no video stream")
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            check_size(context.width, context.height, str(path), max_megapixels)
+            stream.thread_type = "AUTO"
+            for frame in _spread(container, stream, frames):
+                check_size(frame.width, frame.height, str(path), max_megapixels)
+                found += 1
+                yield _from_frame(frame, stream, path, context.name)
+    except av.error.FFmpegError as error:
+        if not found:
+            raise DecodeError(
+                f"{path}: expected {expected} but it cannot be decoded: {error.strerror}"
+            ) from error
+    if not found:
+        raise DecodeError(f"{path}: expected {expected} but not one frame could be decoded")
+
+
+def _spread(container, stream, count: int):
+    """The frames nearest after `count` evenly spaced moments; jumps only over long gaps."""
+    start = stream.start_time or 0
+    base = stream.time_base
+    duration = stream.duration
+    if not duration and container.duration:
+        duration = round(container.duration / 1e6 / base)
+    if not duration:  # a stream that does not say how long it is: take the first frames
+        for index, frame in enumerate(container.decode(stream)):
+            if index == count:
+                return
+            yield frame
+        return
+    moments = [start + duration * (2 * i + 1) / (2 * count) for i in range(count)]
+    jump = 5 / base  # seeking lands on a key frame, so nearer moments are decoded towards
+    position, last, pending = start, None, moments
+    while pending:
+        if pending[0] - position > jump:
+            container.seek(int(pending[0]), stream=stream)
+        for frame in container.decode(stream):
+            if frame.pts is None:
+                continue
+            position, last = frame.pts, frame
+            if frame.pts >= pending[0] - 0.5 / base / (stream.average_rate or 25):
+                yield frame
+                last = None
+                pending = [moment for moment in pending[1:] if moment > frame.pts]
+                if not pending or pending[0] - position > jump:
+                    break
+        else:  # the clip ended early: its last frame stands for what is missing
+            if last is not None:
+                yield last
+            return
+
+
+def _from_frame(frame, stream, path: Path, codec: str) -> Picture:
+    pixels = frame.to_ndarray(format="rgb24")
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    pixels = np.ascontiguousarray(np.rot90(pixels, turns))
+    seconds = float((frame.pts or 0) - (stream.start_time or 0)) * float(stream.time_base)
+    number = round(seconds * float(stream.average_rate or 25))
+    return Picture(pixels, str(path), codec, frame=number)

@@ -1,0 +1,160 @@
+"""What a cache holds: its settings, its columns, and the lossless coding of a crop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from .faces import CropSettings
+from .maps import RESIDUALS, SPECTRUM_SHAPE
+
+FORMAT = 1
+MAPS = ("spectrum", "residual")
+CODECS = ("ppm", "png")
+FAILURE_KINDS = ("no_face", "unreadable")
+
+
+class CacheError(ValueError):
+    """A cache cannot be read or written; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Everything that decides what a cache holds.
+
+    Attributes:
+        crop: how a face is found and cut out.
+        maps: which of `MAPS` are stored beside the crop.
+        residual: which residual (a name from `preprocess.maps.RESIDUALS`).
+        codec: lossless coding of crops: "ppm" (plain pixels, fastest to read) or "png" (half
+            the space, some 30 times slower to read).
+        faces: "largest" or "all".
+        frames: frames taken from a clip.
+    """
+
+    crop: CropSettings = CropSettings()  # noqa: RUF009 (frozen)
+    maps: tuple[str, ...] = MAPS
+    residual: str = "npr"
+    codec: str = "ppm"
+    faces: str = "largest"
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        if set(self.maps) - set(MAPS):
+            raise ValueError(f"expected maps among {MAPS} but got {self.maps}")
+        if self.residual not in RESIDUALS:
+            raise ValueError(
+                f"expected a residual among {sorted(RESIDUALS)} but got {self.residual!r}"
+            )
+        if self.codec not in CODECS:
+            raise ValueError(f"expected a codec among {CODECS} but got {self.codec!r}")
+        if self.faces not in ("largest", "all"):
+            raise ValueError(f"expected faces to be 'largest' or 'all' but got {self.faces!r}")
+        if self.frames < 1:
+            raise ValueError(f"expected at least 1 frame per clip but got {self.frames}")
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "maps": list(self.maps)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> CacheSettings:
+        values = dict(values)
+        crop = CropSettings(**values.pop("crop"))
+        return cls(crop=crop, maps=tuple(values.pop("maps")), **values)
+
+
+def settings_difference(left: dict, right: dict, prefix: str = "") -> list[str]:
+    """`name: left, not right` for every setting in which two settings dictionaries differ."""
+    lines = []
+    for name in sorted(left.keys() | right.keys()):
+        a, b = left.get(name), right.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += settings_difference(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name}: {a!r}, not {b!r}")
+    return lines
+
+
+@dataclass
+class CachedFace:
+    """One row. Boxes and landmarks are in source pixels; crop is uint8 size x size x 3 RGB."""
+
+    key: str
+    path: str
+    frame: int
+    face: int
+    target: int
+    generator: str
+    group: str
+    split: str
+    box: np.ndarray
+    landmarks: np.ndarray
+    probability: float
+    source_width: int
+    source_height: int
+    source_format: str
+    jpeg_quality: int
+    crop: np.ndarray
+    spectrum: np.ndarray | None = None
+    residual: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A source file that gave no row: `kind` is one of `FAILURE_KINDS`."""
+
+    path: str
+    kind: str
+    reason: str
+
+
+def schema(settings: CacheSettings) -> pa.Schema:
+    """The Arrow schema of a part."""
+    text, size = pa.string(), settings.crop.size
+    columns = {
+        "key": text,
+        "path": text,
+        "frame": pa.int32(),
+        "face": pa.int16(),
+        "target": pa.int8(),
+        "generator": text,
+        "group": text,
+        "split": text,
+        "box": pa.list_(pa.float32(), 4),
+        "landmarks": pa.list_(pa.float32(), 10),
+        "probability": pa.float32(),
+        "source_width": pa.int32(),
+        "source_height": pa.int32(),
+        "source_format": text,
+        "jpeg_quality": pa.int16(),
+        "crop": pa.binary(),
+    }
+    if "spectrum" in settings.maps:
+        columns["spectrum"] = pa.fixed_shape_tensor(pa.float16(), SPECTRUM_SHAPE)
+    if "residual" in settings.maps:
+        columns["residual"] = pa.fixed_shape_tensor(pa.int8(), (3, size, size))
+    return pa.schema(list(columns.items()))
+
+
+def encode_crop(crop: np.ndarray, codec: str) -> bytes:
+    """Code a uint8 H x W x 3 RGB crop without loss."""
+    if codec == "ppm":
+        height, width = crop.shape[:2]
+        return b"P6\n%d %d\n255\n" % (width, height) + np.ascontiguousarray(crop).tobytes()
+    encoded = cv2.imencode(".png", crop[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    return encoded.tobytes()
+
+
+def decode_crop(data: bytes | memoryview, size: int) -> np.ndarray:
+    """A stored crop as a read-only or fresh uint8 size x size x 3 RGB array."""
+    header = b"P6\n%d %d\n255\n" % (size, size)
+    if bytes(data[: len(header)]) == header and len(data) == len(header) + size * size * 3:
+        return np.frombuffer(data, np.uint8, offset=len(header)).reshape(size, size, 3)
+    if bytes(data[:4]) == b"\x89PNG":
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if decoded is not None and decoded.shape == (size, size, 3):
+            return np.ascontiguousarray(decoded[..., ::-1])
+    raise CacheError(f"expected a lossless {size} x {size} crop but got {len(data)} other bytes")

@@ -1,0 +1,247 @@
+"""Folders, label files and clips -> a list of `Item`: what to read, and what is known of it.
+
+Labels come from the first of these that there is: a file given by the user, a `manifest.csv`, a
+challenge's `NAME_label.txt` beside its folder `NAME`, or folders named real and fake. Whatever
+does not fit together is counted and named, never silently dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from .decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+_FOLDER_TARGETS = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
+_NAME_COLUMNS = ("path", "img_path", "img_name", "video_name")
+_CHALLENGE_SPLITS = {"trainset": "train", "valset": "dev", "testset": "test"}
+
+
+class LabelError(ValueError):
+    """A label file cannot be used at all; the message names it."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One source file.
+
+    Attributes:
+        file: where it is.
+        path: relative to the data root, with forward slashes; its name in caches and reports.
+        target: 1 fake, 0 real, -1 unknown.
+        generator: which generator or real source, "" if unknown.
+        group: what must stay on one side of a split; the path itself if nothing better is known.
+        split: "train", "dev", ... as labelled, "" if unknown.
+    """
+
+    file: Path
+    path: str
+    target: int = -1
+    generator: str = ""
+    group: str = ""
+    split: str = ""
+
+    @property
+    def is_video(self) -> bool:
+        return self.file.suffix.lower() in VIDEO_SUFFIXES
+
+
+@dataclass
+class Listing:
+    """The items of a data root, sorted by path, and everything that did not fit.
+
+    Attributes:
+        items: every picture and clip found.
+        labels_from: the files or rule that gave the labels.
+        problems: kind of problem -> the names concerned.
+    """
+
+    items: list[Item]
+    labels_from: list[str] = field(default_factory=list)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, kind: str, name: str) -> None:
+        self.problems.setdefault(kind, []).append(name)
+
+    def report(self, examples: int = 3) -> str:
+        """What was found, in a few lines for people."""
+        counts = Counter(item.target for item in self.items)
+        origin = ", ".join(self.labels_from) or "none found"
+        lines = [
+            f"{len(self.items)} files: {counts[0]} real, {counts[1]} fake, "
+            f"{counts[-1]} without a label (labels: {origin})"
+        ]
+        for kind, names in sorted(self.problems.items()):
+            shown = ", ".join(repr(name) for name in names[:examples])
+            more = f" and {len(names) - examples} more" if len(names) > examples else ""
+            lines.append(f"  {kind}: {len(names)} ({shown}{more})")
+        return "\n".join(lines)
+
+
+def find_items(data: str | Path, labels: str | Path | None = None) -> Listing:
+    """List every picture and clip of a folder (at any depth) or a single file, with labels.
+
+    Raises:
+        FileNotFoundError: `data` or `labels` does not exist.
+        LabelError: a label file without the columns it needs.
+    """
+    data = Path(data)
+    if not data.exists():
+        raise FileNotFoundError(f"{data}: expected a picture, a clip or a folder of these")
+    root = data if data.is_dir() else data.parent
+    listing = Listing([])
+    for file in _walk(root, listing) if data.is_dir() else [data]:
+        path = printable(file.relative_to(root).as_posix())
+        listing.items.append(Item(file, path, group=path))
+    listing.items.sort(key=lambda item: item.path)
+    if labels is not None:
+        tables = [(Path(labels), "")]
+    else:
+        tables = _find_tables(root if data.is_dir() else data, root)
+    if tables:
+        _label_by_tables(listing, tables, root, single=not data.is_dir())
+    else:
+        _label_by_folders(listing)
+    return listing
+
+
+def printable(name: str) -> str:
+    """A name that any encoder takes; bytes that are no text are shown escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _walk(root: Path, listing: Listing):
+    def unreadable(error: OSError) -> None:
+        listing.note("folder that cannot be read", str(error.filename))
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder, name)
+            if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and name[0] != ".":
+                yield file
+
+
+def _find_tables(data: Path, root: Path) -> list[tuple[Path, str]]:
+    """Label files with the folder (relative to the root) whose files they name."""
+    for manifest in (root / "manifest.csv", root.parent / "manifest.csv"):
+        if manifest.is_file():
+            return [(manifest, "")]
+    own = root.parent / f"{root.name}_label.txt"
+    if own.is_file():
+        return [(own, "")]
+    if not data.is_dir():
+        return []
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    beside = [(root / f"{folder.name}_label.txt", folder.name) for folder in folders]
+    return [(file, folder) for file, folder in beside if file.is_file()]
+
+
+def _label_by_tables(
+    listing: Listing, tables: list[tuple[Path, str]], root: Path, single: bool
+) -> None:
+    labels: dict[str, dict] = {}
+    known = {item.path for item in listing.items}
+    by_name: dict[str, list[str]] = {}
+    for path in known:
+        by_name.setdefault(PurePosixPath(path).name, []).append(path)
+    for file, folder in tables:
+        listing.labels_from.append(str(file))
+        # A manifest above the data root names its files from there; cut that part off.
+        above = root.relative_to(file.parent).as_posix() if root.is_relative_to(file.parent) else ""
+        for name, row in _read_table(file):
+            path = _match(name, folder, above, known, by_name)
+            if isinstance(path, list):
+                listing.note("label that fits several files", name)
+            elif path is None:
+                # A manifest above the data root also lists files outside of it.
+                elsewhere = above not in ("", ".") and not name.startswith(f"{above}/")
+                if not single and not (_is_manifest(file) and elsewhere):
+                    listing.note("label without a file", name)
+            elif path in labels:
+                listing.note("name labelled twice", name)
+                if labels[path]["target"] != row["target"]:
+                    labels[path]["target"] = -1
+            else:
+                labels[path] = row
+                if row["target"] == -1:
+                    listing.note("target that is not 0 or 1", name)
+                if folder and not row["split"]:
+                    row["split"] = _CHALLENGE_SPLITS.get(folder, "")
+                elif not row["split"] and not _is_manifest(file):
+                    row["split"] = _CHALLENGE_SPLITS.get(root.name, "")
+    for index, item in enumerate(listing.items):
+        row = labels.get(item.path)
+        if row is None:
+            listing.note("file without a label", item.path)
+        else:
+            row = {**row, "group": row["group"] or item.group}
+            listing.items[index] = replace(item, **row)
+
+
+def _is_manifest(file: Path) -> bool:
+    return file.name == "manifest.csv"
+
+
+def _match(name: str, folder: str, above: str, known: set[str], by_name: dict[str, list[str]]):
+    """The known path a label means: None if there is none, the candidates if there are several."""
+    name = name.replace("\\", "/").removeprefix("./")
+    for candidate in (f"{folder}/{name}" if folder else name, name.removeprefix(f"{above}/")):
+        if candidate in known:
+            return candidate
+    # Challenge files name a picture alone, wherever below its folder it lies.
+    if "/" in name:
+        return None
+    inside = [p for p in by_name.get(name, []) if not folder or p.startswith(f"{folder}/")]
+    return inside[0] if len(inside) == 1 else (inside or None)
+
+
+def _read_table(file: Path):
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: expected a label file")
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        raise LabelError(f"{file}: expected a table with a header but got: {error}") from error
+    table.columns = [str(column).strip() for column in table.columns]
+    name = next((column for column in _NAME_COLUMNS if column in table), None)
+    if name is None or "target" not in table:
+        raise LabelError(
+            f"{file}: expected columns {' or '.join(_NAME_COLUMNS)}, and target "
+            f"but got {', '.join(table.columns)}"
+        )
+    for row in table.to_dict("records"):
+        target = row["target"].strip()
+        yield (
+            row[name].strip(),
+            {
+                "target": int(target) if target in ("0", "1") else -1,
+                "generator": row.get("generator", ""),
+                "group": row.get("group", ""),
+                "split": row.get("split", ""),
+            },
+        )
+
+
+def _label_by_folders(listing: Listing) -> None:
+    """real/ffhq/x.png, fake/sdxl/x.png, progan/0_real/x.png: the innermost such folder counts."""
+    found = False
+    for index, item in enumerate(listing.items):
+        folders = item.path.split("/")[:-1]
+        levels = [i for i, name in enumerate(folders) if name.lower() in _FOLDER_TARGETS]
+        if not levels:
+            continue
+        found = True
+        level = levels[-1]
+        name = folders[level].lower()
+        generator = folders[level + 1 : level + 2] or folders[max(level - 1, 0) : level] or [name]
+        listing.items[index] = replace(item, target=_FOLDER_TARGETS[name], generator=generator[0])
+    if found:
+        listing.labels_from.append("folder names")
+        for item in listing.items:
+            if item.target == -1:
+                listing.note("file without a label", item.path)
