@@ -1,0 +1,25 @@
+"""Scores how likely a face is to be a deepfake: ``Detector.load().score("picture.jpg")``.
+
+Everything is imported on first use, so that ``import ffdetect`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .detector import Analysis, Detector, NoFaceError, ScoredFace
+
+__all__ = ["Analysis", "Detector", "NoFaceError", "ScoredFace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from . import detector
+
+        return getattr(detector, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

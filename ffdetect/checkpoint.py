@@ -1,0 +1,101 @@
+"""Weights files: safetensors whose metadata holds every setting needed to use them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from preprocess.faces import CropSettings
+
+from .network import DualStream, NetworkSettings
+
+FORMAT = 1
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used; the message names it and says what was expected."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and the settings it was trained with.
+
+    Attributes:
+        network: in evaluation mode, on the CPU, float32.
+        crop: how faces must be cut out for it.
+        about: training data, recipe, date and whatever else the trainer noted.
+    """
+
+    network: DualStream
+    crop: CropSettings
+    about: dict
+
+
+def save_checkpoint(
+    file: str | Path, network: DualStream, crop: CropSettings, about: dict, half: bool = True
+) -> None:
+    """Write weights (float16 unless `half` is False) and settings; whole or not at all."""
+    file = Path(file)
+    state = {}
+    for name, tensor in network.state_dict().items():
+        tensor = tensor.detach().cpu()
+        if half and tensor.is_floating_point():
+            tensor = tensor.half()
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name}: expected values that float16 can hold")
+        state[name] = tensor.contiguous()
+    metadata = {
+        "format": "ffdetect",
+        "version": FORMAT,
+        "crop": crop.to_dict(),
+        "network": network.settings.to_dict(),
+        "maps": {"residual": network.settings.residual, "spectrum": "hann128"},
+        "about": about,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    save_file(state, temporary, {"ffdetect": json.dumps(metadata)})
+    temporary.replace(file)
+
+
+def load_checkpoint(file: str | Path) -> Checkpoint:
+    """Read weights and build their network.
+
+    Raises:
+        WeightsError: no file, not safetensors, damaged, of another program or another version.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise WeightsError(f"{file}: expected a weights file (.safetensors) but there is none")
+    try:
+        with safe_open(file, "pt") as tensors:
+            metadata = (tensors.metadata() or {}).get("ffdetect")
+            state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file}: expected a whole safetensors file but got: {error}") from error
+    if metadata is None:
+        raise WeightsError(
+            f"{file}: expected weights written by ffdetect.train but its metadata has no "
+            "'ffdetect' entry (pretrained backbones go to ffdetect.train --init)"
+        )
+    try:
+        settings = json.loads(metadata)
+        if settings["version"] != FORMAT:
+            raise WeightsError(
+                f"{file}: expected weights format {FORMAT} but got {settings['version']}"
+            )
+        crop = CropSettings(**settings["crop"])
+        network = DualStream(NetworkSettings(**settings["network"]))
+        floats = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+        network.load_state_dict(floats)
+    except WeightsError:
+        raise
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{file}: expected matching settings and tensors: {error}") from error
+    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return Checkpoint(network, crop, settings["about"])

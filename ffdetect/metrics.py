@@ -1,0 +1,93 @@
+"""How well scores tell fake (1) from real (0)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the ends of its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auc(target: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve: how often a fake scores above a real; ties count half."""
+    target, score = _check(target, score)
+    fakes = int(target.sum())
+    ranks = rankdata(score)[target].sum()
+    return float((ranks - fakes * (fakes + 1) / 2) / (fakes * (len(target) - fakes)))
+
+
+def tpr_at_fpr(target: np.ndarray, score: np.ndarray, fpr: float) -> float:
+    """Share of fakes above the lowest threshold that flags at most `fpr` of the reals."""
+    target, score = _check(target, score)
+    reals = np.sort(score[~target])[::-1]
+    allowed = int(np.floor(fpr * len(reals) + 1e-9))
+    threshold = reals[allowed] if allowed < len(reals) else -np.inf
+    return float((score[target] > threshold).mean())
+
+
+def eer(target: np.ndarray, score: np.ndarray) -> float:
+    """Equal error rate: where the share of flagged reals meets the share of missed fakes."""
+    target, score = _check(target, score)
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # ties move as one
+    missed = 1 - np.append(0, np.cumsum(target[order])[ends]) / target.sum()
+    flagged = np.append(0, np.cumsum(~target[order])[ends]) / (~target).sum()
+    after = int(np.argmax(flagged >= missed))
+    if after == 0:
+        return float(flagged[0])
+    gap = missed - flagged
+    share = gap[after - 1] / (gap[after - 1] - gap[after])
+    return float(flagged[after - 1] + share * (flagged[after] - flagged[after - 1]))
+
+
+def calibration_error(target: np.ndarray, score: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error of probabilities over equally wide bins (Guo et al. 2017)."""
+    target, score = _check(target, score)
+    if score.min() < 0 or score.max() > 1:
+        raise ValueError(f"expected probabilities but got {score.min()} to {score.max()}")
+    index = np.minimum((score * bins).astype(int), bins - 1)
+    gaps = [
+        abs(target[index == i].mean() - score[index == i].mean()) * (index == i).mean()
+        for i in np.unique(index)
+    ]
+    return float(np.sum(gaps))
+
+
+def bootstrap(
+    metric, target: np.ndarray, score: np.ndarray, *, rounds: int = 1000, seed: int = 0
+) -> Interval:
+    """A metric with its 95 % interval; fakes and reals are resampled each among themselves."""
+    target, score = _check(target, score)
+    rng = np.random.default_rng(seed)
+    fakes, reals = np.flatnonzero(target), np.flatnonzero(~target)
+    values = []
+    for _ in range(rounds):
+        chosen = np.concatenate([rng.choice(fakes, len(fakes)), rng.choice(reals, len(reals))])
+        values.append(metric(target[chosen], score[chosen]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Interval(metric(target, score), float(low), float(high))
+
+
+def _check(target: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    target, score = np.asarray(target), np.asarray(score, np.float64)
+    if target.shape != score.shape or target.ndim != 1:
+        raise ValueError(
+            f"expected one score a target but got shapes {target.shape} and {score.shape}"
+        )
+    if not np.isin(target, (0, 1)).all() or len(np.unique(target)) != 2:
+        raise ValueError(f"expected targets 0 and 1, both, but got {np.unique(target)[:5]}")
+    if np.isnan(score).any():
+        raise ValueError(f"expected scores but {int(np.isnan(score).sum())} are not a number")
+    return target.astype(bool), score
