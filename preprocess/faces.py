@@ -145,7 +145,13 @@ def crop_matrix(face: Face, settings: CropSettings) -> np.ndarray:
         corner = np.round((box[:2] + box[2:]) / 2 - side / 2)
         return _square_matrix(corner + side / 2, side, settings.size)
     inner = (TEMPLATE + settings.margin) / (1 + 2 * settings.margin) * settings.size
-    return _similarity(face.landmarks.astype(np.float64), inner)
+    return fit_similarity(face.landmarks.astype(np.float64), inner)
+
+
+def crop_landmarks(face: Face, settings: CropSettings) -> np.ndarray:
+    """A face's landmarks in pixels of its crop: float64 5 x 2."""
+    matrix = crop_matrix(face, settings)
+    return face.landmarks.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def _square_matrix(centre: np.ndarray, side: float, size: int) -> np.ndarray:
@@ -154,7 +160,7 @@ def _square_matrix(centre: np.ndarray, side: float, size: int) -> np.ndarray:
     return np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
 
 
-def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Least-squares rotation, scale and shift (Umeyama 1991) that takes source to target points.
 
     In the plane a similarity without reflection is z -> a z + b over complex numbers, so its

@@ -1,0 +1,113 @@
+"""Augmentation that is the same for a real face and the fake beside it.
+
+Every transform takes a stack of pictures, uint8 N x 3 x H x W, and does the same to all of them
+with the same random numbers, so that format, quality, size and tone never tell the classes
+apart. Built on torchvision.transforms.v2.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import v2
+
+_RESAMPLING = (v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC)
+
+
+def training_transform(window: int) -> nn.Module:
+    """Window at about native scale, flip, tone, blur, noise, then one or two lossy codings."""
+    codings = [v2.JPEG((40, 98)), v2.JPEG((70, 98)), WebP(40, 95)]
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.JPEG((60, 98))], 0.25),  # a picture's first life
+            RandomWindow(window),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.2)], 0.4),
+            v2.RandomGrayscale(0.03),
+            v2.RandomApply([v2.GaussianBlur(7, (0.2, 1.6))], 0.12),
+            v2.RandomApply([Noise(1, 8)], 0.12),
+            v2.RandomApply([v2.RandomChoice(codings, [0.5, 0.35, 0.15])], 0.85),
+        ]
+    )
+
+
+class RandomWindow(v2.Transform):
+    """Cut a square window at a random place and scale; half of the time at its native scale.
+
+    Args:
+        window: side of the result in pixels.
+        scale: by how much a picture is enlarged or shrunk at most.
+    """
+
+    def __init__(self, window: int, scale: tuple[float, float] = (0.625, 1.6)) -> None:
+        super().__init__()
+        self.window = window
+        self.scale = scale
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = flat_inputs[0].shape[-2:]
+        low, high = np.log(self.scale)
+        scale = float(np.exp(low + (high - low) * torch.rand(()).item()))
+        if torch.rand(()) < 0.5:
+            scale = 1.0
+        side = min(round(self.window / scale), height, width)
+        top = int(torch.randint(height - side + 1, ()))
+        left = int(torch.randint(width - side + 1, ()))
+        resampling = _RESAMPLING[int(torch.randint(2, ()))]
+        antialias = bool(torch.rand(()) < 0.7)
+        return {"box": (top, left, side), "resampling": resampling, "antialias": antialias}
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        top, left, side = params["box"]
+        cut = inpt[..., top : top + side, left : left + side]
+        if side == self.window:
+            return cut
+        size = [self.window, self.window]
+        return v2.functional.resize(cut, size, params["resampling"], antialias=params["antialias"])
+
+
+class Noise(v2.Transform):
+    """Independent Gaussian noise of a random strength, in grey levels of 0..255.
+
+    The noise itself differs from picture to picture of a stack; its strength does not.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"sigma": self.low + (self.high - self.low) * torch.rand(()).item()}
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        noisy = inpt.float() + params["sigma"] * torch.randn(inpt.shape)
+        return noisy.round_().clamp_(0, 255).to(torch.uint8)
+
+
+class WebP(v2.Transform):
+    """Lossy WebP of a random quality."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"quality": int(torch.randint(self.low, self.high + 1, ()))}
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        return recode(inpt, "WEBP", quality=params["quality"], method=0)
+
+
+def recode(pictures: torch.Tensor, format: str, **options: Any) -> torch.Tensor:
+    """Code and decode each picture of a uint8 N x 3 x H x W stack with Pillow."""
+    decoded = []
+    for picture in pictures.permute(0, 2, 3, 1).numpy():
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, format, **options)
+        decoded.append(np.array(Image.open(stream).convert("RGB")))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)

@@ -1,0 +1,221 @@
+"""Training pairs and validation faces over caches.
+
+Training is by pairs: a real face and a fake one go through the same random augmentation side by
+side, so both classes are equally frequent and share every codec, scale and window.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from preprocess.cache import CacheReader
+from preprocess.faces import Face, crop_landmarks
+
+from .augment import recode, training_transform
+from .pseudo_fakes import self_blend
+
+TRAIN_SPLITS = ("train",)
+_HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Where training pairs come from, as shares.
+
+    Attributes:
+        twins: a real face and its re-generated twin.
+        blends: a real face and its self-blended version.
+        matches: fake generator -> the real sources it may be paired with; these sources are
+            kept for the generators that name them. Others are paired freely.
+    """
+
+    twins: float = 0.0
+    blends: float = 0.0
+    matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.twins < 0 or self.blends < 0 or self.twins + self.blends > 1:
+            raise ValueError(
+                f"expected shares of at least 0 and at most 1 together "
+                f"but got twins {self.twins} and blends {self.blends}"
+            )
+
+
+def split_rows(metadata: pd.DataFrame, fit_all: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training and for validation; faces without a label are left out.
+
+    Rows labelled with a split other than "train" validate. Without such labels a tenth of the
+    groups does, chosen by a hash of the group's name. `fit_all` trains on every row.
+    """
+    labelled = metadata["target"] >= 0
+    held_out = ~metadata["split"].isin([*TRAIN_SPLITS, ""])
+    if not (held_out & labelled).any():
+        share = metadata["group"].map(lambda group: zlib.crc32(str(group).encode()) / 2**32)
+        held_out = share < _HELD_OUT
+    train = labelled if fit_all else labelled & ~held_out
+    return np.flatnonzero(train), np.flatnonzero(labelled & held_out)
+
+
+class PairDataset(Dataset):
+    """Item i is an augmented pair: uint8 2 x 3 x window x window, first the real, then the fake.
+
+    Which pair it is and how it is augmented is decided by `seed` and i alone.
+
+    Args:
+        reader: collected faces, real and fake.
+        rows: which of them may be used.
+        twins: cache of re-generated pairs, or None.
+        twin_rows: which of its rows may be used (both of a pair, or none).
+        mix: shares of pseudo-fakes and which reals fit which fakes.
+        window: side of the training windows in pixels.
+        seed: any integer.
+    """
+
+    def __init__(
+        self,
+        reader: CacheReader,
+        rows: np.ndarray,
+        *,
+        mix: Mix | None = None,
+        twins: CacheReader | None = None,
+        twin_rows: np.ndarray | None = None,
+        window: int = 160,
+        seed: int = 0,
+    ) -> None:
+        self.reader, self.twins, self.seed = reader, twins, seed
+        self.mix = mix or Mix()
+        self.transform = training_transform(window)
+        chosen = reader.metadata.iloc[rows]
+        self._reals = _by_generator(chosen[chosen["target"] == 0], rows[chosen["target"] == 0])
+        self._fakes = _by_generator(chosen[chosen["target"] == 1], rows[chosen["target"] == 1])
+        self._check(self._reals, self._fakes)
+        kept = {source for sources in self.mix.matches.values() for source in sources}
+        self._free = [source for source in self._reals if source not in kept]
+        self._pairs = [] if twins is None else _twin_pairs(twins.metadata, twin_rows)
+        if self.mix.twins and not self._pairs:
+            raise ValueError("expected a cache of re-generated pairs for this share of twins")
+
+    def _check(self, reals: dict, fakes: dict) -> None:
+        if not reals or (not fakes and self.mix.twins + self.mix.blends < 1):
+            raise ValueError(
+                f"expected real and fake faces to train on but got sources {list(reals)} "
+                f"and generators {list(fakes)}"
+            )
+        for generator, sources in self.mix.matches.items():
+            if generator in fakes and not set(sources) & set(reals):
+                raise ValueError(f"expected reals of {sources} for {generator} but found none")
+
+    def __len__(self) -> int:
+        return 2**62  # endless; the sampler counts
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        rng = np.random.default_rng([self.seed, index])
+        draw = rng.random()
+        if draw < self.mix.twins:
+            real, fake = self._twin_pair(rng)
+        elif draw < self.mix.twins + self.mix.blends:
+            real, fake = self._blended_pair(rng)
+        else:
+            real, fake = self._collected_pair(rng)
+        pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))
+            return self.transform(pair).contiguous()
+
+    def _collected_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        generator = _draw(self._fakes, rng)
+        sources = self.mix.matches.get(generator, ())
+        reals = {name: self._reals[name] for name in sources or self._free or self._reals
+                 if name in self._reals}  # fmt: skip
+        real = rng.choice(reals[_draw(reals, rng)])
+        fake = rng.choice(self._fakes[generator])
+        return self.reader.crop(int(real)), self.reader.crop(int(fake))
+
+    def _blended_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if self._pairs and rng.random() < 0.3:
+            real, fake = self._pairs[rng.integers(len(self._pairs))]
+            crop, twin = self.twins.crop(real), self.twins.crop(fake)
+            landmarks = _landmarks(self.twins, real)
+        else:
+            row = int(rng.choice(self._reals[_draw(self._reals, rng)]))
+            crop, twin = self.reader.crop(row), None
+            landmarks = _landmarks(self.reader, row)
+        return crop, self_blend(crop, landmarks, rng, twin)
+
+    def _twin_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        real, fake = self._pairs[rng.integers(len(self._pairs))]
+        return self.twins.crop(real), self.twins.crop(fake)
+
+
+def _by_generator(metadata: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: rows[places] for name, places in metadata.groupby("generator").indices.items()}
+
+
+def _draw(groups: dict[str, np.ndarray], rng: np.random.Generator) -> str:
+    """A generator, by the square root of its size: small ones count, large ones count more."""
+    weights = np.sqrt([len(rows) for rows in groups.values()])
+    return list(groups)[rng.choice(len(groups), p=weights / weights.sum())]
+
+
+def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[int, int]]:
+    chosen = metadata if rows is None else metadata.iloc[rows]
+    numbers = np.arange(len(metadata)) if rows is None else rows
+    reals, fakes = ({p: int(n) for p, n, t in zip(chosen["path"], numbers, chosen["target"],
+                     strict=True) if t == wanted} for wanted in (0, 1))  # fmt: skip
+    return [(real, fakes[path]) for path, real in reals.items() if path in fakes]
+
+
+def _landmarks(reader: CacheReader, row: int) -> np.ndarray:
+    record = reader.metadata.iloc[row]
+    face = Face(record["box"], np.reshape(record["landmarks"], (5, 2)), 1.0)
+    return crop_landmarks(face, reader.settings.crop)
+
+
+class EpochSampler(Sampler[int]):
+    """Consecutive numbers, going on from epoch to epoch, so that no pair is drawn twice."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.epoch = length, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+
+
+class FaceDataset(Dataset):
+    """Item i is a dictionary: whole crop, its target and generator, and cached maps if usable.
+
+    Args:
+        rows: rows of the reader, in order.
+        jpeg: re-compress every crop at this quality, so that both classes share it; 0 leaves
+            the crops, and then the maps of the cache are used.
+    """
+
+    def __init__(self, reader: CacheReader, rows: Sequence[int], jpeg: int = 0) -> None:
+        self.reader, self.rows, self.jpeg = reader, rows, jpeg
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        row = int(self.rows[index])
+        crop = self.reader.crops([row])
+        item = {"target": int(self.reader.metadata["target"].iat[row]), "row": row}
+        if self.jpeg:
+            crop = recode(crop, "JPEG", quality=self.jpeg)
+        else:
+            for name in self.reader.settings.maps:
+                item[name] = torch.from_numpy(np.array(getattr(self.reader, name)(row)))
+        return {"crop": crop[0], **item}

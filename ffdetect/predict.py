@@ -1,0 +1,209 @@
+"""python -m ffdetect.predict DATA --out prediction.txt: score every picture or clip of a folder."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from preprocess.decode import DecodeError, decode_image, decode_video
+from preprocess.faces import crop_whole
+from preprocess.sources import Item, Listing, find_items
+
+from .detector import Detector
+from .metrics import auc, tpr_at_fpr
+
+UNREADABLE_SCORE = 0.5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The score of one file; `note` says why it is not that of a face ("" if it is)."""
+
+    path: str
+    score: float
+    note: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, also if some files failed; 1 if none could be scored; 2 wrong arguments."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        listing = find_items(args.data, args.labels)
+        detector = Detector.load(args.weights, args.device, args.precision)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    if not listing.items:
+        print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
+        return 1
+    detector.max_megapixels = args.megapixels
+    partial = args.out.with_name(args.out.name + ".partial")
+    try:
+        predictions = _predict_resumable(detector, listing.items, args, partial)
+        written = write_predictions(predictions, listing.items, args.out)
+        partial.unlink(missing_ok=True)
+    except OSError as error:
+        print(f"{args.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    for prediction in predictions:
+        if prediction.note:
+            print(f"{prediction.path}: {prediction.note}", file=sys.stderr)
+    print("\n".join(f"{count} scores in {file}" for file, count in written.items()))
+    if args.labels:
+        print(evaluate(predictions, listing))
+    failed = sum(p.note.startswith("unreadable") for p in predictions)
+    return 1 if failed == len(predictions) else 0
+
+
+def predict_items(
+    detector: Detector, items: Sequence[Item], *, batch_size: int = 32, frames: int = 8
+) -> Iterator[Prediction]:
+    """Score files in order: pictures by their largest face, clips by the mean over frames.
+
+    A picture without a face is scored whole. A file that cannot be read gets 0.5. Both carry a
+    note.
+    """
+    waiting: list[tuple[Item, list[np.ndarray], str]] = []
+    for item in items:
+        try:
+            waiting.append((item, *_crops(detector, item, frames)))
+        except DecodeError as error:
+            waiting.append((item, [], f"unreadable, scored {UNREADABLE_SCORE}: {error}"))
+        if sum(len(crops) for _, crops, _ in waiting) >= batch_size:
+            yield from _score(detector, waiting, batch_size)
+            waiting = []
+    yield from _score(detector, waiting, batch_size)
+
+
+def _crops(detector: Detector, item: Item, frames: int) -> tuple[list[np.ndarray], str]:
+    limit = detector.max_megapixels
+    if item.is_video:
+        pictures = list(decode_video(item.file, frames=frames, max_megapixels=limit))
+    else:
+        pictures = [decode_image(item.file, max_megapixels=limit)]
+    crops = [detector.crop_largest(picture) for picture in pictures]
+    found = [crop for crop in crops if crop is not None]
+    if found:
+        return found, ""
+    return [crop_whole(p.pixels, detector.crop_settings) for p in pictures], "no face, scored whole"
+
+
+def _score(detector: Detector, waiting: list, batch_size: int) -> Iterator[Prediction]:
+    crops = [crop for _, crops, _ in waiting for crop in crops]
+    scores = detector.score_crops(np.stack(crops), batch_size=batch_size) if crops else ()
+    start = 0
+    for item, own, note in waiting:
+        values = scores[start : start + len(own)]
+        start += len(own)
+        yield Prediction(item.path, float(np.mean(values)) if own else UNREADABLE_SCORE, note)
+
+
+def write_predictions(
+    predictions: Sequence[Prediction], items: Sequence[Item], out: Path
+) -> dict[Path, int]:
+    """Write the challenge's table; pictures and clips in one folder go to two files.
+
+    Returns:
+        the files written and their number of rows.
+    """
+    written = {}
+    videos = [item.is_video for item in items]
+    for wanted, column in ((False, "img_name"), (True, "video_name")):
+        rows = [p for p, video in zip(predictions, videos, strict=True) if video == wanted]
+        if not rows:
+            continue
+        file = out
+        if wanted and not all(videos):
+            file = out.with_name(f"{out.stem}_video{out.suffix}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(file.name + ".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow([column, "y_pred"])
+            writer.writerows((p.path, f"{p.score:.6f}") for p in rows)
+        temporary.replace(file)
+        written[file] = len(rows)
+    return written
+
+
+def evaluate(predictions: Sequence[Prediction], listing: Listing) -> str:
+    """AUC and TPR at an FPR of 1e-3 over the labelled files, with what did not fit."""
+    target = np.array([item.target for item in listing.items])
+    score = np.array([prediction.score for prediction in predictions])
+    known = target >= 0
+    lines = [listing.report()]
+    if len(np.unique(target[known])) == 2:
+        lines.append(f"AUC          {auc(target[known], score[known]):.4f}")
+        lines.append(f"TPR@FPR=1e-3 {tpr_at_fpr(target[known], score[known], 1e-3):.4f}")
+    else:
+        lines.append("AUC needs both real and fake among the labelled files")
+    return "\n".join(lines)
+
+
+def _predict_resumable(
+    detector: Detector, items: Sequence[Item], args: argparse.Namespace, partial: Path
+) -> list[Prediction]:
+    """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
+    run = {"data": str(args.data.resolve()), "weights": str(args.weights), "frames": args.frames,
+           "about": detector.about}  # fmt: skip
+    head = json.dumps(run, sort_keys=True)
+    done = _read_partial(partial, head)
+    done = {path: p for path, p in done.items() if not p.note.startswith("unreadable")}
+    todo = [item for item in items if item.path not in done]
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        stream.write(head + "\n")
+        writer = csv.writer(stream)
+        writer.writerows((p.path, repr(p.score), p.note) for p in done.values())
+        with tqdm(total=len(items), initial=len(done), unit="file") as bar:
+            for prediction in predict_items(
+                detector, todo, batch_size=args.batch_size, frames=args.frames
+            ):
+                done[prediction.path] = prediction
+                writer.writerow((prediction.path, repr(prediction.score), prediction.note))
+                stream.flush()
+                bar.update()
+    return [done[item.path] for item in items]
+
+
+def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:
+    """What a stopped run of the same command left; a torn last row is dropped."""
+    if not partial.is_file():
+        return {}
+    first, _, rest = partial.read_text("utf-8").partition("\n")
+    if first != head:
+        return {}
+    whole = rest[: rest.rfind("\r\n") + 2]
+    rows = csv.reader(io.StringIO(whole, newline=""))
+    return {row[0]: Prediction(row[0], float(row[1]), row[2]) for row in rows if len(row) == 3}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ffdetect.predict", description=__doc__)
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help="a folder of pictures or clips, or one file")
+    add("--out", type=Path, default=Path("prediction.txt"), help="(%(default)s)")
+    add("--labels", type=Path, help="label file: also print AUC and TPR@FPR=1e-3")
+    add("--weights", type=Path, help="(default: the weights of this package)")
+    add("--frames", type=int, default=8, help="frames per clip (%(default)s)")
+    add("--batch-size", type=int, default=32, help="(%(default)s)")
+    add("--megapixels", type=float, default=100.0, help="refuse larger pictures (%(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

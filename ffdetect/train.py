@@ -1,0 +1,235 @@
+"""python -m ffdetect.train CACHE [CACHE ...] --out FILE.safetensors: train the network."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from preprocess.cache import CacheReader
+from preprocess.maps import RESIDUALS
+
+from .backbones import load_backbone
+from .checkpoint import load_checkpoint, save_checkpoint
+from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
+from .device import has_fast_bf16, pick_device
+from .network import STREAMS, DualStream, NetworkSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 when trained, 2 for wrong arguments or caches, 130 when stopped."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        import lightning  # noqa: F401
+    except ImportError:
+        parser.error("training needs the [train] extra: pip install 'ffdetect[train]'")
+    try:
+        run = _prepare(args)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    return _fit(args, *run)
+
+
+def _prepare(args: argparse.Namespace):
+    """Read the caches and build network, training and validation data; errors come early."""
+    reader = CacheReader(args.caches)
+    twins = CacheReader(args.twins) if args.twins else None
+    if twins is not None and twins.settings.crop != reader.settings.crop:
+        raise ValueError(f"{args.twins}: expected pairs cut out as in {args.caches[0]}")
+    if args.window > reader.settings.crop.size:
+        raise ValueError(
+            f"expected windows within the {reader.settings.crop.size} px crops "
+            f"but got {args.window}"
+        )
+    network = _network(args, reader)
+    train, val = split_rows(reader.metadata, args.fit_all)
+    if not len(val):
+        raise ValueError("expected some faces to validate on; label a split or add groups")
+    # Twins keep the group and split of their real face, so the same rule keeps sides apart.
+    twin_rows = None if twins is None else split_rows(twins.metadata, args.fit_all)[0]
+    mix = Mix(args.share_twins, args.share_blends, _matches(args.match))
+    pairs = PairDataset(
+        reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
+        window=args.window or network.settings.size, seed=args.seed,
+    )  # fmt: skip
+    val = _limit(reader, val, args.val_limit)
+    return reader, network, pairs, FaceDataset(reader, val, args.val_jpeg), mix
+
+
+def _network(args: argparse.Namespace, reader: CacheReader) -> DualStream:
+    if args.weights:
+        checkpoint = load_checkpoint(args.weights)
+        if checkpoint.crop != reader.settings.crop:
+            raise ValueError(
+                f"{args.weights}: trained on crops with {checkpoint.crop} "
+                f"but the cache has {reader.settings.crop}"
+            )
+        return checkpoint.network.requires_grad_(True)
+    settings = {
+        "backbone": args.backbone,
+        "size": reader.settings.crop.size,
+        "residual": args.residual or reader.settings.residual,
+        "streams": args.streams,
+    }
+    network = DualStream(NetworkSettings(**settings))
+    if args.init:
+        load_backbone(network.rgb.backbone, args.init)
+        if getattr(network.rgb.backbone, "frozen_norms", False):
+            network.settings = NetworkSettings(**settings, frozen_norms=True)
+    return network
+
+
+def _fit(
+    args: argparse.Namespace,
+    reader: CacheReader,
+    network: DualStream,
+    pairs: PairDataset,
+    val: FaceDataset,
+    mix: Mix,
+) -> int:
+    import lightning as L
+    from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.loggers import CSVLogger
+    from torch.utils.data import DataLoader
+
+    from .lit import LitDetector
+
+    L.seed_everything(args.seed, workers=True)
+    folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
+    device = pick_device(args.device)
+    module = LitDetector(
+        network,
+        epochs=args.epochs,
+        steps=args.steps,
+        rate=args.rate,
+        backbone_rate=args.backbone_rate,
+        generators=reader.metadata["generator"].to_numpy(),
+        matches=mix.matches,
+    )
+    best = ModelCheckpoint(folder, "best", monitor="val_auc", mode="max", save_last=True)
+    callbacks = [best, TQDMProgressBar(refresh_rate=5)]
+    if args.ema:
+        callbacks.append(EMAWeightAveraging(decay=args.ema))
+    trainer = L.Trainer(
+        max_epochs=args.epochs,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision=_precision(args.precision, device),
+        callbacks=callbacks,
+        logger=CSVLogger(folder, name="", version="log"),
+        log_every_n_steps=20,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+    )
+    options = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
+    batches = DataLoader(
+        pairs, args.batch // 2, sampler=EpochSampler(args.steps * (args.batch // 2)), **options
+    )
+    whole = DataLoader(val, args.batch, **options)
+    last = folder / "last.ckpt"
+    resume = str(last) if last.exists() and args.resume else None
+    if resume:
+        print(f"going on from {last}")
+    # weights_only: a checkpoint is data, nothing in it is run
+    trainer.fit(module, batches, whole, ckpt_path=resume, weights_only=True)
+    if trainer.interrupted:
+        print(f"stopped; --resume goes on from {last}", file=sys.stderr)
+        return 130
+    chosen = best.last_model_path if args.fit_all else best.best_model_path
+    state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({n.removeprefix("network."): t for n, t in state.items()
+                             if n.startswith("network.")})  # fmt: skip
+    auc = float(best.best_model_score)
+    save_checkpoint(args.out, network, reader.settings.crop, _about(args, reader, auc))
+    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
+    return 0
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    if wanted == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_fast_bf16()
+        wanted = "bf16" if fast else "fp32"
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
+
+
+def _about(args: argparse.Namespace, reader: CacheReader, auc: float) -> dict:
+    counts = reader.metadata[reader.metadata["target"] >= 0].groupby("generator").size()
+    recipe = {
+        k: str(v) if isinstance(v, Path) else v
+        for k, v in vars(args).items()
+        if k not in ("caches", "twins", "out", "init", "weights", "device", "workers")
+    }
+    return {
+        "date": datetime.date.today().isoformat(),
+        "data": {str(name): int(count) for name, count in counts.items()},
+        "recipe": json.loads(json.dumps(recipe, default=str)),
+        "validation_auc": None if args.fit_all else round(auc, 4),
+    }
+
+
+def _matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    matches = {}
+    for pair in pairs:
+        fake, _, reals = pair.partition("=")
+        if not fake or not reals:
+            raise ValueError(f"expected --match FAKE=REAL[,REAL] but got {pair!r}")
+        matches[fake] = tuple(reals.split(","))
+    return matches
+
+
+def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many faces of each generator, evenly spread, in their order."""
+    names = reader.metadata["generator"].to_numpy()[rows]
+    kept = [rows[names == name] for name in np.unique(names)]
+    kept = [r[np.linspace(0, len(r) - 1, min(most, len(r))).round().astype(int)] for r in kept]
+    return np.sort(np.concatenate(kept))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=__doc__)
+    add = parser.add_argument
+    add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
+    add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")
+    add("--backbone", default=NetworkSettings.backbone, help="of the RGB stream (%(default)s)")
+    add("--init", type=Path, help="safetensors file to start the backbone from")
+    add("--weights", type=Path, help="go on from weights written by this command")
+    add("--streams", choices=STREAMS, default="both", help="(%(default)s)")
+    add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
+    add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
+    add("--twins", type=Path, help="cache of pairs written by ffdetect.regenerate")
+    add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
+    add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
+    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
+        help="pair this generator with these real sources only")  # fmt: skip
+    add("--epochs", type=int, default=10, help="(%(default)s)")
+    add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
+    add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
+    add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
+    add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
+    add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
+    add(
+        "--val-jpeg",
+        type=int,
+        default=85,
+        help="validate re-compressed; 0: as cached (%(default)s)",
+    )
+    add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
+    add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--workers", type=int, default=2, help="loader processes (%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""python -m preprocess.gallery CACHE --out sheet.png: crops beside their spectrum and residual."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from .cache import CacheReader
+from .maps import residual, spectrum
+
+_CAPTION = 34
+_GAP = 8
+_COLOURS = {0: (40, 120, 60), 1: (180, 40, 40), -1: (90, 90, 90)}
+_NAMES = {0: "real", 1: "fake", -1: "unlabelled"}
+
+
+def gallery(reader: CacheReader, count: int = 24, columns: int = 4, side: int = 160) -> Image.Image:
+    """A contact sheet of `count` faces spread over the cache, real and fake in turn.
+
+    Each face shows its crop, its log spectrum (zero frequency in the middle, bright is strong)
+    and its residual (grey is zero, contrast stretched).
+    """
+    rows = _choose(reader.metadata["target"].to_numpy(), count)
+    columns = min(columns, len(rows))
+    width = 3 * side + _GAP
+    height = side + _CAPTION + _GAP
+    lines = -(-len(rows) // columns)
+    sheet = Image.new("RGB", (columns * width + _GAP, lines * height + _GAP), "white")
+    for place, row in enumerate(rows):
+        x, y = _GAP + place % columns * width, _GAP + place // columns * height
+        for number, picture in enumerate(_pictures(reader, row)):
+            tile = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (x + number * side, y + _CAPTION))
+        _caption(sheet, (x, y), reader.metadata.iloc[row], 3 * side)
+    return sheet
+
+
+def _choose(target: np.ndarray, count: int) -> list[int]:
+    """Rows spread evenly over each class, the classes taking turns."""
+    classes = [np.flatnonzero(target == value) for value in (0, 1, -1)]
+    classes = [rows for rows in classes if len(rows)]
+    each = -(-count // len(classes))
+    spread = [r[np.linspace(0, len(r) - 1, min(each, len(r))).round().astype(int)] for r in classes]
+    longest = max(len(rows) for rows in spread)
+    turns = [int(rows[i]) for i in range(longest) for rows in spread if i < len(rows)]
+    return turns[:count]
+
+
+def _pictures(reader: CacheReader, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crop, spectrum and residual as uint8 RGB; maps the cache lacks are computed."""
+    crop, maps = reader.crop(row), reader.settings.maps
+    batch = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]
+    half = reader.spectrum(row) if "spectrum" in maps else spectrum(batch)[0].numpy()
+    noise = (
+        reader.residual(row)
+        if "residual" in maps
+        else residual(batch, reader.settings.residual)[0].numpy()
+    )
+    # The half spectrum of a real picture and its point reflection make the whole one.
+    half = half.astype(np.float32)
+    mirrored = np.roll(half[::-1, 1:-1][:, ::-1], 1, axis=0)
+    whole = np.concatenate([mirrored[:, -(half.shape[1] - 2) :], half], 1)
+    low, high = np.quantile(whole, [0.02, 0.995])
+    bright = ((whole - low) / max(high - low, 1e-6)).clip(0, 1) * 255
+    strength = max(float(np.quantile(np.abs(noise.astype(np.float32)), 0.98)), 1.0)
+    stretched = (noise.astype(np.float32) / strength * 127 + 128).clip(0, 255)
+    return (
+        crop,
+        np.repeat(bright.astype(np.uint8)[..., None], 3, 2),
+        stretched.astype(np.uint8).transpose(1, 2, 0),
+    )
+
+
+def _caption(sheet: Image.Image, place: tuple[int, int], row, width: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13)
+    target = int(row["target"])
+    label = f"{_NAMES[target]} {row['generator']}".strip()
+    size = f"{row['source_width']}x{row['source_height']} {row['source_format']}"
+    quality = f" q{row['jpeg_quality']}" if row["jpeg_quality"] >= 0 else ""
+    name = row["path"] if row["frame"] < 0 else f"{row['path']} frame {row['frame']}"
+    while draw.textlength(name, font) > width and len(name) > 8:
+        name = "..." + name[8:]
+    draw.text(place, f"{label}   {size}{quality}", _COLOURS[target], font)
+    draw.text((place[0], place[1] + 15), name, "black", font)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m preprocess.gallery", description=__doc__)
+    parser.add_argument("cache", type=Path, metavar="CACHE")
+    parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="(%(default)s)")
+    parser.add_argument("--count", type=int, default=24, help="faces (%(default)s)")
+    parser.add_argument("--columns", type=int, default=4, help="faces in a row (%(default)s)")
+    args = parser.parse_args(argv)
+    if args.count < 1 or args.columns < 1:
+        parser.error(f"expected at least 1 face and column but got {args.count}, {args.columns}")
+    try:
+        reader = CacheReader(args.cache)
+    except ValueError as error:
+        parser.error(str(error))
+    if not len(reader):
+        print(f"{args.cache}: expected faces but the cache is empty", file=sys.stderr)
+        return 1
+    gallery(reader, args.count, args.columns).save(args.out, "PNG")
+    print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
