@@ -158,7 +158,7 @@ class FrequencyStream(nn.Module):
         super().__init__()
         self.kind = settings.residual
         self.on_residual = nn.Sequential(
-            _block(3, 24), _block(24, 48, 2), _block(48, 96, 2), _block(96, 96), _block(96, 192, 2)
+            _block(3, 32, 2), _block(32, 64, 2), _block(64, 96), _block(96, 192, 2)
         )
         self.on_spectrum = nn.Sequential(
             nn.BatchNorm2d(1), _block(1, 16, 2), _block(16, 32, 2), _block(32, 64, 2),

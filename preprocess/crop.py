@@ -89,16 +89,17 @@ def crop_item(
         pictures = decode_video(item.file, frames=settings.frames, max_megapixels=max_megapixels)
     else:
         pictures = [decode_image(item.file, max_megapixels=max_megapixels)]
-    rows = [row for picture in pictures for row in _rows(item, picture, detector, settings)]
+    rows = [row for picture in pictures for row in face_rows(item, picture, detector, settings)]
     if rows and settings.maps:
         for row, maps in zip(rows, _maps(rows, settings), strict=True):
             row.spectrum, row.residual = maps
     return rows
 
 
-def _rows(
+def face_rows(
     item: Item, picture: Picture, detector: FaceDetector, settings: CacheSettings
 ) -> list[CachedFace]:
+    """The rows of one decoded picture, without maps, largest face first."""
     faces = detector.detect(picture.pixels)
     if settings.faces == "largest":
         faces = faces[:1]

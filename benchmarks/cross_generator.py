@@ -1,0 +1,118 @@
+"""python -m benchmarks.cross_generator CACHE: how well weights hold on each generator.
+
+CACHE is a matched cache (`benchmarks.protocol`). Every fake generator is scored against reals of
+its own kind. Whether a generator is unseen is up to the weights: give weights trained on the
+train split and a cache of the dev split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ffdetect.detector import Detector
+from ffdetect.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
+from preprocess.cache import CacheReader
+
+from .protocol import comparisons
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one generator's fakes are told from reals of their kind."""
+
+    generator: str
+    fakes: int
+    reals: int
+    auc: Interval
+    tpr_at_fpr_1e2: float
+    tpr_at_fpr_1e3: float
+    eer: float
+    ece: float
+
+
+def score_cache(detector: Detector, reader: CacheReader, batch_size: int = 32) -> np.ndarray:
+    """float32 N: the probability of fake for every face of a cache."""
+    detector.check_cache(reader)
+    starts = tqdm(range(0, len(reader), batch_size), unit="batch")
+    batches = (reader.crops(range(i, min(i + batch_size, len(reader)))) for i in starts)
+    return np.concatenate([detector.score_crops(batch) for batch in batches])
+
+
+def evaluate(reader: CacheReader, score: np.ndarray) -> list[Result]:
+    """One result a generator, with bootstrap intervals."""
+    generator = reader.metadata["generator"].to_numpy().astype(str)
+    target = reader.metadata["target"].to_numpy()
+    results = []
+    for name, rows in comparisons(generator, target).items():
+        t, s = target[rows], score[rows].astype(np.float64)
+        results.append(
+            Result(
+                name,
+                int(t.sum()),
+                int((1 - t).sum()),
+                bootstrap(auc, t, s),
+                tpr_at_fpr(t, s, 1e-2),
+                tpr_at_fpr(t, s, 1e-3),
+                eer(t, s),
+                calibration_error(t, s),
+            )  # fmt: skip
+        )
+    return results
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as a Markdown table with their mean."""
+    lines = [
+        "| generator | fakes / reals | AUC [95 %] | TPR@1e-2 | TPR@1e-3 | EER | ECE |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.generator} | {r.fakes} / {r.reals} | {r.auc} | {r.tpr_at_fpr_1e2:.3f} "
+        f"| {r.tpr_at_fpr_1e3:.3f} | {r.eer:.3f} | {r.ece:.3f} |"
+        for r in results
+    ]
+    lines.append(f"| **mean** | | **{np.mean([r.auc.value for r in results]):.3f}** | | | | |")
+    return "\n".join(lines)
+
+
+def save(results: Sequence[Result], about: dict, out: Path) -> None:
+    """Write OUT.json and OUT.md."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    values = {**about, "results": [asdict(result) for result in results]}
+    out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    head = f"`{about['command']}`\n\n" if "command" in about else ""
+    out.with_suffix(".md").write_text(head + table(results) + "\n", "utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cross_generator", description=__doc__
+    )
+    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by benchmarks.protocol")
+    parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
+    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    args = parser.parse_args(argv)
+    try:
+        reader = CacheReader(args.cache)
+        detector = Detector.load(args.weights, precision=args.precision)
+        results = evaluate(reader, score_cache(detector, reader))
+    except ValueError as error:
+        parser.error(str(error))
+    print(table(results))
+    if args.out:
+        shown = " ".join(["python -m benchmarks.cross_generator", *(argv or sys.argv[1:])])
+        save(results, {"command": shown, "weights": detector.about}, args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

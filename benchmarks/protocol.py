@@ -1,0 +1,92 @@
+"""python -m benchmarks.protocol DATA --out CACHE: one framing, one size, one compression for all.
+
+Collected real and fake pictures differ in JPEG quality, size, subject and framing, and a detector
+that learns these differences scores high and knows nothing. Under the matched protocol every
+picture is first cut to a square around its largest face (a fifth of the face's side added all
+around), resized to 320 px and saved as JPEG 85; what is cached is what the face path then finds
+in that file. A generator's fakes are compared with reals of their own kind only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from preprocess.cache import CacheWriter
+from preprocess.crop import face_rows
+from preprocess.decode import DecodeError, Picture, decode_image
+from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
+from preprocess.schema import CacheError, CacheSettings, Failure
+from preprocess.sources import find_items
+
+FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
+JPEG_QUALITY = 85
+
+# Face swaps in video frames are compared with frames of the same kind; every other generator
+# draws whole portraits and is compared with portraits.
+KINDS: dict[str, tuple[str, ...]] = {"dfdc_swap": ("dfdc",)}
+
+
+def match(picture: Picture, detector: FaceDetector) -> bytes:
+    """A picture as the protocol's JPEG file; without a face the whole picture is framed."""
+    faces = detector.detect(picture.pixels)
+    framed = (
+        crop_face(picture.pixels, faces[0], FRAME) if faces else crop_whole(picture.pixels, FRAME)
+    )
+    stream = io.BytesIO()
+    Image.fromarray(framed).save(stream, "JPEG", quality=JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def comparisons(
+    generator: np.ndarray, target: np.ndarray, kinds: dict[str, tuple[str, ...]] = KINDS
+) -> dict[str, np.ndarray]:
+    """Fake generator -> rows to judge it by: its fakes and the reals of its own kind."""
+    kept = [source for sources in kinds.values() for source in sources]
+    rows = {}
+    for name in sorted(set(generator[target == 1])):
+        fits = np.isin(generator, kinds[name]) if name in kinds else ~np.isin(generator, kept)
+        chosen = np.flatnonzero((fits & (target == 0)) | ((generator == name) & (target == 1)))
+        if len(np.unique(target[chosen])) == 2:
+            rows[name] = chosen
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.protocol", description=__doc__)
+    parser.add_argument("data", type=Path, metavar="DATA", help="pictures with labels")
+    parser.add_argument("--out", type=Path, required=True, help="the cache of matched faces")
+    parser.add_argument("--split", help="only this split (default: all)")
+    args = parser.parse_args(argv)
+    try:
+        items = [i for i in find_items(args.data).items if args.split in (None, i.split)]
+        settings = CacheSettings(maps=())
+        with CacheWriter(args.out, settings) as writer:
+            detector = FaceDetector(settings.crop)
+            for item in tqdm([i for i in items if i.path not in writer.done], unit="file"):
+                try:
+                    matched = decode_image(match(decode_image(item.file), detector))
+                    rows = face_rows(item, matched, detector, settings)
+                except DecodeError as error:
+                    writer.fail(Failure(item.path, "unreadable", str(error)))
+                    continue
+                if rows:
+                    writer.add(rows)
+                else:
+                    writer.fail(Failure(item.path, "no_face", "no face in the matched picture"))
+    except (CacheError, FileNotFoundError) as error:
+        parser.error(str(error))
+    print(f"{writer.faces} matched faces in {args.out} ({time.strftime('%Y-%m-%d')})")
+    return 0 if writer.faces else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
