@@ -55,15 +55,15 @@ def evaluate(reader: CacheReader, score: np.ndarray) -> list[Result]:
         t, s = target[rows], score[rows].astype(np.float64)
         results.append(
             Result(
-                name,
-                int(t.sum()),
-                int((1 - t).sum()),
-                bootstrap(auc, t, s),
-                tpr_at_fpr(t, s, 1e-2),
-                tpr_at_fpr(t, s, 1e-3),
-                eer(t, s),
-                calibration_error(t, s),
-            )  # fmt: skip
+                generator=name,
+                fakes=int(t.sum()),
+                reals=int((1 - t).sum()),
+                auc=bootstrap(auc, t, s),
+                tpr_at_fpr_1e2=tpr_at_fpr(t, s, 1e-2),
+                tpr_at_fpr_1e3=tpr_at_fpr(t, s, 1e-3),
+                eer=eer(t, s),
+                ece=calibration_error(t, s),
+            )
         )
     return results
 
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     print(table(results))
     if args.out:
-        shown = " ".join(["python -m benchmarks.cross_generator", *(argv or sys.argv[1:])])
+        shown = " ".join([name, *(argv or sys.argv[1:])])
         save(results, {"command": shown, "weights": detector.about}, args.out)
     return 0
 
