@@ -93,9 +93,8 @@ def save(results: Sequence[Result], about: dict, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cross_generator", description=__doc__
-    )
+    name = "python -m benchmarks.cross_generator"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("cache", type=Path, metavar="CACHE", help="written by benchmarks.protocol")
     parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md")
