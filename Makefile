@@ -1,0 +1,33 @@
+# make demo: crop and score a few pictures. make test: the test suite. Both make .venv first.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo
+	$(BIN)/python -m ffdetect.demo cache/demo/pictures
+	$(BIN)/python -m preprocess.crop cache/demo/pictures --out cache/demo/faces
+	$(BIN)/python -m preprocess.gallery cache/demo/faces --out cache/demo/sheet.png
+	$(BIN)/python -m ffdetect.predict cache/demo/pictures --out cache/demo/prediction.txt
+	@echo
+	@echo "pictures  cache/demo/pictures"
+	@echo "cache     cache/demo/faces (crops, spectra, residuals)"
+	@echo "crops     cache/demo/sheet.png shows them beside their maps"
+	@echo "scores    cache/demo/prediction.txt (0 real ... 1 fake):"
+	@cat cache/demo/prediction.txt
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# A stamp for each set of extras, renewed when the dependencies change.
+.venv/%: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e ".[$*]"
+	touch $@
+
+clean:
+	rm -rf .venv cache/demo build *.egg-info
