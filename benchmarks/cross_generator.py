@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from ffdetect.detector import Detector
@@ -46,10 +47,10 @@ def score_cache(detector: Detector, reader: CacheReader, batch_size: int = 32) -
     return np.concatenate([detector.score_crops(batch) for batch in batches])
 
 
-def evaluate(reader: CacheReader, score: np.ndarray) -> list[Result]:
-    """One result a generator, with bootstrap intervals."""
-    generator = reader.metadata["generator"].to_numpy().astype(str)
-    target = reader.metadata["target"].to_numpy()
+def evaluate(faces: pd.DataFrame, score: np.ndarray) -> list[Result]:
+    """One result a generator, with bootstrap intervals; `faces` as `CacheReader.metadata`."""
+    generator = faces["generator"].to_numpy().astype(str)
+    target = faces["target"].to_numpy()
     results = []
     for name, rows in comparisons(generator, target).items():
         t, s = target[rows], score[rows].astype(np.float64)
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         reader = CacheReader(args.cache)
         detector = Detector.load(args.weights, precision=args.precision)
-        results = evaluate(reader, score_cache(detector, reader))
+        results = evaluate(reader.metadata, score_cache(detector, reader))
     except ValueError as error:
         parser.error(str(error))
     print(table(results))

@@ -124,7 +124,7 @@ class CacheWriter:
 
             def write(temporary: Path) -> None:
                 with (
-                    pa.OSFile(str(temporary), "wb") as sink,
+                    pa.OSFile(os.fsencode(temporary), "wb") as sink,
                     pa.ipc.new_file(sink, table.schema) as writer,
                 ):
                     writer.write_table(table)
@@ -136,7 +136,8 @@ class CacheWriter:
         self._write_index(self.faces, len(self.failures))
 
     def _write_failures(self, temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
+        # Reasons may quote file names that are no text; those bytes are shown escaped.
+        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.writer(stream)
             writer.writerow([field.name for field in fields(Failure)])
             writer.writerows((f.path, f.kind, f.reason) for f in self.failures)
@@ -214,12 +215,25 @@ def _read_index(path: Path) -> dict:
 
 
 def read_failures(path: str | Path) -> list[Failure]:
-    """The files of a cache that gave no face."""
+    """The files of a cache that gave no face.
+
+    Raises:
+        CacheError: `failures.csv` is damaged.
+    """
     file = Path(path) / "failures.csv"
     if not file.exists():
         return []
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [Failure(**row) for row in csv.DictReader(stream)]
+    columns = [field.name for field in fields(Failure)]
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+            if header != columns:
+                raise ValueError(f"columns {', '.join(header)}")
+            return [Failure(**dict(zip(columns, row, strict=True))) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise CacheError(
+            f"{file}: expected rows of {', '.join(columns)} but it is damaged: {error}"
+        ) from error
 
 
 class CacheReader:
@@ -306,7 +320,7 @@ def _expand(path: str) -> list[str]:
 
 def _open_part(part: Path, expected: pa.Schema) -> pa.Table:
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
+        table = pa.ipc.open_file(pa.memory_map(os.fsencode(part))).read_all()
     except (pa.ArrowInvalid, OSError) as error:
         raise CacheError(f"{part}: expected an Arrow part but it is damaged: {error}") from error
     if not table.schema.equals(expected):

@@ -16,7 +16,7 @@ from .decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image, decode_v
 from .faces import ALIGNMENTS, CropSettings, FaceDetector, crop_face
 from .maps import RESIDUALS, residual, spectrum
 from .schema import CODECS, MAPS, CachedFace, CacheError, CacheSettings, Failure
-from .sources import Item, find_items
+from .sources import Item, find_items, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +159,7 @@ def _report(out: Path, writer: CacheWriter, items: Sequence[Item], new: int, sec
     ]
     if kinds:
         lines.append(f"reasons   {out / 'failures.csv'}")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _settings(args: argparse.Namespace) -> CacheSettings:

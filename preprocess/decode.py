@@ -20,7 +20,8 @@ IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tif
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm".split())
 
 # Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
-_PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+# MPO, as some cameras write it, is opened by the JPEG plug-in and has no name of its own here.
+_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 _PICTURE = "a jpg, png, webp, bmp, tiff or gif picture"
 
 MAX_MEGAPIXELS = 100.0

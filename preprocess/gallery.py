@@ -42,14 +42,19 @@ def gallery(reader: CacheReader, count: int = 24, columns: int = 4, side: int = 
 
 
 def _choose(target: np.ndarray, count: int) -> list[int]:
-    """Rows spread evenly over each class, the classes taking turns."""
+    """Rows spread evenly over each class, the classes taking turns; a long one fills up."""
     classes = [np.flatnonzero(target == value) for value in (0, 1, -1)]
-    classes = [rows for rows in classes if len(rows)]
-    each = -(-count // len(classes))
-    spread = [r[np.linspace(0, len(r) - 1, min(each, len(r))).round().astype(int)] for r in classes]
+    shares = [0] * len(classes)
+    for _ in range(min(count, len(target))):
+        open_classes = [i for i, rows in enumerate(classes) if shares[i] < len(rows)]
+        shares[min(open_classes, key=lambda i: shares[i])] += 1
+    spread = [
+        rows[np.linspace(0, len(rows) - 1, share).round().astype(int)]
+        for rows, share in zip(classes, shares, strict=True)
+        if share
+    ]
     longest = max(len(rows) for rows in spread)
-    turns = [int(rows[i]) for i in range(longest) for rows in spread if i < len(rows)]
-    return turns[:count]
+    return [int(rows[i]) for i in range(longest) for rows in spread if i < len(rows)]
 
 
 def _pictures(reader: CacheReader, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not len(reader):
         print(f"{args.cache}: expected faces but the cache is empty", file=sys.stderr)
         return 1
-    gallery(reader, args.count, args.columns).save(args.out, "PNG")
+    sheet = gallery(reader, args.count, args.columns)
+    try:
+        sheet.save(args.out, "PNG")
+    except OSError as error:
+        print(f"{args.out}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     print(args.out)
     return 0
 

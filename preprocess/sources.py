@@ -150,7 +150,7 @@ def _label_by_tables(
     for path in known:
         by_name.setdefault(PurePosixPath(path).name, []).append(path)
     for file, folder in tables:
-        listing.labels_from.append(str(file))
+        listing.labels_from.append(printable(str(file)))
         # A manifest above the data root names its files from there; cut that part off.
         above = root.relative_to(file.parent).as_posix() if root.is_relative_to(file.parent) else ""
         for name, row in _read_table(file):
@@ -204,7 +204,10 @@ def _read_table(file: Path):
     if not file.is_file():
         raise FileNotFoundError(f"{file}: expected a label file")
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # Without index_col, a comma at the end of each row would shift the columns by one.
+        table = pd.read_csv(
+            file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+        )
     except (ValueError, OSError) as error:
         raise LabelError(f"{file}: expected a table with a header but got: {error}") from error
     table.columns = [str(column).strip() for column in table.columns]

@@ -1,0 +1,412 @@
+"""The command: what it writes, what it says, and how it goes on after a stop."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from preprocess import crop
+from preprocess.cache import CacheReader, read_failures
+from preprocess.decode import decode_image
+from preprocess.faces import FaceDetector, crop_face
+from preprocess.maps import residual, spectrum
+
+
+def run(*arguments: object) -> int:
+    return crop.main([str(argument) for argument in arguments])
+
+
+def part_times(cache: Path) -> dict[str, int]:
+    return {part.name: part.stat().st_mtime_ns for part in cache.glob("part-*.arrow")}
+
+
+def write_labels(folder: Path) -> Path:
+    labels = folder / "labels.csv"
+    labels.write_text("path,target\nreal/0.png,0\nfake/0.jpg,1\n")
+    return labels
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cropped(monkeypatch) -> list[str]:
+    """The paths that were worked on."""
+    paths = []
+    crop_item = crop.crop_item
+
+    def record(item, *arguments):
+        paths.append(item.path)
+        return crop_item(item, *arguments)
+
+    monkeypatch.setattr(crop, "crop_item", record)
+    return paths
+
+
+# What is written
+
+
+def test_rows_hold_what_the_functions_give(astronaut_folder, out):
+    folder = astronaut_folder()
+    assert run(folder, "--out", out, "--margin", 0.3) == 0
+    reader = CacheReader(out)
+    assert len(reader) == 2
+    for index, name in enumerate(("fake/0.jpg", "real/0.png")):
+        picture = decode_image(folder / name)
+        (face,) = FaceDetector().detect(picture.pixels)
+        row = reader.metadata.iloc[index]
+        assert row["key"] == f"{name}#-1#0" and row["path"] == row["group"] == name
+        assert (row["frame"], row["face"], row["target"]) == (-1, 0, 1 - index)
+        assert row["generator"] == ("fake", "real")[index]
+        np.testing.assert_array_equal(row["box"], face.box)
+        np.testing.assert_array_equal(row["landmarks"].reshape(5, 2), face.landmarks)
+        assert row["probability"] == pytest.approx(face.probability)
+        assert (row["source_width"], row["source_height"]) == (512, 512)
+        assert row["source_format"] == ("jpeg", "png")[index]
+        assert row["jpeg_quality"] == (90, -1)[index]
+        pixels = crop_face(picture.pixels, face, reader.settings.crop)
+        np.testing.assert_array_equal(reader.crop(index), pixels)
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        np.testing.assert_array_equal(reader.residual(index), residual(batch, "npr")[0])
+        np.testing.assert_array_equal(reader.spectrum(index), spectrum(batch)[0])
+
+
+def test_options_end_up_in_the_settings(astronaut_folder, out):
+    options = "--size 224 --margin 0.4 --align similarity --native 1 --min-face 40 "
+    options += "--min-probability 0.8 --residual srm --codec png --frames 3 --faces all"
+    assert run(astronaut_folder(), "--out", out, *options.split()) == 0
+    settings = json.loads((out / "cache.json").read_text())["settings"]
+    assert settings == {
+        "crop": {
+            "size": 224,
+            "margin": 0.4,
+            "align": "similarity",
+            "native": 1.0,
+            "min_face": 40,
+            "min_probability": 0.8,
+        },
+        "maps": ["spectrum", "residual"],
+        "residual": "srm",
+        "codec": "png",
+        "faces": "all",
+        "frames": 3,
+    }
+    assert CacheReader(out).crop(0).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("maps", "expected"), [("none", set()), ("spectrum", {"spectrum"}), ("residual", {"residual"})]
+)
+def test_maps_can_be_left_out(astronaut_folder, out, maps, expected):
+    assert run(astronaut_folder(), "--out", out, "--maps", maps) == 0
+    frame = pd.read_feather(out / "part-00000.arrow")
+    assert set(frame.columns) & {"spectrum", "residual"} == expected
+
+
+def test_largest_face_or_all_of_them(tmp_path, astronaut, out):
+    (tmp_path / "two").mkdir()
+    smaller = np.asarray(Image.fromarray(astronaut).resize((300, 300)))
+    pair = np.full((512, 812, 3), 128, np.uint8)
+    pair[:300, :300], pair[:, 300:] = smaller, astronaut
+    Image.fromarray(pair).save(tmp_path / "two" / "pair.png")
+    assert run(tmp_path / "two", "--out", out) == 0
+    assert list(CacheReader(out).metadata["key"]) == ["pair.png#-1#0"]
+    assert run(tmp_path / "two", "--out", tmp_path / "all", "--faces", "all") == 0
+    rows = CacheReader(tmp_path / "all").metadata
+    assert list(rows["key"]) == ["pair.png#-1#0", "pair.png#-1#1"]
+    assert list(rows["face"]) == [0, 1] and rows["group"].nunique() == 1
+    assert rows["box"][0][0] > 300 > rows["box"][1][0]  # the larger face first
+    np.testing.assert_array_equal(rows["box"][0], CacheReader(out).metadata["box"][0])
+
+
+def test_failures_are_listed_with_reasons(tmp_path, astronaut_folder, out, capsys):
+    folder = astronaut_folder()
+    Image.new("RGB", (300, 300), "grey").save(folder / "real" / "wall.png")
+    (folder / "fake" / "notes.jpg").write_text("no pixels")
+    (folder / "fake" / "empty.mp4").touch()
+    Image.new("RGB", (20000, 50)).save(folder / "real" / "strip.png")
+    Image.new("RGB", (1, 1)).save(folder / "real" / "dot.png")
+    whole = (folder / "fake" / "0.jpg").read_bytes()
+    (folder / "fake" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    assert run(folder, "--out", out) == 0
+    with (out / "failures.csv").open(newline="") as stream:
+        rows = {row["path"]: (row["kind"], row["reason"]) for row in csv.DictReader(stream)}
+    assert {path: kind for path, (kind, _) in rows.items()} == {
+        "fake/empty.mp4": "unreadable",
+        "fake/half.jpg": "unreadable",
+        "fake/notes.jpg": "unreadable",
+        "real/dot.png": "no_face",
+        "real/strip.png": "no_face",
+        "real/wall.png": "no_face",
+    }
+    assert "got an empty file" in rows["fake/empty.mp4"][1]
+    assert "it is damaged" in rows["fake/half.jpg"][1]
+    assert "expected a jpg, png" in rows["fake/notes.jpg"][1]
+    assert rows["real/wall.png"][1] == "no face was found"
+    report = capsys.readouterr().out
+    for line in ("files     8", "faces     2 (2 new)", "no face   3", "failed    3"):
+        assert line in report.splitlines()
+    assert f"reasons   {out / 'failures.csv'}" in report.splitlines()
+
+
+def test_report(astronaut_folder, out, capsys):
+    assert run(astronaut_folder(real=2), "--out", out) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 files: 2 real, 1 fake, 0 without a label (labels: folder names)"
+    assert [line.split()[0] for line in lines[1:]] == [
+        "cache", "files", "faces", "no", "failed", "size", "time",
+    ]  # fmt: skip
+    assert lines[1] == f"cache     {out}" and lines[3] == "faces     3 (3 new)"
+    size = sum(part.stat().st_size for part in out.glob("part-*")) / 2**20
+    assert lines[6] == f"size      {size:.1f} MiB"
+
+
+def test_cache_goes_to_the_cache_folder_by_default(tmp_path, astronaut_folder, monkeypatch):
+    folder = astronaut_folder("portraits")
+    monkeypatch.chdir(tmp_path)
+    assert run(folder) == 0
+    assert len(CacheReader(tmp_path / "cache" / "portraits")) == 2
+    assert run(folder / "real" / "0.png") == 0  # a single file
+    assert list(CacheReader(tmp_path / "cache" / "0").metadata["path"]) == ["0.png"]
+    monkeypatch.chdir(folder)
+    assert run(".", "--out", tmp_path / "here") == 0
+    assert len(CacheReader(tmp_path / "here")) == 2
+
+
+def test_labels_option(tmp_path, astronaut_folder, out):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,target,generator,group\nreal/0.png,1,gan,a\nfake/0.jpg,0,camera,a\n")
+    assert run(astronaut_folder(), "--out", out, "--labels", labels) == 0
+    rows = CacheReader(out).metadata
+    assert list(rows["target"]) == [0, 1] and list(rows["generator"]) == ["camera", "gan"]
+    assert list(rows["group"]) == ["a", "a"]
+
+
+def test_names_that_are_no_text(astronaut_folder, out, capsys):
+    folder = astronaut_folder()
+    good, bad = (os.fsdecode(name) for name in (b"gut\xe9.png", b"b\xe4d.jpg"))
+    try:
+        shutil.copy(folder / "real" / "0.png", folder / "real" / good)
+    except OSError:
+        pytest.skip("this file system takes only text")
+    (folder / "fake" / bad).write_text("no pixels")
+    assert run(folder, "--out", out) == 0
+    assert r"real/gut\xe9.png" in list(CacheReader(out).metadata["path"])
+    assert [failure.path for failure in read_failures(out)] == [r"fake/b\xe4d.jpg"]
+    assert run(folder, "--out", out) == 0
+    assert "faces     3 (0 new)" in capsys.readouterr().out
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path, astronaut_folder, monkeypatch, capsys):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        astronaut_folder().rename(folder)
+    except OSError:
+        pytest.skip("this file system takes only text")
+    monkeypatch.chdir(tmp_path)
+    assert run(folder, "--labels", write_labels(folder)) == 0
+    assert r"caf\xe9" in capsys.readouterr().out
+    assert len(CacheReader(tmp_path / "cache" / folder.name)) == 2
+
+
+# Exit status
+
+
+def test_no_face_at_all_is_1(tmp_path, out):
+    (tmp_path / "walls").mkdir()
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "walls" / "a.png")
+    assert run(tmp_path / "walls", "--out", out) == 1
+    assert [failure.kind for failure in read_failures(out)] == ["no_face"]
+
+
+def test_no_file_at_all_is_1(tmp_path, out, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", "--out", out) == 1
+    assert "empty: expected pictures or clips but found none" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_other_settings_are_1_and_named(astronaut_folder, out, capsys):
+    folder = astronaut_folder()
+    assert run(folder, "--out", out) == 0
+    before = part_times(out)
+    assert run(folder, "--out", out, "--margin", 0.5) == 1
+    assert "crop.margin: 0.5, not 0.15" in capsys.readouterr().err
+    assert part_times(out) == before
+
+
+def test_output_that_cannot_be_written_is_1(tmp_path, astronaut_folder, capsys):
+    (tmp_path / "file").touch()
+    assert run(astronaut_folder(), "--out", tmp_path / "file" / "cache") == 1
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing"], "missing: expected a picture, a clip or a folder of these"),
+        ([".", "--labels", "missing.csv"], "missing.csv: expected a label file"),
+        ([".", "--size", "64"], "expected a crop size of 128 to 2048 px but got 64"),
+        ([".", "--size", "big"], "invalid int value: 'big'"),
+        ([".", "--maps", "wavelet"], "expected maps among"),
+        ([".", "--frames", "0"], "expected at least 1 frame per clip but got 0"),
+        ([".", "--faces", "none"], "invalid choice: 'none'"),
+        ([".", "--unknown"], "unrecognized arguments"),
+        ([], "the following arguments are required: DATA"),
+    ],
+)
+def test_wrong_arguments_are_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# Going on
+
+
+def test_nothing_is_done_when_all_is_done(astronaut_folder, out, cropped, capsys):
+    folder = astronaut_folder()
+    (folder / "fake" / "broken.jpg").write_text("no pixels")
+    assert run(folder, "--out", out) == 0
+    before = part_times(out)
+    cropped.clear()
+    assert run(folder, "--out", out) == 0
+    assert cropped == [] and part_times(out) == before
+    report = capsys.readouterr().out
+    assert "faces     2 (0 new)" in report and "failed    1" in report
+    assert len(read_failures(out)) == 1
+
+
+def test_new_files_are_added(astronaut_folder, out, cropped):
+    folder = astronaut_folder()
+    assert run(folder, "--out", out) == 0
+    before = part_times(out)
+    cropped.clear()
+    astronaut_folder(real=2)
+    assert run(folder, "--out", out) == 0
+    assert cropped == ["real/1.png"]
+    assert len(CacheReader(out)) == 3
+    assert part_times(out).items() > before.items()
+
+
+def test_an_interrupted_run_goes_on(astronaut_folder, out, monkeypatch, capsys, tmp_path):
+    folder = astronaut_folder(real=2, fake=2)
+    crop_item, started = crop.crop_item, []
+
+    def stop_at_third(item, *arguments):
+        started.append(item.path)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return crop_item(item, *arguments)
+
+    monkeypatch.setattr(crop, "crop_item", stop_at_third)
+    assert run(folder, "--out", out) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert list(CacheReader(out).metadata["path"]) == ["fake/0.jpg", "fake/1.jpg"]
+    before = part_times(out)
+    assert run(folder, "--out", out) == 0
+    assert started[3:] == ["real/0.png", "real/1.png"]  # no file is done twice
+    assert part_times(out).items() > before.items()
+
+    monkeypatch.setattr(crop, "crop_item", crop_item)
+    assert run(folder, "--out", tmp_path / "at once") == 0
+    one, other = CacheReader(out), CacheReader(tmp_path / "at once")
+    pd.testing.assert_frame_equal(one.metadata, other.metadata)
+    assert torch.equal(one.crops(range(4)), other.crops(range(4)))
+
+
+def test_overwrite_does_it_all_again(astronaut_folder, out, cropped):
+    folder = astronaut_folder()
+    assert run(folder, "--out", out) == 0
+    assert run(folder, "--out", out, "--overwrite", "--margin", 0.5, "--maps", "none") == 0
+    assert cropped == ["fake/0.jpg", "real/0.png"] * 2
+    reader = CacheReader(out)
+    assert len(reader) == 2 and reader.settings.crop.margin == 0.5 and reader.settings.maps == ()
+
+
+def test_retry_tries_failures_again(astronaut_folder, out, cropped):
+    folder = astronaut_folder()
+    broken = folder / "fake" / "broken.png"
+    broken.write_text("no pixels")
+    assert run(folder, "--out", out) == 0
+    shutil.copy(folder / "real" / "0.png", broken)
+    cropped.clear()
+    assert run(folder, "--out", out) == 0 and cropped == []
+    assert run(folder, "--out", out, "--retry") == 0
+    assert cropped == ["fake/broken.png"]
+    assert read_failures(out) == [] and len(CacheReader(out)) == 3
+
+
+def test_changed_labels_are_refused(astronaut_folder, out, capsys):
+    folder = astronaut_folder()
+    labels = write_labels(folder)
+    assert run(folder, "--out", out, "--labels", labels) == 0
+    before = part_times(out)
+    labels.write_text("path,target\nreal/0.png,1\nfake/0.jpg,1\n")
+    assert run(folder, "--out", out, "--labels", labels) == 1
+    error = capsys.readouterr().err
+    assert "1 files were cached with another label (first: 'real/0.png')" in error
+    assert part_times(out) == before
+    assert run(folder, "--out", out, "--labels", labels, "--overwrite") == 0
+    assert list(CacheReader(out).metadata["target"]) == [1, 1]
+
+
+def test_a_folder_that_is_no_cache_is_refused(tmp_path, astronaut_folder, capsys):
+    folder = astronaut_folder()
+    assert run(folder, "--out", folder, "--overwrite") == 1
+    assert "expected a cache or a new folder but got other files" in capsys.readouterr().err
+    assert (folder / "real" / "0.png").is_file()
+
+
+# Real data
+
+
+def challenge_targets(root: Path, column: str) -> dict[str, int]:
+    return {
+        f"{part}/{row[column]}": row["target"]
+        for part in ("trainset", "valset")
+        for row in pd.read_csv(root / f"{part}_label.txt").to_dict("records")
+    }
+
+
+def test_challenge_pictures(shared, out, capsys):
+    root = shared / "challenge" / "multiFFDI" / "phase1"
+    assert run(root, "--out", out) == 0
+    rows = CacheReader(out).metadata
+    assert dict(zip(rows["path"], rows["target"], strict=True)) == challenge_targets(
+        root, "img_path"
+    )
+    assert len(rows) == 10 and set(rows["frame"]) == {-1}
+    assert list(rows["split"]) == ["train"] * 5 + ["dev"] * 5
+    assert "faces     10 (10 new)" in capsys.readouterr().out
+
+
+def test_challenge_clips(shared, out):
+    root = shared / "challenge" / "multiFFDV" / "phase1"
+    assert run(root, "--out", out, "--frames", 2, "--maps", "none") == 0
+    rows = CacheReader(out).metadata
+    expected = challenge_targets(root, "video_name")
+    assert {
+        path: int(target) for path, target in zip(rows["path"], rows["target"], strict=True)
+    } == {path: expected[path] for path in set(rows["path"])}
+    assert rows["path"].nunique() == 10
+    assert rows["key"].is_unique and (rows["frame"] >= 0).all()
+    assert (rows.groupby("path").size() <= 2).all()
+    # A split by group keeps the frames of a clip on one side.
+    assert (rows.groupby("path")["group"].nunique() == 1).all() and rows["group"].nunique() == 10
+    for _, frames in rows.groupby("path")["frame"]:
+        assert frames.is_monotonic_increasing and frames.is_unique

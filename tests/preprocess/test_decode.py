@@ -1,0 +1,530 @@
+"""Every picture and clip must come out as the same upright RGB pixels, or as a DecodeError."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from preprocess.decode import DecodeError, decode_image, decode_video
+
+EXIF_ORIENTATION = 0x0112
+PILLOW_GUARD = Image.MAX_IMAGE_PIXELS
+
+
+@pytest.fixture
+def picture(astronaut: np.ndarray) -> np.ndarray:
+    """A small photograph that is neither square nor symmetric: uint8 96 x 160 x 3."""
+    return astronaut[60:156, 150:310].copy()
+
+
+def encode(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+# Still pictures
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "options"),
+    [
+        ("png", "PNG", {}),
+        ("bmp", "BMP", {}),
+        ("tiff", "TIFF", {}),
+        ("tif", "TIFF", {"compression": "tiff_lzw"}),
+        ("webp", "WEBP", {"lossless": True}),
+    ],
+)
+def test_lossless_formats_come_back_bit_for_bit(tmp_path, picture, suffix, kind, options):
+    file = tmp_path / f"picture.{suffix}"
+    file.write_bytes(encode(picture, kind, **options))
+    decoded = decode_image(file)
+    assert decoded.pixels.dtype == np.uint8 and decoded.pixels.flags.c_contiguous
+    np.testing.assert_array_equal(decoded.pixels, picture)
+    assert decoded.format == kind.lower()
+    assert (decoded.width, decoded.height) == (160, 96)
+    assert (decoded.name, decoded.frame, decoded.jpeg_quality) == (str(file), -1, -1)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {})])
+def test_lossy_formats_come_back_close(picture, kind, options):
+    decoded = decode_image(encode(picture, kind, **options))
+    assert decoded.format == kind.lower()
+    assert np.abs(decoded.pixels.astype(int) - picture).mean() < 8
+
+
+def test_gif_and_other_animations_give_their_first_frame():
+    first, second = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encode(first, kind, save_all=True, append_images=[second], **options)
+        np.testing.assert_array_equal(decode_image(data).pixels, np.asarray(first))
+
+
+def test_mpo_files_of_stereo_cameras_count_as_jpeg(picture):
+    image = Image.fromarray(picture)
+    data = encode(image, "MPO", save_all=True, append_images=[image], quality=90)
+    decoded = decode_image(data)
+    assert (decoded.format, decoded.jpeg_quality) == ("jpeg", 90)
+    np.testing.assert_array_equal(decoded.pixels, np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_format_is_read_from_the_content_not_from_the_name(tmp_path, picture):
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(encode(picture, "PNG"))
+    decoded = decode_image(file)
+    assert (decoded.format, decoded.jpeg_quality) == ("png", -1)
+    np.testing.assert_array_equal(decoded.pixels, picture)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(picture, orientation):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    for kind in ("JPEG", "PNG"):
+        data = encode(picture, kind, exif=exif)
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        decoded = decode_image(data)
+        np.testing.assert_array_equal(decoded.pixels, np.asarray(upright))
+        assert (decoded.width < decoded.height) == (orientation >= 5)
+
+
+def test_grey_is_repeated_over_the_channels(picture):
+    grey = picture[..., 1]
+    pixels = decode_image(encode(grey, "PNG")).pixels
+    np.testing.assert_array_equal(pixels, np.repeat(grey[..., None], 3, 2))
+
+
+def test_sixteen_bit_grey_keeps_its_upper_byte(picture):
+    grey = picture[..., 1].astype(np.uint16) << 8 | 0x55
+    for kind in ("PNG", "TIFF"):
+        pixels = decode_image(encode(Image.fromarray(grey), kind)).pixels
+        np.testing.assert_array_equal(pixels, np.repeat(picture[..., 1:2], 3, 2))
+
+
+def test_cmyk_is_turned_into_rgb(picture):
+    cmyk = Image.fromarray(picture).convert("CMYK")
+    np.testing.assert_array_equal(decode_image(encode(cmyk, "TIFF")).pixels, picture)
+    decoded = decode_image(encode(cmyk, "JPEG", quality=95))
+    assert np.abs(decoded.pixels.astype(int) - picture).mean() < 8
+
+
+def test_palette_pictures_show_their_colours(picture):
+    palette = Image.fromarray(picture).quantize(64)
+    expected = np.asarray(palette.convert("RGB"))
+    for kind in ("PNG", "GIF", "BMP"):
+        np.testing.assert_array_equal(decode_image(encode(palette, kind)).pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparent_pixels_are_shown_over_white(mode):
+    image = Image.new("RGBA", (3, 1))
+    for x, alpha in enumerate((0, 128, 255)):
+        image.putpixel((x, 0), (0, 0, 0, alpha))
+    pixels = decode_image(image.convert(mode)).pixels
+    expected = [255, 127, 0]
+    assert np.abs(pixels[0, :, 0].astype(int) - expected).max() <= 1
+    assert (pixels == pixels[..., :1]).all()
+
+
+def test_transparent_palette_entries_are_shown_over_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    for kind in ("PNG", "GIF"):
+        pixels = decode_image(encode(image, kind, transparency=0)).pixels
+        np.testing.assert_array_equal(pixels, [[[255, 255, 255], [200, 100, 50]]])
+
+
+def test_every_kind_of_input_gives_the_same_pixels(tmp_path, picture):
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(encode(picture, "JPEG", quality=90))
+    expected = np.asarray(Image.open(file))
+    sources = {
+        "path": file,
+        "string": str(file),
+        "bytes": file.read_bytes(),
+        "bytearray": bytearray(file.read_bytes()),
+        "memoryview": memoryview(file.read_bytes()),
+        "PIL": Image.open(file),
+        "array": expected,
+        "view of an array": np.asfortranarray(expected),
+        "tensor": torch.from_numpy(expected.copy()).permute(2, 0, 1),
+    }
+    for name, source in sources.items():
+        decoded = decode_image(source)
+        np.testing.assert_array_equal(decoded.pixels, expected, err_msg=name)
+        in_memory = name in ("array", "view of an array", "tensor")
+        assert decoded.format == ("array" if in_memory else "jpeg")
+
+
+def test_decoded_pixels_may_be_changed_without_changing_the_source(tmp_path, picture):
+    before = picture.copy()
+    for source in (Image.fromarray(picture), encode(picture, "PNG")):
+        decode_image(source).pixels[:] = 0
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize("quality", [1, 5, *range(30, 99, 4), 98, 100])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_jpeg_quality_is_read_from_the_tables(picture, quality, subsampling):
+    data = encode(picture, "JPEG", quality=quality, subsampling=subsampling)
+    assert decode_image(data).jpeg_quality == quality
+
+
+# Still pictures that are refused
+
+
+def assert_refused(source: object, *parts: str, **options) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_image(source, **options)
+    message = str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    for part in (" but ", *parts):
+        assert part in message, message
+    assert len(re.findall("(?:^|: )expected ", message)) == 1, message
+
+
+def test_missing_file(tmp_path):
+    assert_refused(tmp_path / "missing.jpg", "missing.jpg", "No such file")
+
+
+def test_folder(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    assert_refused(tmp_path / "folder.jpg", "folder.jpg", "got a folder")
+
+
+def test_empty_file_and_no_bytes(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    assert_refused(tmp_path / "empty.jpg", "empty.jpg", "got an empty file")
+    assert_refused(b"", "got 0 bytes")
+
+
+def test_text_renamed_to_jpg(tmp_path):
+    (tmp_path / "notes.jpg").write_text("these are no pixels\n" * 50)
+    assert_refused(tmp_path / "notes.jpg", "notes.jpg", "a jpg, png, webp, bmp, tiff or gif")
+
+
+def test_formats_that_run_other_programs_are_not_opened(tmp_path):
+    (tmp_path / "page.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n")
+    assert_refused(tmp_path / "page.png", "page.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_pictures(tmp_path, picture, kind, share):
+    data = encode(picture, kind)
+    file = tmp_path / f"half.{kind.lower()}"
+    file.write_bytes(data[: int(len(data) * share)])
+    assert_refused(file, file.name)
+
+
+def test_file_that_may_not_be_read(tmp_path, picture, monkeypatch):
+    file = tmp_path / "secret.png"
+    file.write_bytes(encode(picture, "PNG"))
+    file.chmod(0)
+    if os.access(file, os.R_OK):  # the superuser reads everything
+
+        def refuse(*_args, **_options):
+            raise PermissionError(13, "Permission denied", str(file))
+
+        monkeypatch.setattr(Path, "open", refuse)
+    assert_refused(file, "secret.png", "Permission denied")
+
+
+def test_names_that_no_file_system_takes():
+    assert_refused("a\0b.jpg", "b.jpg")
+    assert_refused("x" * 5000 + ".jpg", ".jpg")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.int64),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((1, 8, 8, 3), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_arrays_of_other_shapes_and_dtypes(array):
+    assert_refused(array, "uint8 H x W x 3", str(array.dtype), str(array.shape))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(3, 8, 8), torch.zeros(8, 8, 3).byte(), torch.zeros(1, 3, 8, 8).byte()],
+    ids=lambda tensor: f"{tensor.dtype}-{tuple(tensor.shape)}",
+)
+def test_tensors_of_other_shapes_and_dtypes(tensor):
+    assert_refused(tensor, "uint8 3 x H x W")
+
+
+def test_other_types():
+    assert_refused(3, "got int")
+    assert_refused(None, "got NoneType")
+
+
+def test_floating_point_and_32_bit_pictures():
+    assert_refused(encode(Image.new("F", (4, 4)), "TIFF"), "floating point")
+    assert_refused(encode(Image.new("I", (4, 4), 1 << 20), "TIFF"), "16-bit", "1048576")
+
+
+# Sizes
+
+
+def test_one_pixel_and_a_long_strip_are_pictures(tmp_path):
+    for width, height in ((1, 1), (20000, 50), (50, 20000)):
+        for kind in ("PNG", "JPEG"):
+            pixels = decode_image(encode(Image.new("RGB", (width, height), "red"), kind)).pixels
+            assert pixels.shape == (height, width, 3)
+
+
+def bomb_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims any size."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def bomb_gif() -> bytes:
+    data = bytearray(encode(Image.new("P", (8, 8)), "GIF"))
+    data[6:10] = struct.pack("<HH", 65000, 65000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("data", [bomb_png(60000, 60000), bomb_gif()], ids=["png", "gif"])
+def test_a_bomb_is_refused_before_its_pixels_are_decoded(tmp_path, monkeypatch, data):
+    file = tmp_path / "bomb.png"
+    file.write_bytes(data)
+
+    def decoded(*_args):
+        raise AssertionError("the pixels were decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
+    assert_refused(file, "bomb.png", "at most 100 megapixels", "max_megapixels")
+    assert_refused(data, "at most 100 megapixels")
+    assert Image.MAX_IMAGE_PIXELS == PILLOW_GUARD
+
+
+def test_max_megapixels_is_the_only_limit(picture, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow itself refuses twice as much
+    data = encode(picture, "PNG")
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+    assert_refused(data, "expected at most 0.015 megapixels but got 160 x 96", max_megapixels=0.015)
+    np.testing.assert_array_equal(decode_image(data).pixels, picture)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_max_megapixels_holds_for_pixels_in_memory(picture):
+    sources = (picture, torch.from_numpy(picture).permute(2, 0, 1), Image.fromarray(picture))
+    for source in sources:
+        assert_refused(source, "160 x 96", max_megapixels=0.01)
+        assert decode_image(source, max_megapixels=0.016).width == 160
+    assert Image.MAX_IMAGE_PIXELS == PILLOW_GUARD
+
+
+def test_pillows_own_guard_is_restored_after_an_error():
+    with pytest.raises(DecodeError):
+        decode_image(b"no picture at all")
+    assert Image.MAX_IMAGE_PIXELS == PILLOW_GUARD
+
+
+# Clips: the brightness of a frame tells its number.
+
+
+def write_clip(
+    path: Path, codec: str, *, frames: int = 50, rate: int = 25, size=(64, 48), keys: int = 12
+) -> Path:
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this build of PyAV cannot encode {codec}")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = keys
+        stream.bit_rate = 4_000_000
+        for number in range(frames):
+            pixels = np.full((size[1], size[0], 3), brightness(number), np.uint8)
+            pixels[: size[1] // 2, : size[0] // 2] = 255  # the top left corner
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def brightness(number: int) -> int:
+    return 4 * number % 240
+
+
+CLIPS = [
+    ("mp4", "libx264"),
+    ("mov", "mpeg4"),
+    ("avi", "mjpeg"),
+    ("avi", "mpeg4"),
+    ("mkv", "libx264"),
+    ("webm", "libvpx-vp9"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), CLIPS)
+def test_clips_give_evenly_spread_frames_in_order(tmp_path, suffix, codec):
+    clip = write_clip(tmp_path / f"clip.{suffix}", codec)
+    pictures = list(decode_video(clip, frames=5))
+    assert [picture.frame for picture in pictures] == pytest.approx([5, 15, 25, 35, 45], abs=1)
+    for picture in pictures:
+        assert picture.pixels.shape == (48, 64, 3) and picture.pixels.dtype == np.uint8
+        assert picture.name == str(clip) and picture.jpeg_quality == -1
+        # The number is that of the frame whose pixels these are.
+        assert picture.pixels[30:, 40:].mean() == pytest.approx(brightness(picture.frame), abs=3)
+        assert picture.pixels[:20, :28].mean() > 240
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 49, 50, 51, 500])
+def test_frame_numbers_increase_and_never_repeat(tmp_path, count):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264")
+    numbers = [picture.frame for picture in decode_video(clip, frames=count)]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == min(count, 50)
+
+
+def test_long_clips_are_jumped_through(tmp_path):
+    clip = write_clip(tmp_path / "long.mp4", "libx264", frames=900, rate=25, keys=50)
+    pictures = list(decode_video(clip, frames=3))
+    assert [picture.frame for picture in pictures] == pytest.approx([150, 450, 750], abs=1)
+    for picture in pictures:
+        assert picture.pixels[30:, 40:].mean() == pytest.approx(brightness(picture.frame), abs=3)
+
+
+def test_a_clip_whose_name_is_no_text(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=5)
+    try:
+        clip = clip.rename(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    except OSError:
+        pytest.skip("this file system takes only text")
+    assert len(list(decode_video(clip, frames=2))) == 2
+
+
+def test_a_clip_of_one_frame(tmp_path):
+    clip = write_clip(tmp_path / "one.mp4", "libx264", frames=1)
+    assert [picture.frame for picture in decode_video(clip, frames=8)] == [0]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_in_the_metadata_is_applied(tmp_path, degrees):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=5)
+    upright = next(decode_video(clip, frames=1)).pixels
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(with_rotation(clip.read_bytes(), degrees))
+    pixels = next(decode_video(turned, frames=1)).pixels
+    # A player turns the stored picture clockwise by the angle of the matrix.
+    np.testing.assert_array_equal(pixels, np.rot90(upright, -degrees // 90))
+
+
+def with_rotation(mp4: bytes, degrees: int) -> bytes:
+    """The same mp4 with another display matrix in its only video track header."""
+    one, zero, minus = 1 << 16, 0, -(1 << 16)
+    corner = {90: (zero, one, minus, zero), 180: (minus, zero, zero, minus)}
+    a, b, c, d = corner.get(degrees, (zero, minus, one, zero))
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    place = mp4.index(b"tkhd") + 4 + 40  # version 0: the matrix lies 40 bytes into the box
+    return mp4[:place] + matrix + mp4[place + len(matrix) :]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("avi", "mjpeg")])
+def test_a_clip_with_a_broken_tail_gives_what_can_be_decoded(tmp_path, suffix, codec):
+    clip = write_clip(tmp_path / f"clip.{suffix}", codec)
+    data = clip.read_bytes()
+    clip.write_bytes(data[: int(len(data) * 0.8)])
+    pictures = list(decode_video(clip, frames=50))
+    numbers = [picture.frame for picture in pictures]
+    assert numbers[:25] == list(range(25)) and numbers[-1] < 45
+    assert numbers == sorted(set(numbers))
+    for picture in pictures[:-1]:
+        assert picture.pixels[30:, 40:].mean() == pytest.approx(brightness(picture.frame), abs=3)
+
+
+def test_the_last_frame_stands_for_a_missing_tail(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", "libx264")
+    data = clip.read_bytes()
+    clip.write_bytes(data[: int(len(data) * 0.8)])
+    last = max(picture.frame for picture in decode_video(clip, frames=50))
+    assert [picture.frame for picture in decode_video(clip, frames=1)] == [25]
+    *_, two = decode_video(clip, frames=2)  # the second moment lies behind the cut
+    assert two.frame == last < 37
+
+
+def test_a_clip_need_not_be_read_to_its_end(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264")
+    stream = decode_video(clip, frames=5)
+    assert next(stream).frame == pytest.approx(5, abs=1)
+    stream.close()  # the file is released
+    clip.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("missing.mp4", None, "no file"),
+        ("empty.mp4", b"", "an empty file"),
+        ("notes.mp4", b"these are no pixels\n" * 50, "cannot be decoded"),
+        ("playlist.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/x.ts\n", "cannot be decoded"),
+    ],
+)
+def test_files_that_are_no_clips(tmp_path, name, content, reason):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DecodeError, match=f"{name}: expected an mp4, mov.* but .*{reason}"):
+        list(decode_video(tmp_path / name, frames=4))
+
+
+def test_a_clip_cut_off_in_its_header(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264")
+    clip.write_bytes(clip.read_bytes()[:2000])  # an mp4's index lies at its end
+    with pytest.raises(DecodeError, match=r"clip\.mp4: expected"):
+        list(decode_video(clip, frames=4))
+
+
+def test_a_file_with_sound_alone(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        samples = np.zeros((1, 16000), np.float32)
+        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        for packet in [*stream.encode(sound), *stream.encode()]:
+            container.mux(packet)
+    with pytest.raises(DecodeError, match="no video stream"):
+        list(decode_video(path, frames=4))
+
+
+def test_clips_with_huge_frames_are_refused(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=2)
+    with pytest.raises(DecodeError, match=r"clip\.mp4: expected at most 0.001 megapixels"):
+        list(decode_video(clip, frames=1, max_megapixels=0.001))
