@@ -35,12 +35,13 @@ def create_backbone(name: str, size: int) -> nn.Module:
             f"expected a timm model or {list(_EARLY_STAGES)} but got {name!r} ({near})"
         )
     try:
-        backbone = timm.create_model(name, num_classes=0, img_size=size)
-    except TypeError:  # convolutional networks take any size and know no img_size
-        backbone = timm.create_model(name, num_classes=0)
-    except (AssertionError, ValueError) as error:
+        try:
+            backbone = timm.create_model(name, num_classes=0, img_size=size)
+        except TypeError:  # convolutional networks take any size and know no img_size
+            backbone = timm.create_model(name, num_classes=0)
+        backbone.features = _count_features(backbone, size)
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(f"backbone {name!r} cannot take {size} px crops: {error}") from error
-    backbone.features = _count_features(backbone, size)
     backbone.mean = backbone.pretrained_cfg["mean"]
     backbone.std = backbone.pretrained_cfg["std"]
     return backbone

@@ -93,9 +93,10 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
         network = DualStream(NetworkSettings(**settings["network"]))
         floats = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
         network.load_state_dict(floats)
+        about = settings["about"]
     except WeightsError:
         raise
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{file}: expected matching settings and tensors: {error}") from error
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return Checkpoint(network, crop, settings["about"])
+    return Checkpoint(network, crop, about)

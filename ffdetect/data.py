@@ -112,6 +112,11 @@ class PairDataset(Dataset):
             if generator in fakes and not set(sources) & set(reals):
                 raise ValueError(f"expected reals of {sources} for {generator} but found none")
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Collected faces that may be drawn, by real source and generator."""
+        return {name: len(rows) for name, rows in {**self._reals, **self._fakes}.items()}
+
     def __len__(self) -> int:
         return 2**62  # endless; the sampler counts
 

@@ -178,7 +178,7 @@ class Detector:
             float32 N in 0..1.
         """
         if isinstance(crops, np.ndarray):
-            crops = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2)
+            crops = torch.from_numpy(np.ascontiguousarray(crops)).movedim(-1, 1)
         size = self.crop_settings.size
         if crops.dtype != torch.uint8 or crops.shape[1:] != (3, size, size):
             raise ValueError(

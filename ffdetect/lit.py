@@ -86,7 +86,9 @@ class LitDetector(L.LightningModule):
         if backbone:
             groups.append({"params": backbone, "lr": self.rate * self.backbone_rate})
         optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
+        # A tenth of the run, but never exactly one step: OneCycleLR would divide by zero.
+        rise = max(0.1, 1.5 / max(self.total, 2))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [g["lr"] for g in groups], total_steps=self.total, pct_start=0.1
+            optimizer, [g["lr"] for g in groups], total_steps=self.total, pct_start=rise
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

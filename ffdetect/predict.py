@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, also if some files failed; 1 if none could be scored; 2 wrong arguments."""
     parser = _parser()
     args = parser.parse_args(argv)
+    for option, value in (("--batch-size", args.batch_size), ("--frames", args.frames)):
+        if value < 1:
+            parser.error(f"expected {option} of at least 1 but got {value}")
     try:
         listing = find_items(args.data, args.labels)
         detector = Detector.load(args.weights, args.device, args.precision)
@@ -167,6 +170,7 @@ def _predict_resumable(
         stream.write(head + "\n")
         writer = csv.writer(stream)
         writer.writerows((p.path, repr(p.score), p.note) for p in done.values())
+        stream.flush()
         with tqdm(total=len(items), initial=len(done), unit="file") as bar:
             for prediction in predict_items(
                 detector, todo, batch_size=args.batch_size, frames=args.frames
@@ -182,7 +186,8 @@ def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:
     """What a stopped run of the same command left; a torn last row is dropped."""
     if not partial.is_file():
         return {}
-    first, _, rest = partial.read_text("utf-8").partition("\n")
+    # Bytes, since text would lose its \r\n; the torn row may end within a letter.
+    first, _, rest = partial.read_bytes().decode("utf-8", "replace").partition("\n")
     if first != head:
         return {}
     whole = rest[: rest.rfind("\r\n") + 2]

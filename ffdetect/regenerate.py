@@ -99,7 +99,10 @@ class TinyAutoencoder(nn.Module):
 
 def _autoencode(file: Path, device: str) -> Regenerator:
     network = TinyAutoencoder()
-    network.load_state_dict({name: t.float() for name, t in _load(file).items()})
+    try:
+        network.load_state_dict({name: t.float() for name, t in _load(file).items()})
+    except RuntimeError as error:
+        raise ValueError(f"{file}: expected the tensors of taef2 but got others") from error
     network = _ready(network, device)
 
     def regenerate(crop: torch.Tensor, rng: np.random.Generator) -> Twins:
@@ -113,9 +116,15 @@ def _autoencode(file: Path, device: str) -> Regenerator:
 
 
 def _upscale(file: Path, device: str) -> Regenerator:
-    import spandrel
-
-    network = _ready(spandrel.ModelLoader().load_from_file(file).model, device)
+    try:
+        import spandrel
+    except ImportError as error:
+        raise ValueError("upscalers need spandrel: pip install 'ffdetect[train]'") from error
+    try:
+        model = spandrel.ModelLoader().load_from_state_dict(_load(file)).model
+    except spandrel.UnsupportedModelError as error:
+        raise ValueError(f"{file}: expected a Real-ESRGAN network but got another") from error
+    network = _ready(model, device)
 
     def regenerate(crop: torch.Tensor, rng: np.random.Generator) -> Twins:
         size = crop.shape[-1]

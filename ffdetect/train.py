@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from preprocess.cache import CacheReader
-from preprocess.maps import RESIDUALS
+from preprocess.maps import RESIDUALS, SPECTRUM_TILE
 
 from .backbones import load_backbone
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -31,27 +32,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError:
         parser.error("training needs the [train] extra: pip install 'ffdetect[train]'")
     try:
+        device = pick_device(args.device)
         run = _prepare(args)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    return _fit(args, *run)
+    return _fit(args, device, *run)
 
 
 def _prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
+    for name, least in (("epochs", 1), ("steps", 1), ("batch", 2), ("val_limit", 1)):
+        if getattr(args, name) < least:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
+    torch.manual_seed(args.seed)  # new layers start alike
     reader = CacheReader(args.caches)
     twins = CacheReader(args.twins) if args.twins else None
     if twins is not None and twins.settings.crop != reader.settings.crop:
         raise ValueError(f"{args.twins}: expected pairs cut out as in {args.caches[0]}")
-    if args.window > reader.settings.crop.size:
-        raise ValueError(
-            f"expected windows within the {reader.settings.crop.size} px crops "
-            f"but got {args.window}"
-        )
+    size = reader.settings.crop.size
+    if args.window and not SPECTRUM_TILE <= args.window <= size:
+        raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
     network = _network(args, reader)
+    _check_resume(args, network)
     train, val = split_rows(reader.metadata, args.fit_all)
-    if not len(val):
-        raise ValueError("expected some faces to validate on; label a split or add groups")
+    if reader.metadata["target"].iloc[val].nunique() < 2:
+        raise ValueError(
+            f"expected real and fake faces to validate on but got {len(val)} of one kind at most; "
+            "label a split or add groups"
+        )
     # Twins keep the group and split of their real face, so the same rule keeps sides apart.
     twin_rows = None if twins is None else split_rows(twins.metadata, args.fit_all)[0]
     mix = Mix(args.share_twins, args.share_blends, _matches(args.match))
@@ -63,6 +72,23 @@ def _prepare(args: argparse.Namespace):
     return reader, network, pairs, FaceDataset(reader, val, args.val_jpeg), mix
 
 
+def _last_checkpoint(args: argparse.Namespace) -> Path:
+    return args.out.with_suffix(".run") / "last.ckpt"
+
+
+def _check_resume(args: argparse.Namespace, network: DualStream) -> None:
+    last = _last_checkpoint(args)
+    if not (args.resume and last.exists()):
+        return
+    try:
+        state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"{last}: expected a checkpoint of this command") from error
+    own = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
+    if {name: state[name].shape for name in state if name.startswith("network.")} != own:
+        raise ValueError(f"{last}: expected this run's network but it holds another one's weights")
+
+
 def _network(args: argparse.Namespace, reader: CacheReader) -> DualStream:
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
@@ -71,7 +97,7 @@ def _network(args: argparse.Namespace, reader: CacheReader) -> DualStream:
                 f"{args.weights}: trained on crops with {checkpoint.crop} "
                 f"but the cache has {reader.settings.crop}"
             )
-        return checkpoint.network.requires_grad_(True)
+        return checkpoint.network.requires_grad_(True).train()
     settings = {
         "backbone": args.backbone,
         "size": reader.settings.crop.size,
@@ -88,6 +114,7 @@ def _network(args: argparse.Namespace, reader: CacheReader) -> DualStream:
 
 def _fit(
     args: argparse.Namespace,
+    device: torch.device,
     reader: CacheReader,
     network: DualStream,
     pairs: PairDataset,
@@ -103,7 +130,6 @@ def _fit(
 
     L.seed_everything(args.seed, workers=True)
     folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
-    device = pick_device(args.device)
     module = LitDetector(
         network,
         epochs=args.epochs,
@@ -113,17 +139,21 @@ def _fit(
         generators=reader.metadata["generator"].to_numpy(),
         matches=mix.matches,
     )
-    best = ModelCheckpoint(folder, "best", monitor="val_auc", mode="max", save_last=True)
-    callbacks = [best, TQDMProgressBar(refresh_rate=5)]
+    best = ModelCheckpoint(
+        folder, "best", monitor="val_auc", mode="max", enable_version_counter=False
+    )
+    # Every epoch, also those that are not better: --resume loses one epoch at most.
+    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    callbacks = [best, last, TQDMProgressBar(refresh_rate=5)]
     if args.ema:
         callbacks.append(EMAWeightAveraging(decay=args.ema))
     trainer = L.Trainer(
         max_epochs=args.epochs,
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=_precision(args.precision, device),
         callbacks=callbacks,
-        logger=CSVLogger(folder, name="", version="log"),
+        logger=CSVLogger(folder, name="log"),
         log_every_n_steps=20,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -134,21 +164,22 @@ def _fit(
         pairs, args.batch // 2, sampler=EpochSampler(args.steps * (args.batch // 2)), **options
     )
     whole = DataLoader(val, args.batch, **options)
-    last = folder / "last.ckpt"
-    resume = str(last) if last.exists() and args.resume else None
+    file = _last_checkpoint(args)
+    resume = str(file) if file.exists() and args.resume else None
     if resume:
-        print(f"going on from {last}")
+        print(f"going on from {file}")
     # weights_only: a checkpoint is data, nothing in it is run
-    trainer.fit(module, batches, whole, ckpt_path=resume, weights_only=True)
-    if trainer.interrupted:
-        print(f"stopped; --resume goes on from {last}", file=sys.stderr)
+    try:
+        trainer.fit(module, batches, whole, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        print(f"stopped; --resume goes on from {file}", file=sys.stderr)
         return 130
-    chosen = best.last_model_path if args.fit_all else best.best_model_path
+    chosen = last.best_model_path if args.fit_all else best.best_model_path
     state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
     network.load_state_dict({n.removeprefix("network."): t for n, t in state.items()
                              if n.startswith("network.")})  # fmt: skip
     auc = float(best.best_model_score)
-    save_checkpoint(args.out, network, reader.settings.crop, _about(args, reader, auc))
+    save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, auc))
     print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
     return 0
 
@@ -160,8 +191,7 @@ def _precision(wanted: str, device: torch.device) -> str:
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
 
 
-def _about(args: argparse.Namespace, reader: CacheReader, auc: float) -> dict:
-    counts = reader.metadata[reader.metadata["target"] >= 0].groupby("generator").size()
+def _about(args: argparse.Namespace, pairs: PairDataset, auc: float) -> dict:
     recipe = {
         k: str(v) if isinstance(v, Path) else v
         for k, v in vars(args).items()
@@ -169,7 +199,7 @@ def _about(args: argparse.Namespace, reader: CacheReader, auc: float) -> dict:
     }
     return {
         "date": datetime.date.today().isoformat(),
-        "data": {str(name): int(count) for name, count in counts.items()},
+        "data": pairs.counts,
         "recipe": json.loads(json.dumps(recipe, default=str)),
         "validation_auc": None if args.fit_all else round(auc, 4),
     }

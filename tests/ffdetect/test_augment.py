@@ -1,0 +1,148 @@
+"""Augmentation: the same for both of a pair, exact where it says so, repeatable."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from ffdetect import augment
+from ffdetect.augment import Noise, RandomWindow, WebP, recode, training_transform
+
+from .helpers import encode, random_crops
+
+
+def twice(size: int = 160, seed: int = 0) -> torch.Tensor:
+    """A stack of one picture, two times over."""
+    return random_crops(1, size, seed).expand(2, -1, -1, -1).contiguous()
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_both_of_a_pair_are_treated_alike(seed, monkeypatch):
+    # Noise is meant to differ, so here it is the same for both.
+    monkeypatch.setattr(augment.torch, "randn", lambda shape: torch.full(shape, 0.7))
+    pair = twice(seed=seed)
+    torch.manual_seed(seed)
+    first, second = training_transform(128)(pair)
+    assert torch.equal(first, second)
+
+
+def test_noise_differs_between_the_pictures_but_not_in_strength():
+    torch.manual_seed(0)
+    grey = torch.full((2, 3, 200, 200), 128, dtype=torch.uint8)
+    strengths = []
+    for _ in range(5):
+        noisy = Noise(1, 8)(grey)
+        assert noisy.dtype == torch.uint8
+        assert not torch.equal(noisy[0], noisy[1])
+        first, second = (float(picture.float().std()) for picture in noisy)
+        assert first == pytest.approx(second, rel=0.05)
+        assert 0.9 < first < 8.2
+        strengths.append(first)
+    assert max(strengths) - min(strengths) > 1
+
+
+def test_noise_clips_instead_of_wrapping_round():
+    black = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    assert Noise(8, 8)(black).max() < 60
+    assert Noise(8, 8)(black + 255).min() > 195
+
+
+@pytest.mark.parametrize("window", [128, 144, 160])
+def test_windows_have_the_size_asked_for(window):
+    transform = training_transform(window)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        result = transform(random_crops(2, 160, seed))
+        assert result.shape == (2, 3, window, window) and result.dtype == torch.uint8
+
+
+def test_the_torch_seed_decides_everything():
+    transform, pair, results = training_transform(128), random_crops(2, 160), []
+    for seed in (1, 1, 2, 3):
+        torch.manual_seed(seed)
+        results.append(torch.cat([transform(pair) for _ in range(4)]))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2]) and not torch.equal(results[2], results[3])
+
+
+def test_half_of_the_windows_are_plain_cuts():
+    """Red counts columns and green rows, so a cut tells where it was made."""
+    ramp = torch.arange(200, dtype=torch.uint8)
+    picture = torch.stack([ramp.expand(200, 200), ramp[:, None].expand(200, 200),
+                           torch.randint(256, (200, 200), dtype=torch.uint8)])[None]  # fmt: skip
+    torch.manual_seed(0)
+    transform, plain, places = RandomWindow(128), 0, set()
+    for _ in range(200):
+        cut = transform(picture)
+        left, top = int(cut[0, 0, 0, 0]), int(cut[0, 1, 0, 0])
+        if torch.equal(cut, picture[..., top : top + 128, left : left + 128]):
+            plain += 1
+            places.add((left, top))
+    assert 75 < plain < 135
+    assert len(places) > 60
+
+
+def test_windows_are_enlarged_and_shrunk_within_the_scale():
+    """The slope of the ramp in a window tells its scale."""
+    ramp = torch.arange(250, dtype=torch.uint8).expand(1, 3, 250, 250).contiguous()
+    torch.manual_seed(0)
+    transform = RandomWindow(128, (0.625, 1.6))
+    scales = []
+    for _ in range(200):
+        row = transform(ramp)[0, 0, 64].float()
+        scales.append(80 / float(row[104] - row[24]))
+    assert 0.6 < min(scales) < 0.75 and 1.4 < max(scales) < 1.68
+    assert np.mean(np.abs(np.array(scales) - 1) < 0.01) == pytest.approx(0.5, abs=0.12)
+
+
+def test_half_of_the_pairs_are_mirrored():
+    ramp = torch.linspace(60, 190, 160).to(torch.uint8).expand(2, 3, 160, 160).contiguous()
+    torch.manual_seed(0)
+    transform = training_transform(128)
+    mirrored = 0
+    for _ in range(60):
+        left, right = transform(ramp).float().split(64, dim=-1)
+        mirrored += bool(left.mean() > right.mean())
+    assert 15 < mirrored < 45
+
+
+def test_a_picture_smaller_than_the_window_is_enlarged():
+    torch.manual_seed(0)
+    for _ in range(10):
+        assert RandomWindow(200)(random_crops(2, 128)).shape == (2, 3, 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("format", "options"), [("JPEG", {"quality": 61}), ("WEBP", {"quality": 50}), ("PNG", {})]
+)
+def test_recode_is_pillows_coding(format, options):
+    crops = random_crops(2, 130)
+    coded = recode(crops, format, **options)
+    assert coded.dtype == torch.uint8 and coded.shape == crops.shape
+    for before, after in zip(crops, coded, strict=True):
+        data = encode(before.permute(1, 2, 0).numpy(), format, **options)
+        expected = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert np.array_equal(after.permute(1, 2, 0).numpy(), expected)
+    assert torch.equal(coded, crops) == (format == "PNG")
+
+
+def test_webp_takes_one_quality_for_all():
+    torch.manual_seed(0)
+    pair, sizes = twice(), set()
+    for _ in range(6):
+        first, second = WebP(10, 95)(pair)
+        assert torch.equal(first, second)
+        sizes.add(float((first.float() - pair[0].float()).abs().mean()))
+    assert len(sizes) > 3
+
+
+def test_torchvision_codes_each_picture_of_a_stack_alike():
+    """training_transform leans on this."""
+    torch.manual_seed(0)
+    first, second = v2.JPEG((40, 98))(twice())
+    assert torch.equal(first, second) and not torch.equal(first, twice()[0])

@@ -1,0 +1,192 @@
+"""Backbones: every name gives features, and pretrained files land where they belong."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ffdetect.backbones import create_backbone, freeze_norms, load_backbone
+
+MOBILENET = "weights/mobilenetv2_100.imagenet1k.fp16.safetensors"
+RESNET = "weights/resnetv2_50_stages012.imagenet1k.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "features"),
+    [
+        ("resnet18", 160, 512),
+        ("efficientnet_b0", 160, 1280),
+        ("mobilenetv3_large_100", 160, 1280),
+        ("vit_tiny_patch16_224", 224, 192),
+        ("vit_tiny_patch16_224", 256, 192),
+        ("swin_tiny_patch4_window7_224", 224, 768),
+        ("swin_tiny_patch4_window7_224", 256, 768),
+        ("resnetv2_50_stride8", 128, 2 * 512),
+        ("resnetv2_50_stride16", 128, 2 * 1024),
+    ],
+)
+def test_a_backbone_gives_one_vector_a_picture(name, size, features):
+    torch.manual_seed(0)
+    backbone = create_backbone(name, size).eval()
+    pictures = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        vectors = backbone(pictures)
+    assert vectors.shape == (2, features) == (2, backbone.features)
+    assert vectors.isfinite().all() and not torch.equal(vectors[0], vectors[1])
+    assert len(backbone.mean) == len(backbone.std) == 3
+
+
+def test_making_a_backbone_leaves_it_in_training_mode():
+    assert all(part.training for part in create_backbone("test_resnet", 128).modules())
+
+
+@pytest.mark.parametrize("name", ["resnet19", "no_such_network", ""])
+def test_an_unknown_name_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=rf"expected a timm model .* but got '{name}'"):
+        create_backbone(name, 224)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "levit_128s"])
+def test_a_size_that_a_transformer_cannot_take_is_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}' cannot take 250 px"):
+        create_backbone(name, 250)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"), [("resnetv2_50_stride8", 2), ("resnetv2_50_stride16", 3)]
+)
+def test_early_resnet_computes_what_its_file_says(shared, name, stages):
+    """Against timm's own stages and a stem written out with plain functions."""
+    file = shared / RESNET
+    backbone = create_backbone(name, 128)
+    load_backbone(backbone, file)
+    state = {key: tensor.float() for key, tensor in load_file(file).items()}
+
+    def norm(x, name):
+        keys = ("running_mean", "running_var", "weight", "bias")
+        return F.batch_norm(x, *(state[f"{name}.{key}"] for key in keys))
+
+    torch.manual_seed(0)
+    pictures = torch.randn(2, 3, 128, 128)
+    x = F.conv2d(norm(pictures, "stem.bn0"), state["stem.conv.weight"], stride=2, padding=3)
+    x = F.max_pool2d(norm(x, "stem.bn1").relu(), 3, 2, 1)
+    whole = timm.create_model("resnetv2_50", num_classes=0).eval()
+    for number in range(stages):
+        prefix = f"stages.{number}."
+        own = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+        whole.stages[number].load_state_dict(own)
+        with torch.inference_mode():
+            x = whole.stages[number](x)
+    # The file's last norm belongs to the third stage; elsewhere it is still new.
+    x = (norm(x, "norm") if stages == 3 else x / (1 + 1e-5) ** 0.5).relu()
+    expected = torch.cat([x.mean((2, 3)), (x.var((2, 3), unbiased=False) + 1e-5).sqrt()], 1)
+    with torch.inference_mode():
+        got = backbone.eval()(pictures)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_real_batch_norms_go_on_learning(shared):
+    backbone = create_backbone("resnetv2_50_stride8", 128)
+    load_backbone(backbone, shared / RESNET)
+    backbone.train()
+    norms = [part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms and all(norm.training for norm in norms)
+    assert not hasattr(backbone, "frozen_norms")
+
+
+def test_folded_batch_norms_stay_in_evaluation_mode(shared):
+    backbone = create_backbone("mobilenetv2_100", 128)
+    load_backbone(backbone, shared / MOBILENET)
+    assert backbone.frozen_norms
+    pictures = torch.randn(2, 3, 128, 128)
+    reference = timm.create_model("mobilenetv2_100", num_classes=0).eval()
+    reference.load_state_dict({k: t.float() for k, t in load_file(shared / MOBILENET).items()})
+    expected = reference(pictures)
+    nn.Sequential(backbone).train()  # also when a module around it is put in training mode
+    norms = [part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)
+    assert backbone.conv_head.training
+    torch.testing.assert_close(backbone(pictures), expected, rtol=1e-4, atol=1e-4)
+    assert all(norm.num_batches_tracked == 0 for norm in norms)
+
+
+def test_freeze_norms_keeps_running_statistics():
+    backbone = create_backbone("test_resnet", 128)
+    freeze_norms(backbone)
+    before = {k: t.clone() for k, t in backbone.state_dict().items() if "running" in k}
+    backbone.train()(torch.randn(2, 3, 128, 128))
+    after = backbone.state_dict()
+    assert before and all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_pretrained_file_is_taken_over_whole(tmp_path):
+    torch.manual_seed(1)
+    trained = timm.create_model("test_resnet", num_classes=0)
+    for part in trained.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_var.uniform_(0.5, 2)
+    save_file({k: t.half() if t.is_floating_point() else t
+               for k, t in trained.state_dict().items()}, tmp_path / "w.safetensors")  # fmt: skip
+    backbone = create_backbone("test_resnet", 128)
+    load_backbone(backbone, tmp_path / "w.safetensors")
+    for name, tensor in backbone.state_dict().items():
+        assert tensor.dtype in (torch.float32, torch.int64)
+        torch.testing.assert_close(tensor, trained.state_dict()[name], rtol=1e-3, atol=1e-6)
+
+
+def break_file(kind: str, file) -> None:
+    whole = timm.create_model("test_resnet", num_classes=0).state_dict()
+    save_file(whole, file)
+    if kind == "text":
+        file.write_text("these are no weights\n")
+    elif kind == "truncated":
+        file.write_bytes(file.read_bytes()[:-1000])
+    elif kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "missing":
+        file.unlink()
+    elif kind == "folder":
+        file.unlink()
+        file.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "empty", "missing", "folder"])
+def test_a_file_that_is_no_whole_safetensors_is_refused_by_name(tmp_path, kind):
+    file = tmp_path / "some weights.safetensors"
+    break_file(kind, file)
+    with pytest.raises(ValueError, match=r"some weights.safetensors: expected a safetensors file"):
+        load_backbone(create_backbone("test_resnet", 128), file)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path):
+    file = tmp_path / "other.safetensors"
+    save_file(timm.create_model("test_efficientnet", num_classes=0).state_dict(), file)
+    backbone = create_backbone("test_resnet", 128)
+    before = {k: t.clone() for k, t in backbone.state_dict().items()}
+    with pytest.raises(ValueError, match=r"other.safetensors: .*missing.*unknown"):
+        load_backbone(backbone, file)
+    assert all(torch.equal(t, before[k]) for k, t in backbone.state_dict().items())
+
+
+def test_one_missing_or_misshapen_tensor_is_named(tmp_path):
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    name = next(iter(state))
+    for change in ("drop", "reshape"):
+        damaged = dict(state)
+        damaged[name] = damaged[name][..., :1].contiguous()
+        if change == "drop":
+            del damaged[name]
+        save_file(damaged, tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match=rf"1 of \d+ tensors.*{name}"):
+            load_backbone(create_backbone("test_resnet", 128), tmp_path / "w.safetensors")
+
+
+def test_a_cut_resnet_still_refuses_a_file_without_its_stem(shared, tmp_path):
+    state = {k: t for k, t in load_file(shared / RESNET).items() if not k.startswith("stem.")}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="stem"):
+        load_backbone(create_backbone("resnetv2_50_stride8", 128), tmp_path / "w.safetensors")

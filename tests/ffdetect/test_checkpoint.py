@@ -1,0 +1,172 @@
+"""Weights files: a round trip, and every damaged or foreign file refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ffdetect.checkpoint import WeightsError, load_checkpoint, save_checkpoint
+from preprocess.faces import CropSettings
+
+from .helpers import random_crops, tiny_network
+
+CROP = CropSettings(size=160, margin=0.3, align="similarity", native=1.0, min_face=40)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("half", [True, False])
+def test_a_saved_network_comes_back(tmp_path, half):
+    network = tiny_network(size=160, residual="srm")
+    file = tmp_path / "new" / "w.safetensors"
+    about = {"data": {"ffhq": 3}, "note": "Prüfung"}
+    save_checkpoint(file, network, CROP, about, half=half)
+    loaded = load_checkpoint(file)
+    assert loaded.crop == CROP and loaded.about == about
+    assert loaded.network.settings == network.settings
+    assert not loaded.network.training
+    tensors = loaded.network.state_dict()
+    assert {t.dtype for t in tensors.values()} <= {torch.float32, torch.int64}
+    assert not any(p.requires_grad for p in loaded.network.parameters())
+    for name, tensor in network.state_dict().items():
+        exact = not half or not tensor.is_floating_point()
+        rtol, atol = (0, 0) if exact else (1e-3, 1e-7)
+        torch.testing.assert_close(tensors[name], tensor, rtol=rtol, atol=atol)
+    crops = random_crops(3, 160)
+    before, after = network(crops).sigmoid(), loaded.network(crops).sigmoid()
+    torch.testing.assert_close(after, before, atol=0.02 if half else 1e-5, rtol=0)
+    kinds = {t.dtype for t in load_file(file).values() if t.is_floating_point()}
+    assert kinds == {torch.float16 if half else torch.float32}
+    assert [path.name for path in file.parent.iterdir()] == ["w.safetensors"]
+
+
+def test_frozen_norms_come_back(tmp_path):
+    network = tiny_network(size=128, frozen_norms=True)
+    save_checkpoint(tmp_path / "w.safetensors", network, CropSettings(size=128), {})
+    loaded = load_checkpoint(tmp_path / "w.safetensors").network.train()
+    before = loaded.rgb.backbone.bn1.running_mean.clone()
+    loaded(random_crops(2))
+    assert torch.equal(loaded.rgb.backbone.bn1.running_mean, before)
+
+
+def test_values_beyond_float16_are_not_saved_as_infinity(tmp_path):
+    network = tiny_network(streams="frequency")
+    with torch.no_grad():
+        network.frequency.head.logit.bias.fill_(1e6)
+    file = tmp_path / "w.safetensors"
+    with pytest.raises(ValueError, match=r"frequency.head.logit.bias: .*float16"):
+        save_checkpoint(file, network, CropSettings(), {})
+    assert not file.exists()
+    save_checkpoint(file, network, CropSettings(), {}, half=False)
+    assert load_checkpoint(file).network.frequency.head.logit.bias.item() == 1e6
+
+
+class Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+def foreign_files(folder, weights):
+    """Name -> a file that is no weights file of ours."""
+    names = "missing truncated short empty text pickle picked_trap folder plain".split()
+    paths = {name: folder / f"{name}.safetensors" for name in names}
+    whole = weights.read_bytes()
+    paths["truncated"].write_bytes(whole[:-1000])
+    paths["short"].write_bytes(whole[:100])
+    paths["empty"].write_bytes(b"")
+    paths["text"].write_text("no weights\n")
+    torch.save(tiny_network(streams="frequency").state_dict(), paths["pickle"])
+    torch.save({"a": Trap(folder / "sprung")}, paths["picked_trap"])
+    paths["folder"].mkdir()
+    save_file({"a": torch.zeros(3)}, paths["plain"])
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "there is none"),
+        ("truncated", "expected a whole safetensors file"),
+        ("short", "expected a whole safetensors file"),
+        ("empty", "expected a whole safetensors file"),
+        ("text", "expected a whole safetensors file"),
+        ("pickle", "expected a whole safetensors file"),
+        ("picked_trap", "expected a whole safetensors file"),
+        ("folder", "expected a weights file"),
+        ("plain", "no 'ffdetect' entry"),
+    ],
+)
+def test_a_file_that_is_none_of_ours_is_refused_by_name(tmp_path, tiny_weights, name, message):
+    file = foreign_files(tmp_path, tiny_weights)[name]
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_checkpoint(file)
+    assert str(caught.value).startswith(f"{file}: expected")
+    assert not (tmp_path / "sprung").exists()
+
+
+def rewrite(source, target, change, tensors=None):
+    """Copy a weights file with changed settings or tensors."""
+    with safe_open(source, "pt") as opened:
+        settings = json.loads(opened.metadata()["ffdetect"])
+    text = change(settings)
+    text = text if isinstance(text, str) else json.dumps(settings)
+    save_file(tensors or load_file(source), target, {"ffdetect": text})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(version=99),
+        lambda s: s.pop("version"),
+        lambda s: s["crop"].update(size=-4),
+        lambda s: s["crop"].update(colour="red"),
+        lambda s: s.pop("crop"),
+        lambda s: s["network"].update(backbone="resnet19"),
+        lambda s: s["network"].update(backbone="resnet10t"),
+        lambda s: s["network"].update(streams="rgb"),
+        lambda s: s["network"].update(width=128),
+        lambda s: s["network"].update(width="wide"),
+        lambda s: s["network"].update(dropout=0.5),
+        lambda s: s.update(network=None),
+        lambda s: s.pop("about"),
+        lambda s: "{not json",
+        lambda s: "[]",
+        lambda s: "null",
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_name(tmp_path, tiny_weights, change):
+    file = tmp_path / "w.safetensors"
+    rewrite(tiny_weights, file, change)
+    with pytest.raises(WeightsError) as caught:
+        load_checkpoint(file)
+    assert str(caught.value).startswith(f"{file}: expected")
+
+
+def test_another_version_is_named(tmp_path, tiny_weights):
+    file = tmp_path / "w.safetensors"
+    rewrite(tiny_weights, file, lambda s: s.update(version=2))
+    with pytest.raises(WeightsError, match="expected weights format 1 but got 2"):
+        load_checkpoint(file)
+
+
+@pytest.mark.parametrize("change", ["drop", "add", "reshape"])
+def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, tiny_weights, change):
+    tensors = load_file(tiny_weights)
+    if change == "drop":
+        del tensors["fusion.gate.weight"]
+    elif change == "add":
+        tensors["fusion.extra"] = torch.zeros(2)
+    else:
+        tensors["fusion.gate.weight"] = torch.zeros(3, 3)
+    file = tmp_path / "w.safetensors"
+    rewrite(tiny_weights, file, lambda s: None, tensors)
+    with pytest.raises(WeightsError, match=rf"(?s)^{file}: .*fusion"):
+        load_checkpoint(file)

@@ -1,0 +1,273 @@
+"""Splits, training pairs and validation faces."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from ffdetect.augment import recode
+from ffdetect.data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
+from preprocess.cache import CacheReader
+
+from .helpers import random_crops, write_cache
+
+
+def table(**columns) -> pd.DataFrame:
+    values = {"target": 0, "split": "", "group": "", "generator": "", **columns}
+    return pd.DataFrame(values)
+
+
+def test_a_split_column_decides():
+    metadata = table(
+        target=[0, 1, 0, 1, 0, 1, -1, -1],
+        split=["train", "train", "dev", "test", "", "", "train", "dev"],
+        group=list("aabbccdd"),
+    )
+    train, val = split_rows(metadata)
+    assert train.tolist() == [0, 1, 4, 5]
+    assert val.tolist() == [2, 3]
+    train, val = split_rows(metadata, fit_all=True)
+    assert train.tolist() == [0, 1, 2, 3, 4, 5]
+    assert val.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_without_a_split_a_tenth_of_the_groups_is_held_out(split):
+    groups = [f"video {number // 4}" for number in range(4000)]
+    targets = np.tile([0, 1, 1, -1], 1000)
+    metadata = table(target=targets, group=groups, split=split)
+    train, val = split_rows(metadata)
+    assert not set(train) & set(val)
+    assert sorted([*train, *val]) == np.flatnonzero(targets >= 0).tolist()
+    names = np.array(groups)
+    assert not set(names[train]) & set(names[val])
+    assert 0.05 < len(val) / 3000 < 0.15
+    # The side depends on the group's name alone, so twins in another cache share it.
+    shuffled = metadata.sample(frac=0.5, random_state=0)
+    again = shuffled.iloc[split_rows(shuffled)[1]]
+    assert set(again.index) <= set(val) and len(again) > 0
+
+
+def test_a_dev_split_without_labels_does_not_count_as_one():
+    metadata = table(target=[0, 1, -1], split=["train", "train", "dev"], group=["a", "b", "c"])
+    train, val = split_rows(metadata)
+    assert sorted([*train, *val]) == [0, 1]
+
+
+SOURCES = ["ffhq"] * 6 + ["dfdc"] * 4 + ["gan"] * 6 + ["dfdc_swap"] * 4
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> CacheReader:
+    """Flat grey faces whose value is their row: 0-9 real, 10-19 fake."""
+    rows = [{"target": int(i >= 10), "generator": name} for i, name in enumerate(SOURCES)]
+    return write_cache(tmp_path_factory.mktemp("data") / "faces", rows)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory) -> CacheReader:
+    """Pairs of flat greys: 100 and 101, 102 and 103, ..."""
+    rows = [{"target": i % 2, "path": f"{i // 2}", "group": f"{i // 2}",
+             "crop": np.full((128, 128, 3), 100 + i, np.uint8)} for i in range(12)]  # fmt: skip
+    return write_cache(tmp_path_factory.mktemp("data") / "twins", rows)
+
+
+def rows_drawn(dataset: PairDataset, count: int = 300) -> list[tuple[int, int]]:
+    """The greys of both faces of pairs as they are before augmentation."""
+    dataset.transform = nn.Identity()
+    pairs = (dataset[i] for i in range(count))
+    return [(int(pair[0, 0, 64, 64]), int(pair[1, 0, 64, 64])) for pair in pairs]
+
+
+def test_pairs_are_real_first_and_fake_second(reader):
+    drawn = rows_drawn(PairDataset(reader, np.arange(20)))
+    assert all(real < 10 <= fake < 20 for real, fake in drawn)
+    assert {real for real, _ in drawn} == set(range(10))
+    assert {fake for _, fake in drawn} == set(range(10, 20))
+
+
+def test_only_the_rows_given_are_used(reader):
+    rows = np.array([1, 2, 7, 11, 18])
+    drawn = rows_drawn(PairDataset(reader, rows))
+    assert {row for pair in drawn for row in pair} == set(rows.tolist())
+
+
+def test_generators_are_drawn_by_the_square_root_of_their_size(tmp_path):
+    rows = [{"target": 0}] + [{"target": 1, "generator": "few"}] * 1
+    rows += [{"target": 1, "generator": "many"}] * 9
+    dataset = PairDataset(write_cache(tmp_path / "c", rows), np.arange(11))
+    share = np.mean([fake == 1 for _, fake in rows_drawn(dataset, 600)])
+    assert share == pytest.approx(1 / 4, abs=0.06)
+
+
+def test_matches_keep_fakes_with_their_own_reals(reader):
+    mix = Mix(matches={"dfdc_swap": ("dfdc",)})
+    drawn = rows_drawn(PairDataset(reader, np.arange(20), mix=mix))
+    assert {SOURCES[real] for real, fake in drawn if SOURCES[fake] == "dfdc_swap"} == {"dfdc"}
+    assert {SOURCES[real] for real, fake in drawn if SOURCES[fake] == "gan"} == {"ffhq"}
+
+
+def test_a_match_of_several_sources_uses_those_that_are_there(reader):
+    mix = Mix(matches={"dfdc_swap": ("dfdc", "celeb_df")})
+    drawn = rows_drawn(PairDataset(reader, np.arange(20), mix=mix))
+    assert {SOURCES[real] for real, fake in drawn if SOURCES[fake] == "dfdc_swap"} == {"dfdc"}
+
+
+def test_pairs_depend_on_seed_and_number_alone(reader):
+    torch.manual_seed(1)
+    rows = np.arange(20)
+    first = PairDataset(reader, rows, window=128, seed=3)
+    expected = [first[i] for i in range(6)]
+    torch.manual_seed(2)
+    second = PairDataset(reader, rows, window=128, seed=3)
+    for i in reversed(range(6)):
+        assert torch.equal(second[i], expected[i])
+    other = PairDataset(reader, rows, window=128, seed=4)
+    assert sum(torch.equal(other[i], expected[i]) for i in range(6)) < 3
+
+
+def test_drawing_a_pair_leaves_the_global_random_state(reader):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    PairDataset(reader, np.arange(20), window=128)[0]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_pairs_are_augmented_windows(tmp_path):
+    crops = random_crops(2, 160).permute(0, 2, 3, 1).numpy()
+    rows = [{"target": i, "crop": crop} for i, crop in enumerate(crops)]
+    dataset = PairDataset(write_cache(tmp_path / "c", rows, size=160), np.arange(2), window=144)
+    pairs = [dataset[i] for i in range(8)]
+    assert {(pair.shape, pair.dtype) for pair in pairs} == {((2, 3, 144, 144), torch.uint8)}
+    assert all(pair.is_contiguous() for pair in pairs)
+    assert len({pair.float().mean().item() for pair in pairs}) == 8
+
+
+def kind_of(pair: tuple[int, int]) -> str:
+    real, fake = pair
+    if real >= 100:
+        return "twins" if fake - real == 1 and real % 2 == 0 else "blends"
+    return "collected" if fake >= 10 else "blends"
+
+
+def test_shares_of_pseudo_fakes(reader, twins, monkeypatch):
+    # A blend that can be told from the rest: black.
+    monkeypatch.setattr("ffdetect.data.self_blend", lambda crop, *_: np.zeros_like(crop))
+    mix = Mix(twins=0.25, blends=0.4)
+    dataset = PairDataset(reader, np.arange(20), mix=mix, twins=twins)
+    counts = Counter(kind_of(pair) for pair in rows_drawn(dataset, 800))
+    assert counts["twins"] / 800 == pytest.approx(0.25, abs=0.05)
+    assert counts["blends"] / 800 == pytest.approx(0.4, abs=0.05)
+    assert counts["collected"] / 800 == pytest.approx(0.35, abs=0.05)
+
+
+def test_blends_get_the_landmarks_of_their_face_and_some_a_twin(reader, twins, monkeypatch):
+    seen = []
+
+    def spy(crop, landmarks, rng, twin):
+        seen.append((int(crop[0, 0, 0]), twin is not None and int(twin[0, 0, 0]), landmarks))
+        return crop
+
+    monkeypatch.setattr("ffdetect.data.self_blend", spy)
+    dataset = PairDataset(reader, np.arange(20), mix=Mix(blends=1.0), twins=twins)
+    rows_drawn(dataset, 200)
+    with_twin = [(real, twin) for real, twin, _ in seen if twin is not False]
+    assert 30 < len(with_twin) < 90
+    assert all(real % 2 == 0 and twin == real + 1 for real, twin in with_twin)
+    assert all(real < 10 for real, twin, _ in seen if twin is False)
+    for _, _, landmarks in seen:
+        assert landmarks.shape == (5, 2)
+        assert landmarks[0, 0] < landmarks[1, 0] and landmarks[0, 1] < landmarks[3, 1]
+        assert (landmarks > 0).all() and (landmarks < 128).all()
+
+
+def test_a_real_blend_differs_from_its_real_face(astronaut, faces_cache):
+    dataset = PairDataset(CacheReader(faces_cache), np.arange(12), mix=Mix(blends=1.0))
+    dataset.transform = nn.Identity()
+    for i in range(5):
+        real, fake = dataset[i].float()
+        assert 0 < (real - fake).abs().mean() < 40
+
+
+def test_twins_come_from_the_allowed_rows_only(reader, twins):
+    dataset = PairDataset(reader, np.arange(20), mix=Mix(twins=1.0), twins=twins,
+                          twin_rows=np.array([0, 1, 6, 7, 8]))  # fmt: skip
+    # Row 8 is a real face whose twin is not allowed.
+    assert set(rows_drawn(dataset, 40)) == {(100, 101), (106, 107)}
+
+
+def test_pairs_travel_to_worker_processes(reader):
+    dataset = PairDataset(reader, np.arange(20), window=128)
+    loader = torch.utils.data.DataLoader(dataset, 2, sampler=EpochSampler(4), num_workers=1)
+    got = torch.cat(list(loader))
+    assert torch.equal(got, torch.stack([dataset[i] for i in range(4)]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (range(10), {}, r"expected real and fake .* generators \[\]"),
+        (range(10, 20), {}, r"expected real and fake .* sources \[\]"),
+        (range(10, 20), {"mix": Mix(blends=1)}, "expected real and fake"),
+        (range(0), {}, "expected real and fake"),
+        (range(20), {"mix": Mix(twins=0.5)}, "expected a cache of re-generated pairs"),
+        (range(20), {"mix": Mix(matches={"gan": ("unsplash",)})}, "unsplash.* for gan but found"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(reader, rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        PairDataset(reader, np.array(rows, int), **options)
+
+
+def test_blends_alone_need_no_fakes(reader):
+    drawn = rows_drawn(PairDataset(reader, np.arange(10), mix=Mix(blends=1.0)), 20)
+    assert all(real < 10 for real, _ in drawn)
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0), (0, -0.1), (0.6, 0.5)])
+def test_shares_beyond_one_are_refused(shares):
+    with pytest.raises(ValueError, match="expected shares of at least 0 and at most 1"):
+        Mix(*shares)
+
+
+def test_the_sampler_goes_on_from_epoch_to_epoch():
+    sampler = EpochSampler(3)
+    assert len(sampler) == 3
+    seen = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        seen += list(sampler)
+    assert seen == list(range(9))
+    sampler.set_epoch(1)
+    assert list(islice(sampler, 2)) == [3, 4]
+
+
+def test_validation_faces_bring_the_cached_maps(faces_cache):
+    reader = CacheReader(faces_cache)
+    dataset = FaceDataset(reader, [7, 2])
+    assert len(dataset) == 2
+    item = dataset[0]
+    assert torch.equal(item["crop"], reader.crops([7])[0])
+    assert item["row"] == 7 and item["target"] == reader.metadata["target"].iat[7]
+    assert np.array_equal(item["spectrum"].numpy(), reader.spectrum(7))
+    assert np.array_equal(item["residual"].numpy(), reader.residual(7))
+    assert dataset[1]["row"] == 2
+
+
+def test_recompressed_validation_faces_leave_the_stale_maps(faces_cache):
+    reader = CacheReader(faces_cache)
+    item = FaceDataset(reader, [7], jpeg=60)[0]
+    assert set(item) == {"crop", "target", "row"}
+    assert torch.equal(item["crop"], recode(reader.crops([7]), "JPEG", quality=60)[0])
+    assert not torch.equal(item["crop"], reader.crops([7])[0])
+
+
+def test_a_cache_without_maps_gives_none(reader):
+    assert set(FaceDataset(reader, [0])[0]) == {"crop", "target", "row"}

@@ -1,0 +1,366 @@
+"""Detector: any form of a picture gives one score, and it is that of the cached crop."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ffdetect import Detector, NoFaceError
+from ffdetect.checkpoint import WeightsError, save_checkpoint
+from ffdetect.device import has_fast_bf16, pick_device
+from preprocess import crop
+from preprocess.cache import CacheReader
+from preprocess.decode import decode_image
+from preprocess.faces import CropSettings
+
+from .helpers import encode, portraits, random_crops, tiny_network
+
+PHASE1 = "challenge/multiFFDI/phase1"
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return random_crops(7, 256)
+
+
+def test_every_form_of_a_picture_gives_the_same_score(tiny, astronaut, tmp_path):
+    file = tmp_path / "face.png"
+    data = encode(astronaut, "PNG", compress_level=1)
+    file.write_bytes(data)
+    expected = tiny.score(astronaut)
+    assert type(expected) is float and 0 < expected < 1
+    forms = [file, str(file), data, bytearray(data), Image.fromarray(astronaut),
+             Image.open(file), torch.tensor(astronaut).permute(2, 0, 1)]  # fmt: skip
+    assert [tiny.score(form) for form in forms] == [expected] * len(forms)
+    assert tiny.score(astronaut[:, ::-1]) != expected  # a view, and another picture
+
+
+def test_a_jpeg_scores_as_its_decoded_pixels(tiny, astronaut):
+    data = encode(astronaut, "JPEG", quality=80)
+    pixels = np.array(Image.open(io.BytesIO(data)))
+    assert tiny.score(data) == tiny.score(pixels) != tiny.score(astronaut)
+
+
+def test_an_upright_and_a_turned_picture_score_alike(tiny, astronaut):
+    image = Image.fromarray(np.rot90(astronaut))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned clockwise
+    stream = io.BytesIO()
+    image.save(stream, "PNG", exif=exif)
+    assert tiny.score(stream.getvalue()) == tiny.score(astronaut)
+
+
+def test_a_batch_keeps_its_order_and_may_be_lazy(tiny, astronaut, noise):
+    pictures = list(portraits(astronaut, 3))
+    alone = [tiny.score(picture) for picture in pictures]
+    assert np.ptp(alone) > 1e-4
+    pictures.insert(1, noise)
+    alone.insert(1, np.nan)
+    for batch_size in (1, 2, 32):
+        taken = []
+        lazy = (taken.append(i) or picture for i, picture in enumerate(pictures))
+        scores = tiny.score_batch(lazy, batch_size=batch_size)
+        assert scores.dtype == np.float32 and taken == [0, 1, 2, 3]
+        np.testing.assert_allclose(scores, alone, atol=1e-4)
+
+
+def test_a_lazy_batch_is_not_read_ahead(tiny, noise, monkeypatch):
+    events = []
+    monkeypatch.setattr(
+        tiny, "score_crops", lambda crops: events.append("s") or np.zeros(len(crops))
+    )
+    pictures = (events.append("p") or noise for _ in range(4))
+    tiny.score_batch(pictures, batch_size=2, no_face="whole")
+    assert "".join(events) == "ppspps"
+
+
+def test_an_empty_batch_gives_no_scores(tiny):
+    scores = tiny.score_batch([])
+    assert scores.shape == (0,) and scores.dtype == np.float32
+
+
+def test_scores_hardly_depend_on_the_size_of_a_batch(tiny, crops):
+    together = tiny.score_crops(crops)
+    assert together.dtype == np.float32 and np.ptp(together) > 0.05
+    for batch_size in (1, 3):
+        split = tiny.score_crops(crops, batch_size=batch_size)
+        np.testing.assert_allclose(split, together, atol=1e-4)
+
+
+def test_scores_hardly_depend_on_the_number_of_threads(tiny, crops):
+    before = torch.get_num_threads()
+    try:
+        scores = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            scores.append(tiny.score_crops(crops))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_crops_may_be_arrays_or_tensors(tiny, crops):
+    array = crops.permute(0, 2, 3, 1).numpy()
+    array.flags.writeable = False
+    np.testing.assert_array_equal(tiny.score_crops(array), tiny.score_crops(crops))
+    assert tiny.score_crops(crops[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((2, 128, 128, 3), np.uint8),
+        np.zeros((2, 256, 256, 3), np.float32),
+        np.zeros((256, 256, 3), np.uint8),
+        torch.zeros(2, 3, 256, 255, dtype=torch.uint8),
+        torch.zeros(3, 256, 256, dtype=torch.uint8),
+    ],
+)
+def test_other_crops_are_refused(tiny, wrong):
+    with pytest.raises(ValueError, match=r"expected uint8 crops of 256 x 256 px but got"):
+        tiny.score_crops(wrong)
+
+
+def test_without_a_face_the_caller_decides(tiny, noise):
+    with pytest.raises(NoFaceError, match=r"<array>: expected a face .* 200 x 160 px"):
+        tiny.score(noise)
+    assert np.isnan(tiny.score(noise, no_face="nan"))
+    assert 0 < tiny.score(noise, no_face="whole") < 1
+    assert np.isnan(tiny.score_batch([noise])).all()
+    with pytest.raises(NoFaceError):
+        tiny.score_batch([noise], no_face="raise")
+    assert tiny.score_batch([noise], no_face="whole")[0] == tiny.score(noise, no_face="whole")
+
+
+def test_a_picture_without_a_face_is_named(tiny, noise, tmp_path):
+    file = tmp_path / "just noise.png"
+    file.write_bytes(encode(noise, "PNG"))
+    with pytest.raises(NoFaceError, match=r"just noise.png: expected a face but found none"):
+        tiny.score(file)
+    with pytest.raises(NoFaceError, match=r"^<\d+ bytes>: expected a face"):
+        tiny.score(file.read_bytes())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (50, 20000, 3), (20000, 50, 3), (3, 3, 3)])
+def test_a_picture_of_an_odd_size_is_just_one_without_a_face(tiny, shape):
+    with pytest.raises(NoFaceError, match=f"{shape[1]} x {shape[0]} px"):
+        tiny.score(np.full(shape, 120, np.uint8))
+    assert 0 < tiny.score(np.full(shape, 120, np.uint8), no_face="whole") < 1
+
+
+def bad_pictures(folder, astronaut) -> dict[str, object]:
+    jpeg = encode(astronaut, "JPEG")
+    (folder / "text.jpg").write_text("no picture\n")
+    (folder / "empty.png").touch()
+    (folder / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    return {
+        "no bytes": b"",
+        "text": b"this is no picture",
+        "truncated": jpeg[: len(jpeg) // 2],
+        "text file": folder / "text.jpg",
+        "empty file": folder / "empty.png",
+        "truncated file": folder / "cut.jpg",
+        "missing file": folder / "missing.jpg",
+        "folder": folder,
+        "float array": astronaut.astype(np.float32),
+        "int array": astronaut.astype(np.int64),
+        "grey array": astronaut[..., 0],
+        "rgba array": np.zeros((64, 64, 4), np.uint8),
+        "empty array": np.zeros((0, 64, 3), np.uint8),
+        "tensor of rows": torch.zeros(64, 64, 3, dtype=torch.uint8),
+        "float tensor": torch.zeros(3, 64, 64),
+        "batch": torch.zeros(1, 3, 64, 64, dtype=torch.uint8),
+        "none": None,
+        "number": 3,
+        "list": [[1, 2, 3]],
+    }
+
+
+BAD = (
+    "no bytes", "text", "truncated", "text file", "empty file", "truncated file", "missing file",
+    "folder", "float array", "int array", "grey array", "rgba array", "empty array",
+    "tensor of rows", "float tensor", "batch", "none", "number", "list",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["score", "analyze"])
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_picture_is_refused(tiny, astronaut, tmp_path, kind, method):
+    bad = bad_pictures(tmp_path, astronaut)[kind]
+    with pytest.raises(ValueError, match=r"expected .* but") as caught:
+        getattr(tiny, method)(bad)
+    assert not isinstance(caught.value, NoFaceError)
+    if "file" in kind:
+        assert str(caught.value).startswith(str(bad))
+
+
+def test_one_bad_picture_of_a_batch_is_named(tiny, astronaut, tmp_path):
+    bad = bad_pictures(tmp_path, astronaut)["text file"]
+    with pytest.raises(ValueError, match=r"text.jpg: expected"):
+        tiny.score_batch([astronaut, bad])
+
+
+def test_too_many_megapixels_are_refused_before_decoding(tiny_weights, astronaut):
+    detector = Detector.load(tiny_weights, "cpu")
+    detector.max_megapixels = 0.2
+    for picture in (astronaut, encode(astronaut, "JPEG"), Image.fromarray(astronaut)):
+        with pytest.raises(ValueError, match=r"expected at most 0.2 megapixels but got 512 x 512"):
+            detector.score(picture)
+    # A header alone that claims 40,000 x 40,000 pixels.
+    data = bytearray(encode(np.zeros((8, 8, 3), np.uint8), "BMP"))
+    data[18:26] = np.array([40000, 40000], "<i4").tobytes()
+    with pytest.raises(ValueError, match=r"expected at most 100 megapixels but got 40000 x 40000"):
+        Detector.load(tiny_weights, "cpu").score(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d, a: d.score(a, no_face="maybe"), "expected no_face .* but got 'maybe'"),
+        (lambda d, a: d.score_batch([a], batch_size=0), "batch_size of at least 1 but got 0"),
+        (lambda d, a: d.score_batch("face.jpg"), "expected several pictures but got one str"),
+        (lambda d, a: d.score_batch(b"123"), "expected several pictures but got one bytes"),
+    ],
+)
+def test_wrong_arguments_are_refused(tiny, astronaut, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tiny, astronaut)
+
+
+def test_analyze_tells_about_every_face(tiny, astronaut):
+    small = np.array(Image.fromarray(astronaut).resize((384, 384)))
+    two = np.zeros((512, 896, 3), np.uint8)
+    two[:384, :384], two[:, 384:] = small, astronaut
+    result = tiny.analyze(two)
+    assert (result.name, result.width, result.height) == ("<array>", 896, 512)
+    assert len(result.faces) == 2
+    right, left = result.faces  # the larger first
+    for face, (low, high) in ((right, (384, 896)), (left, (0, 384))):
+        assert low < face.box[0] < face.box[2] < high and 0 < face.box[1] < face.box[3]
+        assert face.landmarks.shape == (5, 2) and face.box.dtype == np.float32
+        inside = (face.landmarks > face.box[:2]) & (face.landmarks < face.box[2:])
+        assert inside.all()
+        assert 0.9 <= face.probability <= 1
+        assert face.crop.shape == (256, 256, 3) and face.crop.dtype == np.uint8
+        assert type(face.score) is float
+        assert face.score == pytest.approx(float(tiny.score_crops(face.crop[None])[0]), abs=1e-5)
+    assert left.box[2] - left.box[0] < right.box[2] - right.box[0]
+    assert tiny.score(two) == pytest.approx(right.score, abs=1e-5)
+
+
+def test_analyze_of_a_picture_without_a_face_is_empty(tiny, noise):
+    result = tiny.analyze(noise)
+    assert result.faces == () and (result.width, result.height) == (200, 160)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        CropSettings(),
+        CropSettings(size=160, margin=0.3, align="similarity", native=1.0, min_face=40),
+    ],
+    ids=["default", "similarity"],
+)
+def test_the_cache_holds_the_very_crops_that_are_scored(astronaut, tmp_path, settings):
+    weights = tmp_path / "w.safetensors"
+    save_checkpoint(weights, tiny_network(size=settings.size), settings, {})
+    detector = Detector.load(weights, "cpu")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, picture in enumerate(portraits(astronaut, 4)):
+        format, options = (
+            ("PNG", {"compress_level": 1}) if number % 2 else ("JPEG", {"quality": 70})
+        )
+        suffix = format.lower().replace("jpeg", "jpg")
+        (folder / f"{number}.{suffix}").write_bytes(encode(picture, format, **options))
+    out = tmp_path / "cache"
+    options = {"size": settings.size, "margin": settings.margin, "align": settings.align,
+               "native": settings.native, "min-face": settings.min_face}  # fmt: skip
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    assert crop.main([str(folder), "--out", str(out), *flags]) == 0
+    reader = CacheReader(out)
+    detector.check_cache(reader)
+    scores = detector.score_crops(reader.crops(range(len(reader))))
+    assert len(reader) == 4
+    for row, path in enumerate(reader.metadata["path"]):
+        face = detector.analyze(folder / path).faces[0]
+        assert np.array_equal(face.crop, reader.crop(row))
+        assert np.array_equal(face.box, reader.metadata["box"].iat[row])
+        assert face.score == pytest.approx(float(scores[row]), abs=1e-4)
+        assert np.array_equal(detector.crop_largest(decode_image(folder / path)), reader.crop(row))
+
+
+def test_a_cache_cut_out_otherwise_is_refused_naming_both(tiny, faces_cache):
+    with pytest.raises(WeightsError, match=r"size: 256, not 128") as caught:
+        tiny.check_cache(CacheReader(faces_cache))
+    assert str(faces_cache) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "message"),
+    [
+        ("cpu", "fp16", "expected fp32 or bf16 on a CPU but got 'fp16'"),
+        ("cpu", "fp8", "expected precision in .* but got 'fp8'"),
+        ("quantum", "fp32", "expected a device like auto, cpu or cuda but got 'quantum'"),
+    ],
+)
+def test_an_unknown_device_or_precision_is_refused(tiny_weights, device, precision, message):
+    with pytest.raises(ValueError, match=message):
+        Detector.load(tiny_weights, device, precision)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(tiny_weights):
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"expected a CUDA device for 'cuda'"):
+        Detector.load(tiny_weights, "cuda")
+
+
+@pytest.mark.skipif(not has_fast_bf16(), reason="this CPU does not compute in bfloat16 itself")
+def test_bf16_scores_stay_close(tiny, tiny_weights, crops):
+    # A random network turns small differences into large ones more than a trained one does.
+    scores = Detector.load(tiny_weights, "cpu", "bf16").score_crops(crops)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, tiny.score_crops(crops), atol=0.02)
+
+
+def test_missing_weights_are_refused_by_name(tmp_path):
+    with pytest.raises(WeightsError, match=r"nothing.safetensors: expected a weights file"):
+        Detector.load(tmp_path / "nothing.safetensors")
+
+
+def test_a_detector_tells_what_it_was_trained_on(tiny):
+    assert tiny.about == {"data": "none", "seed": 0}
+    assert tiny.crop_settings == CropSettings()
+    assert tiny.device == torch.device("cpu") and tiny.precision == "fp32"
+
+
+def test_shipped_weights_score_a_face(shipped, astronaut):
+    score = shipped.score(astronaut)
+    assert type(score) is float and 0 <= score <= 1
+    assert shipped.about["data"] and "recipe" in shipped.about
+
+
+def test_shipped_scores_do_not_depend_on_the_batch(shipped, astronaut):
+    pictures = list(portraits(astronaut, 3))
+    together = shipped.score_batch(pictures)
+    alone = [shipped.score(picture) for picture in pictures]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_shipped_weights_score_every_real_picture(shipped, shared):
+    files = sorted((shared / PHASE1).rglob("*.jpg"))
+    scores = shipped.score_batch(files, no_face="whole")
+    assert len(scores) == 10 and ((scores >= 0) & (scores <= 1)).all()
+    assert np.ptp(scores) > 0.01
+
+
+@pytest.mark.skipif(not has_fast_bf16(), reason="this CPU does not compute in bfloat16 itself")
+def test_shipped_bf16_scores_stay_close(shipped, astronaut):
+    pictures = list(portraits(astronaut, 3))
+    scores = Detector.load(device="cpu", precision="bf16").score_batch(pictures)
+    np.testing.assert_allclose(scores, shipped.score_batch(pictures), atol=0.02)

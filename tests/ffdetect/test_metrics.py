@@ -1,0 +1,141 @@
+"""Metrics against scikit-learn and against plain loops."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from ffdetect.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
+
+CASES = [(seed, ties) for seed in range(6) for ties in (False, True)]
+
+
+def draw(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(20, 400))
+    target = (rng.random(count) < rng.uniform(0.1, 0.9)).astype(int)
+    target[:2] = 0, 1
+    score = rng.normal(target * rng.uniform(0, 2))
+    return target, np.round(score, 0 if seed % 2 else 1) if ties else score
+
+
+@pytest.mark.parametrize(("seed", "ties"), CASES)
+def test_auc_equals_scikit_learn(seed, ties):
+    target, score = draw(seed, ties)
+    assert auc(target, score) == pytest.approx(roc_auc_score(target, score), abs=1e-12)
+
+
+@pytest.mark.parametrize(("seed", "ties"), CASES)
+@pytest.mark.parametrize("fpr", [1e-3, 1e-2, 0.1, 0.37, 1.0])
+def test_tpr_at_fpr_is_the_best_allowed_threshold(seed, ties, fpr):
+    target, score = draw(seed, ties)
+    rates, hits, _ = roc_curve(target, score, drop_intermediate=False)
+    got = tpr_at_fpr(target, score, fpr)
+    assert got == pytest.approx(hits[rates <= fpr + 1e-12].max())
+    best = 0.0
+    for threshold in [-np.inf, *score]:
+        flagged = score > threshold
+        if flagged[target == 0].mean() <= fpr:
+            best = max(best, flagged[target == 1].mean())
+    assert got == pytest.approx(best)
+
+
+def test_tpr_at_fpr_allows_exactly_the_share_asked_for():
+    """0.29 * 100 is just below 29 in floating point; 29 reals may still be flagged."""
+    assert 0.29 * 100 < 29
+    target = np.array([0] * 100 + [1])
+    score = np.array([*range(100), 70.5])
+    assert tpr_at_fpr(target, score, 0.29) == 1.0
+    assert tpr_at_fpr(target, score, 0.28) == 0.0
+
+
+@pytest.mark.parametrize(("seed", "ties"), CASES)
+def test_eer_is_where_the_roc_curve_meets_the_diagonal(seed, ties):
+    target, score = draw(seed, ties)
+    flagged, caught, _ = roc_curve(target, score, drop_intermediate=False)
+    # Walk along the straight pieces of the curve in small steps.
+    steps = np.linspace(0, 1, 20001)
+    x = np.concatenate([a + steps * (b - a) for a, b in pairwise(flagged)])
+    y = np.concatenate([a + steps * (b - a) for a, b in pairwise(caught)])
+    nearest = np.abs(x - (1 - y)).argmin()
+    assert eer(target, score) == pytest.approx(x[nearest], abs=1e-4)
+
+
+@pytest.mark.parametrize(("score", "expected"), [([0, 1, 2, 3], 0), ([3, 2, 1, 0], 1)])
+def test_perfect_and_inverted_scores(score, expected):
+    target = [0, 0, 1, 1]
+    assert eer(target, score) == expected
+    assert auc(target, score) == 1 - expected
+    assert tpr_at_fpr(target, score, 1e-3) == 1 - expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_equals_a_loop_over_bins(seed, bins):
+    rng = np.random.default_rng(seed)
+    score = np.append(rng.random(300), [0, 1, 1])
+    target = (rng.random(303) < score**0.5).astype(int)
+    target[-2:] = 0  # a score of exactly 1 belongs to the last bin, also when it is wrong
+    expected = 0.0
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = (score >= low) & ((score < high) | (number == bins - 1))
+        if inside.any():
+            gap = abs(target[inside].mean() - score[inside].mean())
+            expected += gap * inside.sum() / len(score)
+    assert calibration_error(target, score, bins) == pytest.approx(expected)
+
+
+def test_bootstrap_interval_covers_the_true_value_as_often_as_it_says():
+    truth = NormalDist().cdf(1 / 2**0.5)  # AUC of two unit normals one apart
+    covered = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        target = np.repeat([0, 1], 60)
+        interval = bootstrap(auc, target, rng.normal(target), rounds=200)
+        assert interval.low <= interval.value <= interval.high
+        covered += interval.low <= truth <= interval.high
+    assert covered >= 33  # 95 % of 40 is 38
+
+
+def test_bootstrap_is_repeatable_and_resamples_each_class_alone():
+    target, score = draw(0, False)
+    assert bootstrap(auc, target, score, rounds=20) == bootstrap(auc, target, score, rounds=20)
+    counts = set()
+
+    def count(target, score):
+        counts.add((int(target.sum()), len(score)))
+        return auc(target, score)
+
+    bootstrap(count, target, score, rounds=20)
+    assert counts == {(int(target.sum()), len(target))}
+
+
+def test_interval_reads_as_value_and_ends():
+    assert str(Interval(0.91234, 0.85, 0.999)) == "0.912 [0.850, 0.999]"
+
+
+@pytest.mark.parametrize("metric", [auc, eer, calibration_error])
+@pytest.mark.parametrize(
+    ("target", "score", "message"),
+    [
+        ([0, 1], [0.5], r"\(2,\) and \(1,\)"),
+        ([[0, 1]], [[0.1, 0.2]], r"\(1, 2\)"),
+        ([1, 1], [0.1, 0.2], r"got \[1\]"),
+        ([0, 1, -1], [0.1, 0.2, 0.3], r"got \[-1"),
+        ([], [], "expected targets"),
+        ([0, 1], [0.1, float("nan")], "1 are not a number"),
+    ],
+)
+def test_wrong_input_is_refused(metric, target, score, message):
+    with pytest.raises(ValueError, match=message):
+        metric(np.array(target), np.array(score))
+
+
+def test_calibration_error_wants_probabilities():
+    with pytest.raises(ValueError, match=r"expected probabilities but got 0.5 to 1.5"):
+        calibration_error([0, 1], [0.5, 1.5])

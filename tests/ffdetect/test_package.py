@@ -1,0 +1,117 @@
+"""The package as others meet it: what an import costs, which way imports run, what a wheel has."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import ffdetect
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("preprocess", "ffdetect")  # benchmarks stay in the repository
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules of a fresh interpreter after a statement."""
+    code = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_costs_nothing():
+    loaded = modules_after("import ffdetect")
+    assert "ffdetect" in loaded
+    assert not loaded & {"torch", "torchvision", "lightning", "timm", "pandas", "numpy", "cv2"}
+
+
+def test_scoring_needs_nothing_of_training_or_benchmarks():
+    commands = "import ffdetect.predict, ffdetect.train, ffdetect.regenerate"
+    loaded = modules_after(f"from ffdetect import Detector; {commands}")
+    assert "torch" in loaded
+    assert not loaded & {"lightning", "pytorch_lightning", "torchmetrics", "sklearn", "matplotlib",
+                         "spandrel", "skimage", "benchmarks"}  # fmt: skip
+
+
+def test_the_public_names_are_there():
+    assert dir(ffdetect) == ["Analysis", "Detector", "NoFaceError", "ScoredFace"]
+    for name in dir(ffdetect):
+        assert getattr(ffdetect, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Classifier'"):
+        ffdetect.Classifier  # noqa: B018
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere; relative imports are its own."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{file} imports from above its package"
+            names.add(node.module.split(".")[0] if not node.level else file.parent.name)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("package", "above"),
+    [
+        ("preprocess", {"ffdetect", "benchmarks"}),
+        ("ffdetect", {"benchmarks"}),
+        ("benchmarks", set()),
+    ],
+)
+def test_imports_run_in_one_direction(package, above):
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    for file in files:
+        assert not imported(file) & (above | {"tests"}), file
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> set[str]:
+    """The names in a wheel built from a copy of the tree."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(target)]
+    try:
+        import setuptools
+
+        if int(setuptools.__version__.split(".")[0]) >= 71:  # brings its own wheel command
+            command.append("--no-build-isolation")
+    except ImportError:
+        pass
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    with zipfile.ZipFile(next(target.glob("ffdetect-*.whl"))) as archive:
+        return set(archive.namelist())
+
+
+def test_a_wheel_brings_every_module(wheel):
+    expected = {file.relative_to(ROOT).as_posix() for name in PACKAGES
+                for file in (ROOT / name).rglob("*.py")}  # fmt: skip
+    assert expected and expected <= wheel
+    assert {"preprocess/py.typed", "ffdetect/py.typed"} <= wheel
+
+
+def test_a_wheel_brings_the_weights_and_their_card(wheel):
+    folder = ROOT / "ffdetect" / "weights"
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.md")]
+    assert {file.relative_to(ROOT).as_posix() for file in files} <= wheel
+
+
+def test_a_wheel_brings_no_tests_and_no_caches(wheel):
+    tops = {name.split("/")[0] for name in wheel}
+    assert {name for name in tops if not name.endswith(".dist-info")} == set(PACKAGES)
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)

@@ -1,0 +1,315 @@
+"""The predict command: its table, what it does with odd files, and going on after a stop."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from ffdetect import predict
+from ffdetect.checkpoint import save_checkpoint
+from ffdetect.detector import Detector
+from preprocess.faces import CropSettings
+
+from .helpers import encode, portraits, tiny_network, write_clip
+
+
+@pytest.fixture
+def run(tiny_weights, tmp_path):
+    """Runs the command with the tiny weights and gives its exit status."""
+
+    def command(data, *more: str, out=tmp_path / "prediction.txt") -> int:
+        options = ["--out", str(out), "--weights", str(tiny_weights), "--device", "cpu"]
+        return predict.main([str(data), *options, *more])
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def pictures(astronaut, tmp_path_factory):
+    """Six pictures with a face and labels for them, fake first."""
+    folder = tmp_path_factory.mktemp("predict") / "pictures"
+    folder.mkdir()
+    lines = ["img_name,target"]
+    for number, picture in enumerate(portraits(astronaut, 6)):
+        (folder / f"{number}.jpg").write_bytes(encode(picture, "JPEG", quality=90))
+        lines.append(f"{number}.jpg,{int(number % 3 == 0)}")
+    (folder.parent / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def table(file) -> pd.DataFrame:
+    return pd.read_csv(file, keep_default_na=False)
+
+
+def test_the_challenge_pictures_give_one_row_each(run, shared, tmp_path):
+    data = shared / "challenge/multiFFDI/phase1"
+    assert run(data) == 0
+    lines = (tmp_path / "prediction.txt").read_text().splitlines()
+    assert lines[0] == "img_name,y_pred"
+    names = sorted(file.relative_to(data).as_posix() for file in data.rglob("*.jpg"))
+    assert len(names) == 10 and [line.split(",")[0] for line in lines[1:]] == names
+    assert all(re.fullmatch(r"[01]\.\d{6}", line.split(",")[1]) for line in lines[1:])
+    assert {file.name for file in tmp_path.iterdir()} == {"prediction.txt"}
+
+
+def test_the_challenge_clips_give_one_row_each(run, shared, tmp_path):
+    data = shared / "challenge/multiFFDV/phase1/valset"
+    assert run(data, "--frames", "2") == 0
+    lines = (tmp_path / "prediction.txt").read_text().splitlines()
+    assert lines[0] == "video_name,y_pred"
+    assert [line.split(",")[0] for line in lines[1:]] == sorted(f.name for f in data.glob("*.mp4"))
+
+
+def test_a_row_is_the_score_of_the_detector(run, tiny, pictures, tmp_path):
+    assert run(pictures) == 0
+    rows = table(tmp_path / "prediction.txt")
+    assert rows["img_name"].tolist() == [f"{number}.jpg" for number in range(6)]
+    expected = [tiny.score(pictures / name) for name in rows["img_name"]]
+    np.testing.assert_allclose(rows["y_pred"], expected, atol=1e-5)
+
+
+def test_the_size_of_a_batch_changes_nothing(run, pictures, tmp_path):
+    for batch in ("1", "4"):
+        assert run(pictures, "--batch-size", batch, out=tmp_path / f"{batch}.txt") == 0
+    one, four = table(tmp_path / "1.txt"), table(tmp_path / "4.txt")
+    assert one["img_name"].tolist() == four["img_name"].tolist()
+    np.testing.assert_allclose(one["y_pred"], four["y_pred"], atol=1e-4)
+
+
+def test_a_single_picture_will_do(run, pictures, tmp_path):
+    assert run(pictures / "2.jpg") == 0
+    assert table(tmp_path / "prediction.txt")["img_name"].tolist() == ["2.jpg"]
+
+
+def test_pictures_and_clips_of_one_folder_go_to_two_files(run, tiny, astronaut, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "b.png").write_bytes(encode(astronaut, "PNG"))
+    (folder / "c.png").write_bytes(encode(astronaut[:, ::-1], "PNG"))
+    write_clip(folder / "a.mp4", astronaut)
+    assert run(folder, "--frames", "2") == 0
+    pictures, clips = tmp_path / "prediction.txt", tmp_path / "prediction_video.txt"
+    assert list(table(pictures)) == ["img_name", "y_pred"]
+    assert table(pictures)["img_name"].tolist() == ["b.png", "c.png"]
+    assert list(table(clips)) == ["video_name", "y_pred"]
+    assert table(clips)["video_name"].tolist() == ["a.mp4"]
+    assert table(pictures)["y_pred"][0] == pytest.approx(tiny.score(astronaut), abs=1e-4)
+    out = capsys.readouterr().out
+    assert f"2 scores in {pictures}" in out and f"1 scores in {clips}" in out
+
+
+def test_a_clip_scores_as_the_mean_of_its_frames(run, tiny, astronaut, tmp_path):
+    from preprocess.decode import decode_video
+
+    write_clip(tmp_path / "clip.avi", astronaut)
+    assert run(tmp_path / "clip.avi", "--frames", "3") == 0
+    frames = [p.pixels for p in decode_video(tmp_path / "clip.avi", frames=3)]
+    expected = np.mean([tiny.score(pixels) for pixels in frames])
+    assert len(frames) == 3
+    rows = table(tmp_path / "prediction.txt")
+    assert rows["y_pred"][0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, tmp_path, capsys):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(pictures / "0.jpg", folder / "a.jpg")
+    whole = (pictures / "1.jpg").read_bytes()
+    (folder / "b cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "c text.png").write_text("no picture")
+    (folder / "d noise.png").write_bytes(encode(noise, "PNG"))
+    (folder / "e clip.mp4").write_bytes(b"no clip")
+    (folder / "notes.txt").write_text("not listed")
+    assert run(folder) == 0
+    rows = table(tmp_path / "prediction.txt").set_index("img_name")["y_pred"]
+    assert rows.index.tolist() == ["a.jpg", "b cut.jpg", "c text.png", "d noise.png"]
+    assert rows["b cut.jpg"] == rows["c text.png"] == 0.5
+    assert rows["d noise.png"] == pytest.approx(tiny.score(noise, no_face="whole"), abs=1e-5)
+    clips = table(tmp_path / "prediction_video.txt")
+    assert clips.to_numpy().tolist() == [["e clip.mp4", 0.5]]
+    lines = capsys.readouterr().err.splitlines()
+    for name in ("b cut.jpg", "c text.png", "e clip.mp4"):
+        assert any(line.startswith(f"{name}: unreadable, scored 0.5: ") for line in lines)
+    assert "d noise.png: no face, scored whole" in lines
+    assert not any(line.startswith("a.jpg:") for line in lines)
+
+
+def test_odd_names_come_through(run, pictures, tmp_path):
+    names = ["comma, and.jpg", 'quote".jpg', "two\nlines.jpg", "smörgås 面孔.jpg", " space.jpg"]
+    folder = tmp_path / "names"
+    (folder / "sub, dir").mkdir(parents=True)
+    for name in names:
+        shutil.copy(pictures / "0.jpg", folder / name)
+    shutil.copy(pictures / "0.jpg", folder / "sub, dir" / "x.jpg")
+    assert run(folder) == 0
+    with (tmp_path / "prediction.txt").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["img_name", "y_pred"]
+    assert sorted(row[0] for row in rows[1:]) == sorted([*names, "sub, dir/x.jpg"])
+    assert [row[0] for row in rows[1:]] == sorted(row[0] for row in rows[1:])
+    assert len({row[1] for row in rows[1:]}) == 1
+
+
+def test_labels_print_what_scikit_learn_finds_in_the_file(run, pictures, tmp_path, capsys):
+    labels = pictures.parent / "labels.csv"
+    assert run(pictures, "--labels", str(labels)) == 0
+    out = capsys.readouterr().out
+    joined = table(tmp_path / "prediction.txt").merge(table(labels), on="img_name")
+    assert len(joined) == 6
+    auc = roc_auc_score(joined["target"], joined["y_pred"])
+    rates, hits, _ = roc_curve(joined["target"], joined["y_pred"], drop_intermediate=False)
+    assert f"AUC          {auc:.4f}\n" in out
+    assert f"TPR@FPR=1e-3 {hits[rates <= 1e-3].max():.4f}\n" in out
+    assert "6 files: 4 real, 2 fake, 0 without a label" in out
+
+
+def test_labels_of_one_kind_are_told(run, pictures, tmp_path, capsys):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("img_name,target\n1.jpg,0\n2.jpg,0\nother.jpg,1\n")
+    assert run(pictures, "--labels", str(labels)) == 0
+    out = capsys.readouterr().out
+    assert "AUC needs both real and fake" in out
+    assert "label without a file: 1 ('other.jpg')" in out
+    assert "file without a label: 4" in out
+
+
+def stop_after(monkeypatch, count: int) -> list[str]:
+    """Lets the command stop after so many crops, as Ctrl-C would; tells which were cut out."""
+    original, seen = Detector.crop_largest, []
+
+    def crop_largest(self, picture):
+        if len(seen) == count:
+            raise KeyboardInterrupt
+        seen.append(picture.name)
+        return original(self, picture)
+
+    monkeypatch.setattr(Detector, "crop_largest", crop_largest)
+    return seen
+
+
+def test_a_stopped_run_goes_on_where_it_was(run, pictures, tmp_path, monkeypatch, capsys):
+    assert run(pictures, "--batch-size", "2") == 0
+    file = tmp_path / "prediction.txt"
+    undisturbed = file.read_bytes()
+    file.unlink()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert run(pictures, "--batch-size", "2") == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+    partial = tmp_path / "prediction.txt.partial"
+    assert not file.exists() and partial.exists()
+    with partial.open("ab") as stream:  # the last row was torn in the middle of a letter
+        stream.write("4.jpg,0.99,ä".encode()[:-1])
+    seen = stop_after(monkeypatch, 100)
+    assert run(pictures, "--batch-size", "2") == 0
+    assert [name.rsplit("/", 1)[-1] for name in seen] == ["4.jpg", "5.jpg"]
+    assert file.read_bytes() == undisturbed
+    assert not partial.exists()
+
+
+def test_a_second_stop_loses_nothing(run, pictures, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert run(pictures, "--batch-size", "2") == 130
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        assert run(pictures, "--batch-size", "2") == 130
+    seen = stop_after(monkeypatch, 100)
+    assert run(pictures, "--batch-size", "2") == 0
+    assert len(seen) == 2
+
+
+def test_odd_names_and_notes_survive_a_stop(run, pictures, noise, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "names"
+    folder.mkdir()
+    shutil.copy(pictures / "0.jpg", folder / "a, b\nc ä.jpg")
+    (folder / "a noise.png").write_bytes(encode(noise, "PNG"))
+    (folder / "a text.png").write_text("no picture")
+    shutil.copy(pictures / "1.jpg", folder / "z.jpg")
+    assert run(folder, "--batch-size", "1") == 0
+    undisturbed = (tmp_path / "prediction.txt").read_bytes()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run(folder, "--batch-size", "1") == 130
+    capsys.readouterr()
+    seen = stop_after(monkeypatch, 100)
+    assert run(folder, "--batch-size", "1") == 0
+    assert len(seen) == 1
+    assert (tmp_path / "prediction.txt").read_bytes() == undisturbed
+    err = capsys.readouterr().err
+    assert "a noise.png: no face, scored whole" in err and "a text.png: unreadable" in err
+
+
+def test_scores_of_other_weights_are_not_taken_over(run, pictures, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, tiny_network(seed=1), CropSettings(), {"seed": 1})
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert run(pictures, "--batch-size", "2", "--weights", str(other)) == 130
+    head = (tmp_path / "prediction.txt.partial").read_text().splitlines()[0]
+    assert json.loads(head)["about"] == {"seed": 1}
+    seen = stop_after(monkeypatch, 100)
+    assert run(pictures) == 0
+    assert len(seen) == 6
+
+
+def test_nothing_readable_is_a_failure(run, tmp_path, capsys):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_text("no picture")
+    assert run(tmp_path / "bad") == 1
+    assert table(tmp_path / "prediction.txt")["y_pred"].tolist() == [0.5]
+    (tmp_path / "none").mkdir()
+    assert run(tmp_path / "none") == 1
+    assert "expected pictures or clips but found none" in capsys.readouterr().err
+
+
+def test_an_out_that_cannot_be_written_is_named(run, pictures, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "prediction.txt"
+    assert run(pictures / "0.jpg", out=out) == 1
+    assert f"{out}: cannot be written" in capsys.readouterr().err
+
+
+def test_a_new_folder_for_the_result_is_made(run, pictures, tmp_path):
+    out = tmp_path / "new" / "folder" / "prediction.csv"
+    assert run(pictures / "0.jpg", out=out) == 0
+    assert len(table(out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--weights", "nowhere.safetensors"], "nowhere.safetensors: expected a weights file"),
+        (["--labels", "nowhere.csv"], "nowhere.csv: expected a label file"),
+        (["--device", "quantum"], "expected a device .* but got 'quantum'"),
+        (["--precision", "fp16"], "expected fp32 or bf16 on a CPU"),
+        (["--precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--batch-size", "0"], "expected --batch-size of at least 1 but got 0"),
+        (["--frames", "0"], "expected --frames of at least 1 but got 0"),
+    ],
+)
+def test_wrong_arguments_end_with_a_message(run, pictures, capsys, more, message):
+    with pytest.raises(SystemExit) as caught:
+        run(pictures, *more)
+    assert caught.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_missing_data_ends_with_a_message(run, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path / "nowhere")
+    assert caught.value.code == 2
+    assert "nowhere: expected a picture, a clip or a folder" in capsys.readouterr().err
+
+
+def test_the_shipped_weights_are_the_default(shipped, pictures, tmp_path):
+    out = tmp_path / "prediction.txt"
+    assert predict.main([str(pictures / "0.jpg"), "--out", str(out), "--device", "cpu"]) == 0
+    assert table(out)["y_pred"][0] == pytest.approx(shipped.score(pictures / "0.jpg"), abs=1e-4)
