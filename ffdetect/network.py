@@ -37,7 +37,7 @@ class NetworkSettings:
         frozen_norms: the backbone's batch norms are folded and stay fixed.
     """
 
-    backbone: str = "resnetv2_50_stride16"
+    backbone: str = "resnetv2_50_stride8"
     size: int = 256
     residual: str = "npr"
     streams: str = "both"

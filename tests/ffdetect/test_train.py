@@ -60,7 +60,7 @@ def test_training_gives_weights_that_score(trained, faces_cache):
 
 def test_the_weights_tell_how_they_were_made(trained):
     about = load_checkpoint(trained).about
-    assert about["data"] == {"dfdc": 3, "dfdc_swap": 3, "ffhq": 3, "gan": 3}
+    assert about["data"] == {"dfdc": 2, "dfdc_swap": 2, "ffhq": 2, "gan": 2}
     recipe = about["recipe"]
     assert recipe["backbone"] == "test_resnet" and recipe["match"] == ["dfdc_swap=dfdc"]
     assert recipe["share_blends"] == 0.3 and recipe["seed"] == 0
