@@ -21,10 +21,10 @@ _RESAMPLING = (v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC)
 
 def training_transform(window: int) -> nn.Module:
     """Window at about native scale, flip, tone, blur, noise, then one or two lossy codings."""
-    codings = [v2.JPEG((40, 98)), v2.JPEG((70, 98)), WebP(40, 95)]
+    codings = [Recode("JPEG", 40, 98), Recode("JPEG", 70, 98), Recode("WEBP", 40, 95)]
     return v2.Compose(
         [
-            v2.RandomApply([v2.JPEG((60, 98))], 0.25),  # a picture's first life
+            v2.RandomApply([Recode("JPEG", 60, 98)], 0.25),  # a picture's first life
             RandomWindow(window),
             v2.RandomHorizontalFlip(),
             v2.RandomApply([v2.ColorJitter(0.2, 0.2, 0.2)], 0.4),
@@ -89,18 +89,19 @@ class Noise(v2.Transform):
         return noisy.round_().clamp_(0, 255).to(torch.uint8)
 
 
-class WebP(v2.Transform):
-    """Lossy WebP of a random quality."""
+class Recode(v2.Transform):
+    """Lossy coding of a random quality with Pillow: "JPEG" (4:2:0) or "WEBP"."""
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, format: str, low: int, high: int) -> None:
         super().__init__()
-        self.low, self.high = low, high
+        self.format, self.low, self.high = format, low, high
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"quality": int(torch.randint(self.low, self.high + 1, ()))}
 
     def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
-        return recode(inpt, "WEBP", quality=params["quality"], method=0)
+        # WebP's fastest method; JPEG has no such choice and ignores it
+        return recode(inpt, self.format, quality=params["quality"], method=0)
 
 
 def recode(pictures: torch.Tensor, format: str, **options: Any) -> torch.Tensor:

@@ -206,10 +206,15 @@ class FaceDataset(Dataset):
         rows: rows of the reader, in order.
         jpeg: re-compress every crop at this quality, so that both classes share it; 0 leaves
             the crops, and then the maps of the cache are used.
+        residual: the kind the network wants; a cached residual of another kind is left out.
     """
 
-    def __init__(self, reader: CacheReader, rows: Sequence[int], jpeg: int = 0) -> None:
+    def __init__(
+        self, reader: CacheReader, rows: Sequence[int], jpeg: int = 0, residual: str = "npr"
+    ) -> None:
         self.reader, self.rows, self.jpeg = reader, rows, jpeg
+        other = reader.settings.residual != residual
+        self.maps = [m for m in reader.settings.maps if m == "spectrum" or not other]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -221,6 +226,6 @@ class FaceDataset(Dataset):
         if self.jpeg:
             crop = recode(crop, "JPEG", quality=self.jpeg)
         else:
-            for name in self.reader.settings.maps:
+            for name in self.maps:
                 item[name] = torch.from_numpy(np.array(getattr(self.reader, name)(row)))
         return {"crop": crop[0], **item}

@@ -69,7 +69,8 @@ def _prepare(args: argparse.Namespace):
         window=args.window or network.settings.size, seed=args.seed,
     )  # fmt: skip
     val = _limit(reader, val, args.val_limit)
-    return reader, network, pairs, FaceDataset(reader, val, args.val_jpeg), mix
+    faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
+    return reader, network, pairs, faces, mix
 
 
 def _last_checkpoint(args: argparse.Namespace) -> Path:

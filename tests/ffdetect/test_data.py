@@ -271,3 +271,10 @@ def test_recompressed_validation_faces_leave_the_stale_maps(faces_cache):
 
 def test_a_cache_without_maps_gives_none(reader):
     assert set(FaceDataset(reader, [0])[0]) == {"crop", "target", "row"}
+
+
+def test_a_cached_residual_of_another_kind_is_left_out(faces_cache):
+    reader = CacheReader(faces_cache)
+    assert "residual" in FaceDataset(reader, [0], residual="npr")[0]
+    item = FaceDataset(reader, [0], residual="srm")[0]
+    assert "residual" not in item and "spectrum" in item
