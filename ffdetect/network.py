@@ -5,8 +5,11 @@ network on the high-frequency residual and another on the averaged log spectrum,
 `preprocess.maps`. Fusion: a gated multimodal unit (Arevalo et al. 2017, "Gated Multimodal Units
 for Information Fusion"), which weighs the streams anew for every face.
 
-The residual is a setting; `benchmarks/residuals.py` compares them, and its result is why "npr"
-(Tan et al. 2024) is the default.
+What was measured (`benchmarks/results/`, generators unseen in training, matched protocol):
+a linear probe on residuals gets a mean AUC of .52 with NPR (Tan et al. 2024), .50 with SRM and .49
+with the median residual, so NPR is the default; the differences are within the intervals. In the
+trained network the gated fusion reads .68, the plain mean of both streams .67, the RGB stream
+alone .68 and the frequency stream alone .55: the frequency stream adds nothing yet.
 """
 
 from __future__ import annotations

@@ -86,10 +86,12 @@ def _caption(sheet: Image.Image, place: tuple[int, int], row, width: int) -> Non
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
     target = int(row["target"])
-    label = f"{_NAMES[target]} {row['generator']}".strip()
+    kind = _NAMES[target]
+    label = kind if row["generator"] in ("", kind) else f"{kind} {row['generator']}"
     size = f"{row['source_width']}x{row['source_height']} {row['source_format']}"
     quality = f" q{row['jpeg_quality']}" if row["jpeg_quality"] >= 0 else ""
     name = row["path"] if row["frame"] < 0 else f"{row['path']} frame {row['frame']}"
+    name = name.replace("\n", "\\n")  # Pillow measures single lines only
     while draw.textlength(name, font) > width and len(name) > 8:
         name = "..." + name[8:]
     draw.text(place, f"{label}   {size}{quality}", _COLOURS[target], font)

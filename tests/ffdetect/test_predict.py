@@ -154,7 +154,8 @@ def test_odd_names_come_through(run, pictures, tmp_path):
     assert rows[0] == ["img_name", "y_pred"]
     assert sorted(row[0] for row in rows[1:]) == sorted([*names, "sub, dir/x.jpg"])
     assert [row[0] for row in rows[1:]] == sorted(row[0] for row in rows[1:])
-    assert len({row[1] for row in rows[1:]}) == 1
+    scores = [float(row[1]) for row in rows[1:]]
+    assert np.ptp(scores) < 1e-5  # the same picture, whatever it is called
 
 
 def test_labels_print_what_scikit_learn_finds_in_the_file(run, pictures, tmp_path, capsys):

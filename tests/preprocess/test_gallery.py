@@ -176,3 +176,9 @@ def test_wrong_arguments_are_2(tmp_path, capsys, options, message):
         command.main([str(tmp_path), *options])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_name_of_two_lines_is_captioned(tmp_path):
+    with CacheWriter(tmp_path / "cache", SMALL) as writer:
+        writer.add([make_row(0, path="two\nlines.jpg")])
+    assert gallery(CacheReader(tmp_path / "cache")).width > 3 * SIDE
