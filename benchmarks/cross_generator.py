@@ -93,6 +93,21 @@ def save(results: Sequence[Result], about: dict, out: Path) -> None:
     out.with_suffix(".md").write_text(head + table(results) + "\n", "utf-8")
 
 
+def compare(results: dict[str, list[Result]], command: str, out: Path) -> None:
+    """Print one line of AUCs for each way that was tried, and write all of it to a JSON file."""
+    names = [result.generator for result in next(iter(results.values()))]
+    print(f"| | {' | '.join(names)} | mean |")
+    for way, found in results.items():
+        mean = np.mean([result.auc.value for result in found])
+        print(f"| {way} | {' | '.join(str(result.auc) for result in found)} | {mean:.3f} |")
+    record = {
+        "command": command,
+        "results": {way: [asdict(result) for result in found] for way, found in results.items()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     name = "python -m benchmarks.cross_generator"
     parser = argparse.ArgumentParser(prog=name, description=__doc__)

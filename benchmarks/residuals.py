@@ -9,10 +9,8 @@ which are in the train split except for the swaps.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from ffdetect.data import split_rows
 from preprocess import maps
 from preprocess.cache import CacheReader
 
-from .cross_generator import evaluate
+from .cross_generator import compare, evaluate
 from .protocol import JPEG_QUALITY, comparisons
 
 _BINS = torch.tensor([-127, -40, -20, -10, -6, -3, -1, 0, 1, 2, 4, 7, 11, 21, 41, 128]).float()
@@ -102,17 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         faces = matched.metadata.iloc[tested]
         is_swap = faces["generator"].isin(["dfdc", "dfdc_swap"]).to_numpy()
         results[kind] = evaluate(faces, np.where(is_swap, swapped, whole))
-    names = [result.generator for result in results["none"]]
-    print(f"| residual | {' | '.join(names)} | mean |")
-    for kind, found in results.items():
-        values = [result.auc.value for result in found]
-        print(f"| {kind} | {' | '.join(f'{v:.3f}' for v in values)} | {np.mean(values):.3f} |")
-    record = {
-        "command": " ".join(["python -m benchmarks.residuals", *(argv or sys.argv[1:])]),
-        "results": {kind: [asdict(result) for result in found] for kind, found in results.items()},
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    command = " ".join(["python -m benchmarks.residuals", *(argv or sys.argv[1:])])
+    compare(results, command, args.out)
     return 0
 
 

@@ -7,10 +7,8 @@ the two. MATCHED is a cache by `benchmarks.protocol`; the weights should not hav
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ from tqdm import tqdm
 from ffdetect.checkpoint import load_checkpoint
 from preprocess.cache import CacheReader
 
-from .cross_generator import evaluate
+from .cross_generator import compare, evaluate
 
 READINGS = ("fused", "rgb", "frequency", "mean of both")
 
@@ -50,16 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     scores = dict(zip(READINGS, read_streams(network, reader), strict=True))
     results = {name: evaluate(reader.metadata, score) for name, score in scores.items()}
-    print(f"| reading | {' | '.join(r.generator for r in results['fused'])} | mean |")
-    for name, found in results.items():
-        mean = np.mean([result.auc.value for result in found])
-        print(f"| {name} | {' | '.join(str(r.auc) for r in found)} | {mean:.3f} |")
-    record = {
-        "command": " ".join(["python -m benchmarks.streams", *(argv or sys.argv[1:])]),
-        "results": {name: [asdict(result) for result in found] for name, found in results.items()},
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    command = " ".join(["python -m benchmarks.streams", *(argv or sys.argv[1:])])
+    compare(results, command, args.out)
     return 0
 
 
