@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from preprocess.faces import CropSettings
+from preprocess.maps import SPECTRUM_NAME
+from preprocess.schema import settings_difference
 
 from .network import DualStream, NetworkSettings
 
@@ -54,13 +56,29 @@ def save_checkpoint(
         "version": FORMAT,
         "crop": crop.to_dict(),
         "network": network.settings.to_dict(),
-        "maps": {"residual": network.settings.residual, "spectrum": "hann128"},
+        **_inputs(network),
         "about": about,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")
     save_file(state, temporary, {"ffdetect": json.dumps(metadata)})
     temporary.replace(file)
+
+
+def _inputs(network: DualStream) -> dict:
+    """How this version turns a crop into what the network sees; weights must have seen the same."""
+    settings, rgb = network.settings, network.rgb
+    used = settings.streams != "rgb"
+    return {
+        "maps": {
+            "residual": settings.residual if used else None,
+            "spectrum": SPECTRUM_NAME if used else None,
+        },
+        "normalisation": {
+            "mean": None if rgb is None else list(rgb.backbone.mean),
+            "std": None if rgb is None else list(rgb.backbone.std),
+        },
+    }
 
 
 def load_checkpoint(file: str | Path) -> Checkpoint:
@@ -94,6 +112,13 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
         floats = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
         network.load_state_dict(floats)
         about = settings["about"]
+        written = {name: settings[name] for name in _inputs(network)}
+        difference = settings_difference(written, _inputs(network))
+        if difference:
+            raise WeightsError(
+                f"{file}: expected inputs as this version computes them but the weights were "
+                f"trained on others ({'; '.join(difference)})"
+            )
     except WeightsError:
         raise
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 
 SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
 _SPECTRUM_HOP = 32
+# Weights files name the spectrum they were trained on; another one needs another name.
+SPECTRUM_NAME = f"welch-hann{SPECTRUM_TILE}-hop{_SPECTRUM_HOP}-log1p"
 SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
 # float16 keeps 11 bits and values stay below 16, so storing moves a value by at most 1/256.
 SPECTRUM_TOLERANCE = 1 / 256

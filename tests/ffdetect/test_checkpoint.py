@@ -137,6 +137,8 @@ def rewrite(source, target, change, tensors=None):
         lambda s: s["network"].update(dropout=0.5),
         lambda s: s.update(network=None),
         lambda s: s.pop("about"),
+        lambda s: s.pop("normalisation"),
+        lambda s: s.update(maps=None),
         lambda s: "{not json",
         lambda s: "[]",
         lambda s: "null",
@@ -155,6 +157,22 @@ def test_another_version_is_named(tmp_path, tiny_weights):
     rewrite(tiny_weights, file, lambda s: s.update(version=2))
     with pytest.raises(WeightsError, match="expected weights format 1 but got 2"):
         load_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "value"),
+    [
+        ("normalisation", "mean", [0.1, 0.2, 0.3]),
+        ("maps", "spectrum", "hamming64"),
+        ("maps", "residual", "srm"),
+    ],
+)
+def test_weights_that_saw_other_inputs_are_refused(tmp_path, tiny_weights, entry, name, value):
+    file = tmp_path / "w.safetensors"
+    rewrite(tiny_weights, file, lambda s: s[entry].update({name: value}))
+    with pytest.raises(WeightsError, match=f"{entry}.{name}") as caught:
+        load_checkpoint(file)
+    assert str(file) in str(caught.value) and repr(value) in str(caught.value)
 
 
 @pytest.mark.parametrize("change", ["drop", "add", "reshape"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.faces import CropSettings
 from preprocess.maps import residual, spectrum
-from preprocess.schema import CachedFace, CacheSettings
+from preprocess.schema import CachedFace, CacheSettings, schema
 
 SMALL = CacheSettings(CropSettings(size=128))
+SMALL_COLUMNS = [n for n in schema(SMALL).names if n not in ("crop", "spectrum", "residual")]
 
 
 def make_row(number: int, settings: CacheSettings = SMALL, **changes: object) -> CachedFace:
@@ -42,3 +46,28 @@ def make_row(number: int, settings: CacheSettings = SMALL, **changes: object) ->
         else None,
     }
     return CachedFace(**{**values, **changes})
+
+
+def write_cache(path: Path, numbers=range(5), settings=SMALL, per_part: int = 2) -> Path:
+    """A cache of `make_row(number)` for each number, `per_part` rows a part."""
+    with CacheWriter(path, settings) as writer:
+        for position, number in enumerate(numbers):
+            writer.add([make_row(number, settings)])
+            if position % per_part == per_part - 1:
+                writer.flush()
+    return path
+
+
+def assert_rows(reader: CacheReader, rows: list[CachedFace]) -> None:
+    """The reader holds just these rows, in order, in every column."""
+    assert len(reader) == len(rows)
+    for index, row in enumerate(rows):
+        stored = reader.metadata.iloc[index]
+        for name in SMALL_COLUMNS:
+            expected = np.ravel(getattr(row, name))
+            np.testing.assert_array_equal(np.ravel(stored[name]), expected, err_msg=name)
+        np.testing.assert_array_equal(reader.crop(index), row.crop)
+        if row.spectrum is not None:
+            np.testing.assert_array_equal(reader.spectrum(index), row.spectrum)
+        if row.residual is not None:
+            np.testing.assert_array_equal(reader.residual(index), row.residual)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import multiprocessing
 import os
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,42 +21,11 @@ from preprocess.cache import CacheReader, CacheWriter, read_failures
 from preprocess.faces import CropSettings
 from preprocess.maps import SPECTRUM_TOLERANCE, residual, spectrum
 from preprocess.schema import (
-    CachedFace,
     CacheError,
     CacheSettings,
     Failure,
-    decode_crop,
-    encode_crop,
-    schema,
-    settings_difference,
 )
-from tests.preprocess.rows import SMALL, make_row
-
-SMALL_COLUMNS = [n for n in schema(SMALL).names if n not in ("crop", "spectrum", "residual")]
-
-
-def write_cache(path: Path, numbers=range(5), settings=SMALL, per_part: int = 2) -> Path:
-    with CacheWriter(path, settings) as writer:
-        for position, number in enumerate(numbers):
-            writer.add([make_row(number, settings)])
-            if position % per_part == per_part - 1:
-                writer.flush()
-    return path
-
-
-def assert_rows(reader: CacheReader, rows: list[CachedFace]) -> None:
-    assert len(reader) == len(rows)
-    for index, row in enumerate(rows):
-        stored = reader.metadata.iloc[index]
-        for name in SMALL_COLUMNS:
-            expected = np.ravel(getattr(row, name))
-            np.testing.assert_array_equal(np.ravel(stored[name]), expected, err_msg=name)
-        np.testing.assert_array_equal(reader.crop(index), row.crop)
-        if row.spectrum is not None:
-            np.testing.assert_array_equal(reader.spectrum(index), row.spectrum)
-        if row.residual is not None:
-            np.testing.assert_array_equal(reader.residual(index), row.residual)
-
+from tests.preprocess.rows import SMALL, SMALL_COLUMNS, assert_rows, make_row, write_cache
 
 # Round trips
 
@@ -137,16 +104,6 @@ def test_other_tools_can_read_a_part(tmp_path, codec):
     np.testing.assert_array_equal(Image.open(io.BytesIO(frame["crop"][0])), row.crop)
 
 
-def test_columns_are_those_of_the_contract():
-    types = {field.name: str(field.type) for field in schema(SMALL)}
-    assert types["frame"] == "int32" and types["face"] == "int16" and types["target"] == "int8"
-    assert types["box"] == "fixed_size_list<item: float>[4]"
-    assert types["landmarks"] == "fixed_size_list<item: float>[10]"
-    assert types["crop"] == "binary"
-    assert "half_float" in types["spectrum"] or "halffloat" in types["spectrum"]
-    assert "int8" in types["residual"] and "[3,128,128]" in types["residual"]
-
-
 def test_index_tells_format_settings_and_counts(tmp_path):
     with CacheWriter(tmp_path / "c", SMALL) as writer:
         writer.add([make_row(0)])
@@ -191,23 +148,6 @@ def test_many_rows_are_split_into_parts(tmp_path, monkeypatch):
         assert len(list((tmp_path / "c").glob("part-*.arrow"))) == 2
     parts = [pa.ipc.open_file(str(part)) for part in CacheReader(tmp_path / "c").parts]
     assert [len(part.read_all()) for part in parts] == [4, 4]
-
-
-def test_crop_codecs_refuse_anything_else():
-    crop = make_row(1).crop
-    for codec in ("ppm", "png"):
-        data = encode_crop(crop, codec)
-        np.testing.assert_array_equal(decode_crop(data, 128), crop)
-        for bad in (data[:-7], data[7:], b"", data + b"\0" if codec == "ppm" else b"\x89PNG"):
-            with pytest.raises(CacheError, match="expected a lossless 128 x 128 crop but got"):
-                decode_crop(bad, 128)
-        with pytest.raises(CacheError, match="expected a lossless 130 x 130 crop"):
-            decode_crop(data, 130)
-
-
-def test_png_takes_less_space_than_ppm(astronaut):
-    crop = astronaut[:128, :128]
-    assert len(encode_crop(crop, "png")) < 0.8 * len(encode_crop(crop, "ppm"))
 
 
 # Going on, starting afresh, and not clobbering
@@ -285,88 +225,6 @@ def test_a_folder_that_is_no_cache_is_left_alone(tmp_path, overwrite):
     assert file.read_text() == "x"
 
 
-# Damage
-
-
-@pytest.mark.parametrize("keep", [0, 6, 100, 0.5, 0.99])
-def test_a_truncated_part_is_named(tmp_path, keep):
-    folder = write_cache(tmp_path / "c")
-    part = folder / "part-00001.arrow"
-    data = part.read_bytes()
-    part.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
-    for open_cache in (CacheReader, lambda path: CacheWriter(path, SMALL)):
-        with pytest.raises(CacheError, match=r"part-00001\.arrow: expected an Arrow part but"):
-            open_cache(folder)
-
-
-def test_a_part_with_other_columns_is_named(tmp_path):
-    folder = write_cache(tmp_path / "c")
-    other = write_cache(tmp_path / "other", settings=replace(SMALL, maps=()))
-    (folder / "part-00001.arrow").write_bytes((other / "part-00001.arrow").read_bytes())
-    with pytest.raises(CacheError, match=r"part-00001\.arrow: expected the columns of cache"):
-        CacheReader(folder)
-
-
-def test_a_damaged_crop_is_named_by_its_key(tmp_path):
-    folder = write_cache(tmp_path / "c", [3])
-    part = folder / "part-00000.arrow"
-    part.write_bytes(part.read_bytes().replace(b"P6\n128 128", b"P6\n129 128"))
-    with pytest.raises(CacheError, match=r"fake/picture 3\.jpg#-1#0: expected a lossless"):
-        CacheReader(folder).crop(0)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "settings": {}}', "\0\0", "\xff"],
-)
-def test_a_damaged_index_is_named(tmp_path, text):
-    folder = write_cache(tmp_path / "c")
-    (folder / "cache.json").write_bytes(text.encode("latin-1"))
-    for open_cache in (CacheReader, lambda path: CacheWriter(path, SMALL)):
-        with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index but it is"):
-            open_cache(folder)
-    CacheWriter(folder, SMALL, overwrite=True)
-    assert len(CacheReader(folder)) == 0
-
-
-def test_an_index_with_impossible_settings_is_named(tmp_path):
-    folder = write_cache(tmp_path / "c")
-    index = folder / "cache.json"
-    for old, new in (('"size": 128', '"size": 5'), ('"codec"', '"codek"')):
-        text = index.read_text()
-        index.write_text(text.replace(old, new))
-        with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index"):
-            CacheReader(folder)
-        index.write_text(text)
-
-
-def test_other_format_versions_are_refused(tmp_path):
-    folder = write_cache(tmp_path / "c")
-    index = folder / "cache.json"
-    index.write_text(index.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(CacheError, match="expected cache format 1 but got 2"):
-        CacheReader(folder)
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"path,kind,reason\nx\n"])
-def test_a_damaged_failure_list_is_named(tmp_path, content):
-    folder = write_cache(tmp_path / "c")
-    (folder / "failures.csv").write_bytes(content)
-    with pytest.raises(CacheError, match=r"failures\.csv: expected .* but"):
-        CacheWriter(folder, SMALL)
-
-
-def test_what_is_no_cache_is_refused(tmp_path):
-    with pytest.raises(CacheError, match=r"expected a cache but there is no cache\.json"):
-        CacheReader(tmp_path)
-    with pytest.raises(CacheError, match=r"expected a cache but there is no cache\.json"):
-        CacheReader(tmp_path / "missing")
-    with pytest.raises(CacheError, match="expected at least one cache but got"):
-        CacheReader(str(tmp_path / "none-*"))
-    with pytest.raises(CacheError, match="expected at least one cache but got"):
-        CacheReader([])
-
-
 # Several caches as one
 
 
@@ -406,112 +264,3 @@ def test_a_reader_works_in_other_processes(tmp_path):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         crops = pool.map(reader.crop, range(5))
     np.testing.assert_array_equal(crops, [make_row(number).crop for number in range(5)])
-
-
-# Interrupted and failing writes
-
-
-def test_what_a_killed_run_left_over_is_cleaned(tmp_path):
-    folder = write_cache(tmp_path / "c", range(2))
-    (folder / "part-00001.arrow.tmp").write_bytes(b"half a part")
-    assert len(CacheReader(folder)) == 2
-    with CacheWriter(folder, SMALL) as writer:
-        assert not list(folder.glob("*.tmp"))
-        writer.add([make_row(2)])
-    assert_rows(CacheReader(folder), [make_row(number) for number in range(3)])
-
-
-def test_an_interruption_keeps_what_is_done(tmp_path):
-    with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path / "c", SMALL) as writer:
-        writer.add([make_row(0)])
-        raise KeyboardInterrupt
-    assert_rows(CacheReader(tmp_path / "c"), [make_row(0)])
-
-
-@pytest.mark.parametrize(
-    ("failing", "kept"), [("part-00001.arrow", 2), ("failures.csv", 3), ("cache.json", 3)]
-)
-def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
-    folder = write_cache(tmp_path / "c", range(2))
-    rows = [make_row(number) for number in range(3)]
-
-    def full(path: Path, write) -> None:
-        def write_half(temporary: Path) -> None:
-            temporary.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        whole(path, write_half if path.name == failing else write)
-
-    whole = cache_module._write_whole
-    with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "_write_whole", full)
-        with (
-            pytest.raises(CacheError, match=f"{failing}: cannot be written .No space left on"),
-            CacheWriter(folder, SMALL) as writer,
-        ):
-            writer.add([rows[2]])
-            writer.flush()
-    assert not list(folder.glob("*.tmp"))
-    assert_rows(CacheReader(folder), rows[:kept])
-    with CacheWriter(folder, SMALL) as writer:  # the next run goes on
-        if rows[2].path not in writer.done:
-            writer.add([rows[2]])
-    assert_rows(CacheReader(folder), rows)
-
-
-def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
-    folder = write_cache(tmp_path / "c", range(2))
-    seen = []
-
-    def look(_descriptor: int) -> None:
-        seen.append(sorted(file.name for file in folder.glob("part-*")))
-
-    monkeypatch.setattr(cache_module.os, "fsync", look)
-    with CacheWriter(folder, SMALL) as writer:
-        writer.add([make_row(2)])
-    assert seen[0] == ["part-00000.arrow", "part-00001.arrow.tmp"]
-    assert seen[-1] == ["part-00000.arrow", "part-00001.arrow"]
-
-
-def test_output_that_cannot_be_written(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    with pytest.raises(CacheError, match="cannot write there"):
-        CacheWriter(tmp_path / "file" / "c", SMALL)
-
-    def refuse(*_args, **_options):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(CacheError, match=r"new: cannot write there: Permission denied"):
-        CacheWriter(tmp_path / "new", SMALL)
-
-
-# Settings
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "message"),
-    [
-        ("maps", ("wavelet",), "expected maps among .* but got .'wavelet'"),
-        ("residual", "laplace", r"expected a residual among \['median', 'npr', 'srm'\] but got"),
-        ("codec", "jpeg", "expected a codec among .* but got 'jpeg'"),
-        ("faces", "two", "expected faces to be 'largest' or 'all' but got 'two'"),
-        ("frames", 0, "expected at least 1 frame per clip but got 0"),
-    ],
-)
-def test_settings_are_checked(setting, value, message):
-    with pytest.raises(ValueError, match=message):
-        CacheSettings(**{setting: value})
-
-
-def test_settings_survive_json():
-    settings = CacheSettings(
-        CropSettings(size=200, align="similarity"), ("residual",), "srm", "png", "all", 3
-    )
-    assert CacheSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
-
-
-def test_settings_difference_names_nested_and_missing_settings():
-    left, right = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4, "d": 3}, "e": 5}
-    assert settings_difference(left, right) == ["b.c: 2, not 4", "e: None, not 5"]
-    assert settings_difference(left, left) == []

@@ -1,0 +1,176 @@
+"""Caches that are damaged, interrupted or cannot be written: named, and nothing done is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from preprocess import cache as cache_module
+from preprocess.cache import CacheReader, CacheWriter
+from preprocess.schema import (
+    CacheError,
+)
+from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
+
+# Damage
+
+
+@pytest.mark.parametrize("keep", [0, 6, 100, 0.5, 0.99])
+def test_a_truncated_part_is_named(tmp_path, keep):
+    folder = write_cache(tmp_path / "c")
+    part = folder / "part-00001.arrow"
+    data = part.read_bytes()
+    part.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
+    for open_cache in (CacheReader, lambda path: CacheWriter(path, SMALL)):
+        with pytest.raises(CacheError, match=r"part-00001\.arrow: expected an Arrow part but"):
+            open_cache(folder)
+
+
+def test_a_part_with_other_columns_is_named(tmp_path):
+    folder = write_cache(tmp_path / "c")
+    other = write_cache(tmp_path / "other", settings=replace(SMALL, maps=()))
+    (folder / "part-00001.arrow").write_bytes((other / "part-00001.arrow").read_bytes())
+    with pytest.raises(CacheError, match=r"part-00001\.arrow: expected the columns of cache"):
+        CacheReader(folder)
+
+
+def test_a_damaged_crop_is_named_by_its_key(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    part.write_bytes(part.read_bytes().replace(b"P6\n128 128", b"P6\n129 128"))
+    with pytest.raises(CacheError, match=r"fake/picture 3\.jpg#-1#0: expected a lossless"):
+        CacheReader(folder).crop(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "settings": {}}', "\0\0", "\xff"],
+)
+def test_a_damaged_index_is_named(tmp_path, text):
+    folder = write_cache(tmp_path / "c")
+    (folder / "cache.json").write_bytes(text.encode("latin-1"))
+    for open_cache in (CacheReader, lambda path: CacheWriter(path, SMALL)):
+        with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index but it is"):
+            open_cache(folder)
+    CacheWriter(folder, SMALL, overwrite=True)
+    assert len(CacheReader(folder)) == 0
+
+
+def test_an_index_with_impossible_settings_is_named(tmp_path):
+    folder = write_cache(tmp_path / "c")
+    index = folder / "cache.json"
+    for old, new in (('"size": 128', '"size": 5'), ('"codec"', '"codek"')):
+        text = index.read_text()
+        index.write_text(text.replace(old, new))
+        with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index"):
+            CacheReader(folder)
+        index.write_text(text)
+
+
+def test_other_format_versions_are_refused(tmp_path):
+    folder = write_cache(tmp_path / "c")
+    index = folder / "cache.json"
+    index.write_text(index.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(CacheError, match="expected cache format 1 but got 2"):
+        CacheReader(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"path,kind,reason\nx\n"])
+def test_a_damaged_failure_list_is_named(tmp_path, content):
+    folder = write_cache(tmp_path / "c")
+    (folder / "failures.csv").write_bytes(content)
+    with pytest.raises(CacheError, match=r"failures\.csv: expected .* but"):
+        CacheWriter(folder, SMALL)
+
+
+def test_what_is_no_cache_is_refused(tmp_path):
+    with pytest.raises(CacheError, match=r"expected a cache but there is no cache\.json"):
+        CacheReader(tmp_path)
+    with pytest.raises(CacheError, match=r"expected a cache but there is no cache\.json"):
+        CacheReader(tmp_path / "missing")
+    with pytest.raises(CacheError, match="expected at least one cache but got"):
+        CacheReader(str(tmp_path / "none-*"))
+    with pytest.raises(CacheError, match="expected at least one cache but got"):
+        CacheReader([])
+
+
+# Interrupted and failing writes
+
+
+def test_what_a_killed_run_left_over_is_cleaned(tmp_path):
+    folder = write_cache(tmp_path / "c", range(2))
+    (folder / "part-00001.arrow.tmp").write_bytes(b"half a part")
+    assert len(CacheReader(folder)) == 2
+    with CacheWriter(folder, SMALL) as writer:
+        assert not list(folder.glob("*.tmp"))
+        writer.add([make_row(2)])
+    assert_rows(CacheReader(folder), [make_row(number) for number in range(3)])
+
+
+def test_an_interruption_keeps_what_is_done(tmp_path):
+    with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path / "c", SMALL) as writer:
+        writer.add([make_row(0)])
+        raise KeyboardInterrupt
+    assert_rows(CacheReader(tmp_path / "c"), [make_row(0)])
+
+
+@pytest.mark.parametrize(
+    ("failing", "kept"), [("part-00001.arrow", 2), ("failures.csv", 3), ("cache.json", 3)]
+)
+def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
+    folder = write_cache(tmp_path / "c", range(2))
+    rows = [make_row(number) for number in range(3)]
+
+    def full(path: Path, write) -> None:
+        def write_half(temporary: Path) -> None:
+            temporary.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        whole(path, write_half if path.name == failing else write)
+
+    whole = cache_module._write_whole
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "_write_whole", full)
+        with (
+            pytest.raises(CacheError, match=f"{failing}: cannot be written .No space left on"),
+            CacheWriter(folder, SMALL) as writer,
+        ):
+            writer.add([rows[2]])
+            writer.flush()
+    assert not list(folder.glob("*.tmp"))
+    assert_rows(CacheReader(folder), rows[:kept])
+    with CacheWriter(folder, SMALL) as writer:  # the next run goes on
+        if rows[2].path not in writer.done:
+            writer.add([rows[2]])
+    assert_rows(CacheReader(folder), rows)
+
+
+def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
+    folder = write_cache(tmp_path / "c", range(2))
+    seen = []
+
+    def look(_descriptor: int) -> None:
+        seen.append(sorted(file.name for file in folder.glob("part-*")))
+
+    monkeypatch.setattr(cache_module.os, "fsync", look)
+    with CacheWriter(folder, SMALL) as writer:
+        writer.add([make_row(2)])
+    assert seen[0] == ["part-00000.arrow", "part-00001.arrow.tmp"]
+    assert seen[-1] == ["part-00000.arrow", "part-00001.arrow"]
+
+
+def test_output_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match="cannot write there"):
+        CacheWriter(tmp_path / "file" / "c", SMALL)
+
+    def refuse(*_args, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(CacheError, match=r"new: cannot write there: Permission denied"):
+        CacheWriter(tmp_path / "new", SMALL)

@@ -1,0 +1,189 @@
+"""Clips to frames: evenly spread, upright, and whatever a broken file still gives."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from preprocess.decode import DecodeError, decode_video
+
+# Clips: the brightness of a frame tells its number.
+
+
+def write_clip(
+    path: Path, codec: str, *, frames: int = 50, rate: int = 25, size=(64, 48), keys: int = 12
+) -> Path:
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this build of PyAV cannot encode {codec}")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = keys
+        stream.bit_rate = 4_000_000
+        for number in range(frames):
+            pixels = np.full((size[1], size[0], 3), brightness(number), np.uint8)
+            pixels[: size[1] // 2, : size[0] // 2] = 255  # the top left corner
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def brightness(number: int) -> int:
+    return 4 * number % 240
+
+
+CLIPS = [
+    ("mp4", "libx264"),
+    ("mov", "mpeg4"),
+    ("avi", "mjpeg"),
+    ("avi", "mpeg4"),
+    ("mkv", "libx264"),
+    ("webm", "libvpx-vp9"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), CLIPS)
+def test_clips_give_evenly_spread_frames_in_order(tmp_path, suffix, codec):
+    clip = write_clip(tmp_path / f"clip.{suffix}", codec)
+    pictures = list(decode_video(clip, frames=5))
+    assert [picture.frame for picture in pictures] == pytest.approx([5, 15, 25, 35, 45], abs=1)
+    for picture in pictures:
+        assert picture.pixels.shape == (48, 64, 3) and picture.pixels.dtype == np.uint8
+        assert picture.name == str(clip) and picture.jpeg_quality == -1
+        # The number is that of the frame whose pixels these are.
+        assert picture.pixels[30:, 40:].mean() == pytest.approx(brightness(picture.frame), abs=3)
+        assert picture.pixels[:20, :28].mean() > 240
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 49, 50, 51, 500])
+def test_frame_numbers_increase_and_never_repeat(tmp_path, count):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264")
+    numbers = [picture.frame for picture in decode_video(clip, frames=count)]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == min(count, 50)
+
+
+def test_long_clips_are_jumped_through(tmp_path):
+    clip = write_clip(tmp_path / "long.mp4", "libx264", frames=900, rate=25, keys=50)
+    pictures = list(decode_video(clip, frames=3))
+    assert [picture.frame for picture in pictures] == pytest.approx([150, 450, 750], abs=1)
+    for picture in pictures:
+        assert picture.pixels[30:, 40:].mean() == pytest.approx(brightness(picture.frame), abs=3)
+
+
+def test_a_clip_whose_name_is_no_text(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=5)
+    try:
+        clip = clip.rename(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    except OSError:
+        pytest.skip("this file system takes only text")
+    assert len(list(decode_video(clip, frames=2))) == 2
+
+
+def test_a_clip_of_one_frame(tmp_path):
+    clip = write_clip(tmp_path / "one.mp4", "libx264", frames=1)
+    assert [picture.frame for picture in decode_video(clip, frames=8)] == [0]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_in_the_metadata_is_applied(tmp_path, degrees):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=5)
+    upright = next(decode_video(clip, frames=1)).pixels
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(with_rotation(clip.read_bytes(), degrees))
+    pixels = next(decode_video(turned, frames=1)).pixels
+    # A player turns the stored picture clockwise by the angle of the matrix.
+    np.testing.assert_array_equal(pixels, np.rot90(upright, -degrees // 90))
+
+
+def with_rotation(mp4: bytes, degrees: int) -> bytes:
+    """The same mp4 with another display matrix in its only video track header."""
+    one, zero, minus = 1 << 16, 0, -(1 << 16)
+    corner = {90: (zero, one, minus, zero), 180: (minus, zero, zero, minus)}
+    a, b, c, d = corner.get(degrees, (zero, minus, one, zero))
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    place = mp4.index(b"tkhd") + 4 + 40  # version 0: the matrix lies 40 bytes into the box
+    return mp4[:place] + matrix + mp4[place + len(matrix) :]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("avi", "mjpeg")])
+def test_a_clip_with_a_broken_tail_gives_what_can_be_decoded(tmp_path, suffix, codec):
+    clip = write_clip(tmp_path / f"clip.{suffix}", codec)
+    data = clip.read_bytes()
+    clip.write_bytes(data[: int(len(data) * 0.8)])
+    pictures = list(decode_video(clip, frames=50))
+    numbers = [picture.frame for picture in pictures]
+    assert numbers[:25] == list(range(25)) and numbers[-1] < 45
+    assert numbers == sorted(set(numbers))
+    for picture in pictures[:-1]:
+        assert picture.pixels[30:, 40:].mean() == pytest.approx(brightness(picture.frame), abs=3)
+
+
+def test_the_last_frame_stands_for_a_missing_tail(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", "libx264")
+    data = clip.read_bytes()
+    clip.write_bytes(data[: int(len(data) * 0.8)])
+    last = max(picture.frame for picture in decode_video(clip, frames=50))
+    assert [picture.frame for picture in decode_video(clip, frames=1)] == [25]
+    *_, two = decode_video(clip, frames=2)  # the second moment lies behind the cut
+    assert two.frame == last < 37
+
+
+def test_a_clip_need_not_be_read_to_its_end(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264")
+    stream = decode_video(clip, frames=5)
+    assert next(stream).frame == pytest.approx(5, abs=1)
+    stream.close()  # the file is released
+    clip.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("missing.mp4", None, "no file"),
+        ("empty.mp4", b"", "an empty file"),
+        ("notes.mp4", b"these are no pixels\n" * 50, "cannot be decoded"),
+        ("playlist.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/x.ts\n", "cannot be decoded"),
+    ],
+)
+def test_files_that_are_no_clips(tmp_path, name, content, reason):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DecodeError, match=f"{name}: expected an mp4, mov.* but .*{reason}"):
+        list(decode_video(tmp_path / name, frames=4))
+
+
+def test_a_clip_cut_off_in_its_header(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264")
+    clip.write_bytes(clip.read_bytes()[:2000])  # an mp4's index lies at its end
+    with pytest.raises(DecodeError, match=r"clip\.mp4: expected"):
+        list(decode_video(clip, frames=4))
+
+
+def test_a_file_with_sound_alone(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        samples = np.zeros((1, 16000), np.float32)
+        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        for packet in [*stream.encode(sound), *stream.encode()]:
+            container.mux(packet)
+    with pytest.raises(DecodeError, match="no video stream"):
+        list(decode_video(path, frames=4))
+
+
+def test_clips_with_huge_frames_are_refused(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=2)
+    with pytest.raises(DecodeError, match=r"clip\.mp4: expected at most 0.001 megapixels"):
+        list(decode_video(clip, frames=1, max_megapixels=0.001))
