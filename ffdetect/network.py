@@ -5,11 +5,13 @@ network on the high-frequency residual and another on the averaged log spectrum,
 `preprocess.maps`. Fusion: a gated multimodal unit (Arevalo et al. 2017, "Gated Multimodal Units
 for Information Fusion"), which weighs the streams anew for every face.
 
-What was measured (`benchmarks/results/`, generators unseen in training, matched protocol):
-a linear probe on residuals gets a mean AUC of .52 with NPR (Tan et al. 2024), .50 with SRM and .49
-with the median residual, so NPR is the default; the differences are within the intervals. In the
-trained network the gated fusion reads .68, the plain mean of both streams .67, the RGB stream
-alone .68 and the frequency stream alone .55: the frequency stream adds nothing yet.
+What was measured (`benchmarks/results/`, matched protocol, generators unseen in training): a
+linear probe gets a mean AUC of .52 on NPR (Tan et al. 2024), .50 on SRM, .49 on the median
+residual and .56 on the plain pixels. No residual is best everywhere (NPR leads the median
+residual on SDXL, .56 to .38, and trails it on StyleGAN2, .59 to .73); NPR has the best mean of the
+three, by less than the interval of a single figure (+-.05). In the trained network the gated
+fusion reads .682, the plain mean of both streams .673, RGB alone .683, frequency alone .550: the
+frequency stream adds nothing yet.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from ffdetect import regenerate
-from ffdetect.regenerate import TinyAutoencoder, create_regenerator
-from preprocess.cache import CacheReader
+from ffdetect.regenerate import TinyAutoencoder, Twins, create_regenerator, regenerate_cache
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.faces import CropSettings, FaceDetector, crop_face
+from preprocess.schema import CacheSettings
 
 from .helpers import random_crops, write_cache
 
@@ -197,3 +198,24 @@ def test_continuing_with_other_settings_is_refused(folder, invert, capsys):
     write_cache(folder / "pairs", [], size=160)
     assert run(folder) == 1
     assert "crop.size: 128, not 160" in capsys.readouterr().err
+
+
+def test_a_stopped_run_leaves_a_sample_of_the_whole_cache(tmp_path):
+    """Pairs are made in random order, the same each time."""
+    reader = write_cache(tmp_path / "faces", [{}] * 30)  # crop i is the flat grey i
+    orders = []
+    for name in ("a", "b"):
+        seen = []
+
+        def note(crop, rng, seen=seen):
+            if len(seen) == 10:
+                raise KeyboardInterrupt
+            seen.append(int(crop[0, 0, 0]))
+            return Twins(crop, crop)
+
+        settings = CacheSettings(crop=reader.settings.crop, maps=())
+        with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path / name, settings) as writer:
+            regenerate_cache(reader, writer, {"none": note}, range(30))
+        orders.append(seen)
+    assert orders[0] == orders[1]
+    assert max(orders[0]) > 15 and orders[0] != sorted(orders[0])
