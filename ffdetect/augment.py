@@ -19,8 +19,17 @@ from torchvision.transforms import v2
 _RESAMPLING = (v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC)
 
 
-def training_transform(window: int) -> nn.Module:
-    """Window at about native scale, flip, tone, blur, noise, then one or two lossy codings."""
+def training_transform(window: int, mild: float = 0.0) -> nn.Module:
+    """Window at about native scale, flip, tone, blur, noise, then one or two lossy codings.
+
+    Args:
+        window: side of the result in pixels.
+        mild: share of pictures that keep their scale and get a single JPEG coding at most.
+    """
+    if mild:
+        once = v2.RandomApply([Recode("JPEG", 75, 95)], 0.9)
+        calm = v2.Compose([RandomWindow(window, native=1.0), v2.RandomHorizontalFlip(), once])
+        return v2.RandomChoice([calm, training_transform(window)], [mild, 1 - mild])
     codings = [Recode("JPEG", 40, 98), Recode("JPEG", 70, 98), Recode("WEBP", 40, 95)]
     return v2.Compose(
         [
@@ -37,23 +46,27 @@ def training_transform(window: int) -> nn.Module:
 
 
 class RandomWindow(v2.Transform):
-    """Cut a square window at a random place and scale; half of the time at its native scale.
+    """Cut a square window at a random place and scale.
 
     Args:
         window: side of the result in pixels.
         scale: by how much a picture is enlarged or shrunk at most.
+        native: share of windows at native scale.
     """
 
-    def __init__(self, window: int, scale: tuple[float, float] = (0.625, 1.6)) -> None:
+    def __init__(
+        self, window: int, scale: tuple[float, float] = (0.625, 1.6), native: float = 0.5
+    ) -> None:
         super().__init__()
         self.window = window
         self.scale = scale
+        self.native = native
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = flat_inputs[0].shape[-2:]
         low, high = np.log(self.scale)
         scale = float(np.exp(low + (high - low) * torch.rand(()).item()))
-        if torch.rand(()) < 0.5:
+        if torch.rand(()) < self.native:
             scale = 1.0
         side = min(round(self.window / scale), height, width)
         top = int(torch.randint(height - side + 1, ()))

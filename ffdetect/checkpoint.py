@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from preprocess.faces import CropSettings
 from preprocess.maps import SPECTRUM_NAME
 from preprocess.schema import settings_difference
 
-from .network import DualStream, NetworkSettings
+from .network import NetworkSettings, create_network
 
 FORMAT = 1
 
@@ -33,13 +34,13 @@ class Checkpoint:
         about: training data, recipe, date and whatever else the trainer noted.
     """
 
-    network: DualStream
+    network: nn.Module
     crop: CropSettings
     about: dict
 
 
 def save_checkpoint(
-    file: str | Path, network: DualStream, crop: CropSettings, about: dict, half: bool = True
+    file: str | Path, network: nn.Module, crop: CropSettings, about: dict, half: bool = True
 ) -> None:
     """Write weights (float16 unless `half` is False) and settings; whole or not at all."""
     file = Path(file)
@@ -65,18 +66,19 @@ def save_checkpoint(
     temporary.replace(file)
 
 
-def _inputs(network: DualStream) -> dict:
+def _inputs(network: nn.Module) -> dict:
     """How this version turns a crop into what the network sees; weights must have seen the same."""
-    settings, rgb = network.settings, network.rgb
+    settings = network.settings
+    normal = network if settings.design == "traces" else getattr(network.rgb, "backbone", None)
     used = settings.streams != "rgb"
     return {
         "maps": {
             "residual": settings.residual if used else None,
-            "spectrum": SPECTRUM_NAME if used else None,
+            "spectrum": SPECTRUM_NAME if used and settings.design == "gated" else None,
         },
         "normalisation": {
-            "mean": None if rgb is None else list(rgb.backbone.mean),
-            "std": None if rgb is None else list(rgb.backbone.std),
+            "mean": None if normal is None else list(normal.mean),
+            "std": None if normal is None else list(normal.std),
         },
     }
 
@@ -108,7 +110,7 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
                 f"{file}: expected weights format {FORMAT} but got {settings['version']}"
             )
         crop = CropSettings(**settings["crop"])
-        network = DualStream(NetworkSettings(**settings["network"]))
+        network = create_network(NetworkSettings(**settings["network"]))
         floats = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
         network.load_state_dict(floats)
         about = settings["about"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,18 +35,25 @@ class Mix:
         blends: a real face and its self-blended version.
         matches: fake generator -> the real sources it may be paired with; these sources are
             kept for the generators that name them. Others are paired freely.
+        swaps: share of face swaps, drawn from the generators in `swapped`.
+        swapped: generators that change a part of a real picture; blends do so too.
     """
 
     twins: float = 0.0
     blends: float = 0.0
     matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    swaps: float = 0.0
+    swapped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.twins < 0 or self.blends < 0 or self.twins + self.blends > 1:
+        shares = {"twins": self.twins, "blends": self.blends, "swaps": self.swaps}
+        if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(
-                f"expected shares of at least 0 and at most 1 together "
-                f"but got twins {self.twins} and blends {self.blends}"
+                "expected shares of at least 0 and at most 1 together but got "
+                + ", ".join(f"{name} {share}" for name, share in shares.items())
             )
+        if self.swaps and not self.swapped:
+            raise ValueError("expected the names of the generators that swap faces")
 
 
 def split_rows(metadata: pd.DataFrame, fit_all: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -63,8 +71,16 @@ def split_rows(metadata: pd.DataFrame, fit_all: bool = False) -> tuple[np.ndarra
     return np.flatnonzero(train), np.flatnonzero(labelled & held_out)
 
 
+class Pair(NamedTuple):
+    """`crops` uint8 2 x 3 x H x W, first the real, then the fake; `swapped` if the fake is a real
+    picture of which a part was changed."""
+
+    crops: torch.Tensor
+    swapped: bool
+
+
 class PairDataset(Dataset):
-    """Item i is an augmented pair: uint8 2 x 3 x window x window, first the real, then the fake.
+    """Item i is an augmented `Pair` of windows.
 
     Which pair it is and how it is augmented is decided by `seed` and i alone.
 
@@ -76,6 +92,7 @@ class PairDataset(Dataset):
         mix: shares of pseudo-fakes and which reals fit which fakes.
         window: side of the training windows in pixels.
         seed: any integer.
+        mild: share of pairs that keep their scale and get one JPEG coding of usual quality.
     """
 
     def __init__(
@@ -88,16 +105,23 @@ class PairDataset(Dataset):
         twin_rows: np.ndarray | None = None,
         window: int = 160,
         seed: int = 0,
+        mild: float = 0.0,
     ) -> None:
         self.reader, self.twins, self.seed = reader, twins, seed
         self.mix = mix or Mix()
-        self.transform = training_transform(window)
+        self.transform = training_transform(window, mild)
         chosen = reader.metadata.iloc[rows]
         self._reals = _by_generator(chosen[chosen["target"] == 0], rows[chosen["target"] == 0])
         self._fakes = _by_generator(chosen[chosen["target"] == 1], rows[chosen["target"] == 1])
         self._check(self._reals, self._fakes)
         kept = {source for sources in self.mix.matches.values() for source in sources}
         self._free = [source for source in self._reals if source not in kept]
+        self._swaps = {n: rows for n, rows in self._fakes.items() if n in self.mix.swapped}
+        self._whole = {n: rows for n, rows in self._fakes.items() if n not in self.mix.swapped}
+        if self.mix.swaps and not self._swaps:
+            raise ValueError(f"expected fakes by {self.mix.swapped} but got {list(self._fakes)}")
+        if not self._whole and self.mix.swaps + self.mix.twins + self.mix.blends < 1:
+            self._whole = self._fakes
         self._pairs = [] if twins is None else _twin_pairs(twins.metadata, twin_rows)
         if self.mix.twins and not self._pairs:
             raise ValueError("expected a cache of re-generated pairs for this share of twins")
@@ -120,27 +144,32 @@ class PairDataset(Dataset):
     def __len__(self) -> int:
         return 2**62  # endless; the sampler counts
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng([self.seed, index])
         draw = rng.random()
-        if draw < self.mix.twins:
-            real, fake = self._twin_pair(rng)
-        elif draw < self.mix.twins + self.mix.blends:
+        mix, swapped = self.mix, True
+        if draw < mix.twins:
+            (real, fake), swapped = self._twin_pair(rng), False
+        elif draw < mix.twins + mix.blends:
             real, fake = self._blended_pair(rng)
+        elif draw < mix.twins + mix.blends + mix.swaps:
+            real, fake = self._collected_pair(self._swaps, rng)
         else:
-            real, fake = self._collected_pair(rng)
+            (real, fake), swapped = self._collected_pair(self._whole, rng), False
         pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
-            return self.transform(pair).contiguous()
+            return Pair(self.transform(pair).contiguous(), swapped)
 
-    def _collected_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        generator = _draw(self._fakes, rng)
+    def _collected_pair(
+        self, fakes: dict[str, np.ndarray], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        generator = _draw(fakes, rng)
         sources = self.mix.matches.get(generator, ())
         reals = {name: self._reals[name] for name in sources or self._free or self._reals
                  if name in self._reals}  # fmt: skip
         real = rng.choice(reals[_draw(reals, rng)])
-        fake = rng.choice(self._fakes[generator])
+        fake = rng.choice(fakes[generator])
         return self.reader.crop(int(real)), self.reader.crop(int(fake))
 
     def _blended_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ frequency stream adds nothing yet.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -24,9 +25,10 @@ from torch import nn
 
 from preprocess import maps
 
-from .backbones import create_backbone, freeze_norms
+from .backbones import create_backbone, freeze_norms, load_backbone
 
 STREAMS = ("both", "rgb", "frequency")
+DESIGNS = ("gated", "traces")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class NetworkSettings:
         streams: "both", or one of them alone for comparisons.
         width: channels of each stream before the fusion.
         frozen_norms: the backbone's batch norms are folded and stay fixed.
+        design: "gated" for a `DualStream`, "traces" for a `traces.TraceNet`.
     """
 
     backbone: str = "resnetv2_50_stride8"
@@ -48,13 +51,25 @@ class NetworkSettings:
     streams: str = "both"
     width: int = 256
     frozen_norms: bool = False
+    design: str = "gated"
 
     def __post_init__(self) -> None:
         if self.streams not in STREAMS:
             raise ValueError(f"expected streams to be one of {STREAMS} but got {self.streams!r}")
+        if self.design not in DESIGNS:
+            raise ValueError(f"expected a design among {DESIGNS} but got {self.design!r}")
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def create_network(settings: NetworkSettings) -> nn.Module:
+    """Build the network of these settings with random weights."""
+    if settings.design == "traces":
+        from .traces import TraceNet
+
+        return TraceNet(settings)
+    return DualStream(settings)
 
 
 class Logits(NamedTuple):
@@ -63,6 +78,7 @@ class Logits(NamedTuple):
     fused: torch.Tensor
     rgb: torch.Tensor | None
     frequency: torch.Tensor | None
+    face: torch.Tensor | None = None
 
 
 class DualStream(nn.Module):
@@ -78,6 +94,17 @@ class DualStream(nn.Module):
             self.frequency = FrequencyStream(settings)
         if settings.streams == "both":
             self.fusion = GatedFusion(settings.width)
+
+    @property
+    def pretrained(self) -> list[nn.Parameter]:
+        """What training changes slowly, since it may start from pretrained weights."""
+        return [] if self.rgb is None else list(self.rgb.backbone.parameters())
+
+    def load_pretrained(self, file: str | Path) -> None:
+        """Start the backbone from a file, see `backbones.load_backbone`."""
+        load_backbone(self.rgb.backbone, file)
+        if getattr(self.rgb.backbone, "frozen_norms", False):
+            self.settings = replace(self.settings, frozen_norms=True)
 
     def forward(
         self,

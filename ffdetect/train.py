@@ -12,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
 
-from .backbones import load_backbone
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
 from .device import has_fast_bf16, pick_device
-from .network import STREAMS, DualStream, NetworkSettings
+from .network import DESIGNS, STREAMS, NetworkSettings, create_network
+
+_TRACE_PAIRS = 2**61  # numbers of pairs that no epoch reaches
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,21 +67,41 @@ def _prepare(args: argparse.Namespace):
         )
     # Twins keep the group and split of their real face, so the same rule keeps sides apart.
     twin_rows = None if twins is None else split_rows(twins.metadata, args.fit_all)[0]
-    mix = Mix(args.share_twins, args.share_blends, _matches(args.match))
+    mix = Mix(
+        args.share_twins, args.share_blends, _matches(args.match),
+        args.share_swaps, tuple(args.swaps.split(",")) if args.swaps else (),
+    )  # fmt: skip
     pairs = PairDataset(
         reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
-        window=args.window or network.settings.size, seed=args.seed,
+        window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
     )  # fmt: skip
+    if hasattr(network, "standardise") and not args.weights:
+        network.standardise(torch.cat([pairs[2**61 + i].crops for i in range(96)]))
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
+    resumed = args.resume and _last_checkpoint(args).exists()
+    if args.design == "traces" and not args.weights and not resumed:
+        _solve_traces(network, args, pairs)
     return reader, network, pairs, faces, mix
+
+
+def _solve_traces(network: nn.Module, args: argparse.Namespace, pairs: PairDataset) -> None:
+    """Fit the heads of a `traces` network on the statistics of `--trace-pairs` pairs."""
+    numbers = range(_TRACE_PAIRS, _TRACE_PAIRS + args.trace_pairs)
+    loader = DataLoader(pairs, 16, sampler=numbers, num_workers=args.workers)
+    found = []
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
+        for crops, _ in tqdm(loader, desc="traces", unit="batch"):
+            found.append(network.statistics(crops.flatten(0, 1)))
+    target = np.tile([0, 1], args.trace_pairs)
+    network.fit_traces([torch.cat(streams) for streams in zip(*found, strict=True)], target)
 
 
 def _last_checkpoint(args: argparse.Namespace) -> Path:
     return args.out.with_suffix(".run") / "last.ckpt"
 
 
-def _check_resume(args: argparse.Namespace, network: DualStream) -> None:
+def _check_resume(args: argparse.Namespace, network: nn.Module) -> None:
     last = _last_checkpoint(args)
     if not (args.resume and last.exists()):
         return
@@ -90,7 +114,7 @@ def _check_resume(args: argparse.Namespace, network: DualStream) -> None:
         raise ValueError(f"{last}: expected this run's network but it holds another one's weights")
 
 
-def _network(args: argparse.Namespace, reader: CacheReader) -> DualStream:
+def _network(args: argparse.Namespace, reader: CacheReader) -> nn.Module:
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
         if checkpoint.crop != reader.settings.crop:
@@ -104,12 +128,11 @@ def _network(args: argparse.Namespace, reader: CacheReader) -> DualStream:
         "size": reader.settings.crop.size,
         "residual": args.residual or reader.settings.residual,
         "streams": args.streams,
+        "design": args.design,
     }
-    network = DualStream(NetworkSettings(**settings))
+    network = create_network(NetworkSettings(**settings))
     if args.init:
-        load_backbone(network.rgb.backbone, args.init)
-        if getattr(network.rgb.backbone, "frozen_norms", False):
-            network.settings = NetworkSettings(**settings, frozen_norms=True)
+        network.load_pretrained(args.init)
     return network
 
 
@@ -117,7 +140,7 @@ def _fit(
     args: argparse.Namespace,
     device: torch.device,
     reader: CacheReader,
-    network: DualStream,
+    network: nn.Module,
     pairs: PairDataset,
     val: FaceDataset,
     mix: Mix,
@@ -125,7 +148,6 @@ def _fit(
     import lightning as L
     from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
     from lightning.pytorch.loggers import CSVLogger
-    from torch.utils.data import DataLoader
 
     from .lit import LitDetector
 
@@ -232,15 +254,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbone", default=NetworkSettings.backbone, help="of the RGB stream (%(default)s)")
     add("--init", type=Path, help="safetensors file to start the backbone from")
     add("--weights", type=Path, help="go on from weights written by this command")
+    add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
     add("--streams", choices=STREAMS, default="both", help="(%(default)s)")
     add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
     add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
-    add("--twins", type=Path, help="cache of pairs written by ffdetect.regenerate")
+    add("--twins", nargs="+", type=Path, help="caches of pairs written by ffdetect.regenerate")
     add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
+    add("--swaps", default="", help="generators that swap faces, comma-separated")
+    add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
+    add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
     add("--epochs", type=int, default=10, help="(%(default)s)")
+    add("--trace-pairs", type=int, default=3000,
+        help="pairs to solve the heads of --design traces on (%(default)s)")  # fmt: skip
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
     add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")

@@ -45,8 +45,8 @@ def residual(crops: torch.Tensor, kind: str) -> torch.Tensor:
     """High-frequency residual: int8, N x 3 x H x W, clipped to -127..127.
 
     Args:
-        kind: a name from `RESIDUALS`. All are whole numbers before clipping but "srm", which
-            is rounded, so the cached residual equals the computed one exactly.
+        kind: a name from `RESIDUALS`. All are whole numbers before clipping but "srm" and
+            "detail", which are rounded, so the cached residual equals the computed one exactly.
     """
     _check(crops)
     if kind not in RESIDUALS:
@@ -76,6 +76,11 @@ def _median(pixels: torch.Tensor) -> torch.Tensor:
     return pixels - torch.stack(shifted).median(0).values
 
 
+def _detail(pixels: torch.Tensor) -> torch.Tensor:
+    """Each pixel minus the mean of its 5 x 5 neighbourhood, per channel."""
+    return pixels - F.avg_pool2d(F.pad(pixels, (2, 2, 2, 2), mode="reflect"), 5, stride=1)
+
+
 _SRM = torch.tensor(
     [
         # second-order edge, 3 x 3 and 5 x 5 square predictors of the spatial rich model
@@ -96,6 +101,7 @@ def _srm(pixels: torch.Tensor) -> torch.Tensor:
 
 
 RESIDUALS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "detail": _detail,
     "median": _median,
     "npr": _npr,
     "srm": _srm,

@@ -81,7 +81,7 @@ def twins(tmp_path_factory) -> CacheReader:
 def rows_drawn(dataset: PairDataset, count: int = 300) -> list[tuple[int, int]]:
     """The greys of both faces of pairs as they are before augmentation."""
     dataset.transform = nn.Identity()
-    pairs = (dataset[i] for i in range(count))
+    pairs = (dataset[i].crops for i in range(count))
     return [(int(pair[0, 0, 64, 64]), int(pair[1, 0, 64, 64])) for pair in pairs]
 
 
@@ -123,13 +123,13 @@ def test_pairs_depend_on_seed_and_number_alone(reader):
     torch.manual_seed(1)
     rows = np.arange(20)
     first = PairDataset(reader, rows, window=128, seed=3)
-    expected = [first[i] for i in range(6)]
+    expected = [first[i].crops for i in range(6)]
     torch.manual_seed(2)
     second = PairDataset(reader, rows, window=128, seed=3)
     for i in reversed(range(6)):
-        assert torch.equal(second[i], expected[i])
+        assert torch.equal(second[i].crops, expected[i])
     other = PairDataset(reader, rows, window=128, seed=4)
-    assert sum(torch.equal(other[i], expected[i]) for i in range(6)) < 3
+    assert sum(torch.equal(other[i].crops, expected[i]) for i in range(6)) < 3
 
 
 def test_drawing_a_pair_leaves_the_global_random_state(reader):
@@ -144,7 +144,7 @@ def test_pairs_are_augmented_windows(tmp_path):
     crops = random_crops(2, 160).permute(0, 2, 3, 1).numpy()
     rows = [{"target": i, "crop": crop} for i, crop in enumerate(crops)]
     dataset = PairDataset(write_cache(tmp_path / "c", rows, size=160), np.arange(2), window=144)
-    pairs = [dataset[i] for i in range(8)]
+    pairs = [dataset[i].crops for i in range(8)]
     assert {(pair.shape, pair.dtype) for pair in pairs} == {((2, 3, 144, 144), torch.uint8)}
     assert all(pair.is_contiguous() for pair in pairs)
     assert len({pair.float().mean().item() for pair in pairs}) == 8
@@ -192,7 +192,7 @@ def test_a_real_blend_differs_from_its_real_face(astronaut, faces_cache):
     dataset = PairDataset(CacheReader(faces_cache), np.arange(12), mix=Mix(blends=1.0))
     dataset.transform = nn.Identity()
     for i in range(5):
-        real, fake = dataset[i].float()
+        real, fake = dataset[i].crops.float()
         assert 0 < (real - fake).abs().mean() < 40
 
 
@@ -206,8 +206,8 @@ def test_twins_come_from_the_allowed_rows_only(reader, twins):
 def test_pairs_travel_to_worker_processes(reader):
     dataset = PairDataset(reader, np.arange(20), window=128)
     loader = torch.utils.data.DataLoader(dataset, 2, sampler=EpochSampler(4), num_workers=1)
-    got = torch.cat(list(loader))
-    assert torch.equal(got, torch.stack([dataset[i] for i in range(4)]))
+    got = torch.cat([batch.crops for batch in loader])
+    assert torch.equal(got, torch.stack([dataset[i].crops for i in range(4)]))
 
 
 @pytest.mark.parametrize(

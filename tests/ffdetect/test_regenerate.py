@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from ffdetect import regenerate
-from ffdetect.regenerate import TinyAutoencoder, Twins, create_regenerator, regenerate_cache
+from ffdetect.regenerate import regenerate_cache
+from ffdetect.regenerators import Autoencoder, Twins, create_regenerator
 from preprocess.cache import CacheReader, CacheWriter
 from preprocess.faces import CropSettings, FaceDetector, crop_face
 from preprocess.schema import CacheSettings
@@ -40,7 +41,7 @@ def psnr(left: torch.Tensor, right: torch.Tensor) -> float:
 
 def test_the_autoencoder_fits_its_file_and_keeps_a_face(regenerators, face):
     state = load_file(regenerators / "taef2.fp16.safetensors")
-    network = TinyAutoencoder()
+    network = Autoencoder()
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
     picture = face[None].float() / 255
     with torch.inference_mode():
@@ -77,9 +78,9 @@ def invert(monkeypatch):
 
     def make(crop, rng):
         calls.append(crop)
-        return regenerate.Twins(crop, 255 - crop)
+        return Twins(crop, 255 - crop)
 
-    monkeypatch.setitem(regenerate._KINDS, "invert", lambda file, device: make)
+    monkeypatch.setattr(regenerate, "create_regenerator", lambda *_: make)
     return calls
 
 
@@ -132,9 +133,9 @@ def test_a_stopped_run_keeps_what_it_has(folder, invert, monkeypatch):
         invert.append(crop)
         if len(invert) == 3:
             raise KeyboardInterrupt
-        return regenerate.Twins(crop, 255 - crop)
+        return Twins(crop, 255 - crop)
 
-    monkeypatch.setitem(regenerate._KINDS, "invert", lambda file, device: stop_at_the_third)
+    monkeypatch.setattr(regenerate, "create_regenerator", lambda *_: stop_at_the_third)
     assert run(folder) == 130
     assert len(CacheReader(folder / "pairs")) == 4
     assert run(folder) == 0
@@ -164,8 +165,6 @@ def test_the_command_with_real_weights(regenerators, face, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--kinds", "vqvae"], "expected a regenerator among .* but got 'vqvae'"),
-        (["--kinds", "taef2"], r"expected taef2\*.safetensors but there is none"),
         (["--sources", "nobody"], "expected real faces .* but found none"),
     ],
 )

@@ -165,8 +165,18 @@ def test_srm_residual_agrees_with_scipy(crops):
         assert np.abs(computed[0].numpy() - expected).max() <= 0.5 + FLOAT_NOISE
 
 
+def test_detail_residual_agrees_with_scipy(crops):
+    for crop in crops:
+        pixels = crop.numpy().astype(np.float64)
+        expected = pixels - ndimage.uniform_filter(pixels, (0, 5, 5), mode="mirror")
+        computed = residual(crop[None], "detail")
+        assert computed.dtype == torch.int8
+        difference = computed[0].numpy() - expected.clip(-127, 127)
+        assert np.abs(difference).max() <= 0.5 + FLOAT_NOISE
+
+
 def test_the_names_are_those_tested_here():
-    assert sorted(RESIDUALS) == ["median", "npr", "srm"]
+    assert sorted(RESIDUALS) == ["detail", "median", "npr", "srm"]
 
 
 @pytest.mark.parametrize("kind", sorted(RESIDUALS))
@@ -241,5 +251,7 @@ def test_spectrum_refuses_crops_smaller_than_a_tile(size):
 
 
 def test_unknown_residuals_are_refused():
-    with pytest.raises(ValueError, match=r"expected a residual among \['median', 'npr', 'srm'\]"):
+    with pytest.raises(
+        ValueError, match=r"expected a residual among \['detail', 'median', 'npr', 'srm'\]"
+    ):
         residual(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "laplace")
