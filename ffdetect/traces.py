@@ -82,9 +82,16 @@ class TraceNet(nn.Module):
         seen, last = self._statistics(crops.float(), _RGB_TAPS)
         rgb = self.rgb(seen)
         frequency = self.frequency(self._statistics(128 + _GAIN * residual, _FREQUENCY_TAPS)[0])
-        face = self.face(self.deep(last).float().mean((2, 3))).flatten().float()
+        face = self._face(last)
         traces = (1 - _FREQUENCY_SHARE) * rgb + _FREQUENCY_SHARE * frequency
         return Logits(either(traces, face), rgb, frequency, face)
+
+    def face_logits(self, crops: torch.Tensor) -> torch.Tensor:
+        """The face stream alone, float32 N: what training descends on."""
+        return self._face(self._statistics(crops.float(), _RGB_TAPS)[1])
+
+    def _face(self, last: torch.Tensor) -> torch.Tensor:
+        return self.face(self.deep(last).float().mean((2, 3))).flatten().float()
 
     def _statistics(
         self, pixels: torch.Tensor, taps: dict[int, int]

@@ -24,7 +24,7 @@ from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
 from .device import has_fast_bf16, pick_device
 from .network import DESIGNS, STREAMS, NetworkSettings, create_network
 
-_TRACE_PAIRS = 2**61  # numbers of pairs that no epoch reaches
+_UNUSED = 2**61  # numbers of pairs that no epoch reaches
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
-    for name, least in (("epochs", 1), ("steps", 1), ("batch", 2), ("val_limit", 1)):
+    for name, least in (("epochs", 0), ("steps", 1), ("batch", 2), ("val_limit", 1)):
         if getattr(args, name) < least:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
@@ -80,20 +80,21 @@ def _prepare(args: argparse.Namespace):
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
     resumed = args.resume and _last_checkpoint(args).exists()
-    if args.design == "traces" and not args.weights and not resumed:
-        _solve_traces(network, args, pairs)
+    fresh = args.trace_pairs is None and not args.weights
+    if network.settings.design == "traces" and not resumed and (fresh or args.trace_pairs):
+        _solve_traces(network, args.trace_pairs or 3000, pairs, args.workers)
     return reader, network, pairs, faces, mix
 
 
-def _solve_traces(network: nn.Module, args: argparse.Namespace, pairs: PairDataset) -> None:
-    """Fit the heads of a `traces` network on the statistics of `--trace-pairs` pairs."""
-    numbers = range(_TRACE_PAIRS, _TRACE_PAIRS + args.trace_pairs)
-    loader = DataLoader(pairs, 16, sampler=numbers, num_workers=args.workers)
+def _solve_traces(network: nn.Module, count: int, pairs: PairDataset, workers: int) -> None:
+    """Fit the heads of a `traces` network on the statistics of so many pairs."""
+    loader = DataLoader(pairs, 16, sampler=range(_UNUSED, _UNUSED + count), num_workers=workers)
+    network.eval()
     found = []
     with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
         for crops, _ in tqdm(loader, desc="traces", unit="batch"):
             found.append(network.statistics(crops.flatten(0, 1)))
-    target = np.tile([0, 1], args.trace_pairs)
+    target = np.tile([0, 1], count)
     network.fit_traces([torch.cat(streams) for streams in zip(*found, strict=True)], target)
 
 
@@ -145,6 +146,10 @@ def _fit(
     val: FaceDataset,
     mix: Mix,
 ) -> int:
+    if args.epochs == 0:
+        save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, None))
+        print(f"{args.out}: without any descent")
+        return 0
     import lightning as L
     from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
     from lightning.pytorch.loggers import CSVLogger
@@ -214,7 +219,7 @@ def _precision(wanted: str, device: torch.device) -> str:
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
 
 
-def _about(args: argparse.Namespace, pairs: PairDataset, auc: float) -> dict:
+def _about(args: argparse.Namespace, pairs: PairDataset, auc: float | None) -> dict:
     recipe = {
         k: str(v) if isinstance(v, Path) else v
         for k, v in vars(args).items()
@@ -224,7 +229,7 @@ def _about(args: argparse.Namespace, pairs: PairDataset, auc: float) -> dict:
         "date": datetime.date.today().isoformat(),
         "data": pairs.counts,
         "recipe": json.loads(json.dumps(recipe, default=str)),
-        "validation_auc": None if args.fit_all else round(auc, 4),
+        "validation_auc": None if args.fit_all or auc is None else round(auc, 4),
     }
 
 
@@ -266,9 +271,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
-    add("--epochs", type=int, default=10, help="(%(default)s)")
-    add("--trace-pairs", type=int, default=3000,
-        help="pairs to solve the heads of --design traces on (%(default)s)")  # fmt: skip
+    add("--epochs", type=int, default=10, help="0: no descent at all (%(default)s)")
+    add("--trace-pairs", type=int,
+        help="pairs to solve the heads of --design traces on (3000; with --weights: 0)")  # fmt: skip
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
     add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ffdetect.augment import recode
@@ -203,6 +204,41 @@ def test_twins_come_from_the_allowed_rows_only(reader, twins):
     assert set(rows_drawn(dataset, 40)) == {(100, 101), (106, 107)}
 
 
+def test_swaps_are_drawn_by_their_share_and_marked(reader, twins):
+    mix = Mix(twins=0.2, swaps=0.4, swapped=("dfdc_swap",),
+              matches={"dfdc_swap": ("dfdc",)})  # fmt: skip
+    dataset = PairDataset(reader, np.arange(20), mix=mix, twins=twins)
+    dataset.transform = nn.Identity()
+    drawn = [dataset[i] for i in range(600)]
+    whole = [p for p in drawn if not p.swapped]
+    fakes = [int(p.crops[1, 0, 64, 64]) for p in whole]
+    assert len(whole) == pytest.approx(360, abs=40)  # twins and whole-face generators
+    assert all(fake >= 100 or SOURCES[fake] == "gan" for fake in fakes)
+    assert sum(fake >= 100 for fake in fakes) == pytest.approx(120, abs=30)
+    swaps = [p for p in drawn if p.swapped]
+    assert {int(p.crops[1, 0, 64, 64]) for p in swaps} == set(range(16, 20))
+    assert len(swaps) == pytest.approx(240, abs=40)
+    assert {SOURCES[int(p.crops[0, 0, 64, 64])] for p in swaps} == {"dfdc"}
+
+
+def test_blends_count_as_swaps(reader):
+    dataset = PairDataset(reader, np.arange(20), mix=Mix(blends=1.0), window=128)
+    assert all(dataset[i].swapped for i in range(5))
+
+
+def test_mild_pairs_keep_their_scale(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [{"target": i, "crop": rng.integers(0, 256, (128, 128, 3), np.uint8)} for i in (0, 1)]
+    reader = write_cache(tmp_path / "c", rows)
+
+    def detail(mild: float) -> list[float]:
+        dataset = PairDataset(reader, np.arange(2), window=128, mild=mild)
+        crops = [dataset[i].crops.float() for i in range(40)]
+        return [float((c - F.avg_pool2d(c, 3, 1, 1)).std()) for c in crops]
+
+    assert min(detail(1.0)) > 35 > min(detail(0.0))
+
+
 def test_pairs_travel_to_worker_processes(reader):
     dataset = PairDataset(reader, np.arange(20), window=128)
     loader = torch.utils.data.DataLoader(dataset, 2, sampler=EpochSampler(4), num_workers=1)
@@ -218,6 +254,7 @@ def test_pairs_travel_to_worker_processes(reader):
         (range(10, 20), {"mix": Mix(blends=1)}, "expected real and fake"),
         (range(0), {}, "expected real and fake"),
         (range(20), {"mix": Mix(twins=0.5)}, "expected a cache of re-generated pairs"),
+        (range(20), {"mix": Mix(swaps=0.5, swapped=("f2f",))}, "expected fakes by .*f2f"),
         (range(20), {"mix": Mix(matches={"gan": ("unsplash",)})}, "unsplash.* for gan but found"),
     ],
 )

@@ -22,13 +22,16 @@ class Brightness(nn.Module):
         self, streams: str, rgb: float = 1.0, frequency: float = 1.0, face: float | None = None
     ) -> None:
         super().__init__()
-        self.settings = NetworkSettings(streams=streams)
+        design = "gated" if face is None else "traces"
+        self.settings = NetworkSettings(streams=streams, design=design)
         self.rgb_scale, self.frequency_scale, self.face_scale = rgb, frequency, face
 
     def stream_logits(self, crops: torch.Tensor) -> Logits:
         logit = (crops.float().mean((1, 2, 3)) - 128) / 20
-        face = None if self.face_scale is None else self.face_scale * logit
-        return Logits(logit, self.rgb_scale * logit, self.frequency_scale * logit, face)
+        return Logits(logit, self.rgb_scale * logit, self.frequency_scale * logit)
+
+    def face_logits(self, crops: torch.Tensor) -> torch.Tensor:
+        return self.face_scale * self.stream_logits(crops).fused
 
 
 def module(network: nn.Module, generators=(), matches=None, **options) -> LitDetector:
@@ -73,11 +76,10 @@ def test_a_face_drawn_as_a_whole_is_no_fake_to_the_face_stream():
     class Shy(Brightness):
         """Calls nothing fake."""
 
-        def stream_logits(self, crops: torch.Tensor) -> Logits:
-            logits = super().stream_logits(crops)
-            return logits._replace(face=torch.full_like(logits.fused, -6.0))
+        def face_logits(self, crops: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(crops),), -6.0)
 
-    step = module(Shy("both")).training_step
+    step = module(Shy("both", face=1.0)).training_step
     assert step(pairs(28, 228, False), 0) < 0.01
     assert step(pairs(28, 228, True), 0) > 2
 

@@ -125,7 +125,7 @@ def test_a_stopped_run_is_resumed(faces_cache, tmp_path, monkeypatch, capsys, ke
     def stop_in_the_second_epoch(self, pairs, number):
         if len(seen) == 3:
             raise KeyboardInterrupt
-        seen.append(pairs)
+        seen.append(pairs.crops)
         return step(self, pairs, number)
 
     with monkeypatch.context() as patch:
@@ -138,7 +138,7 @@ def test_a_stopped_run_is_resumed(faces_cache, tmp_path, monkeypatch, capsys, ke
     resumed = []
 
     def count(self, pairs, number):
-        resumed.append(pairs)
+        resumed.append(pairs.crops)
         return step(self, pairs, number)
 
     monkeypatch.setattr(LitDetector, "training_step", count)
