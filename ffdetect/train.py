@@ -272,8 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
     add("--epochs", type=int, default=10, help="0: no descent at all (%(default)s)")
-    add("--trace-pairs", type=int,
-        help="pairs to solve the heads of --design traces on (3000; with --weights: 0)")  # fmt: skip
+    add("--trace-pairs", type=int, help="pairs to solve trace heads on (3000; --weights: 0)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
     add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
