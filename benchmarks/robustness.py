@@ -181,7 +181,7 @@ def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome
     outcomes = []
     for name, after in scores.items():
         after = after.astype(np.float64)
-        found = {g: auc(target[rows], after[rows]) for g, rows in groups.items()}
+        found = {str(g): auc(target[rows], after[rows]) for g, rows in groups.items()}
         outcomes.append(
             Outcome(
                 condition=name,

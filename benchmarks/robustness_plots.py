@@ -81,7 +81,7 @@ def _draw_auc(ax: Axes, found: list[Outcome]) -> None:
     base = found[0].mean_auc - found[0].change.value
     ax.fill_between(
         x, [base + o.change.low for o in found], [base + o.change.high for o in found],
-        color="black", alpha=0.15, lw=0, label="95 % of the mean's change",
+        color="black", alpha=0.15, lw=0, label="mean, 95 % interval of its change",
     )  # fmt: skip
     ax.axhline(0.5, color="0.5", ls=":", lw=1, label="chance")
 
