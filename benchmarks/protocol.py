@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
@@ -58,6 +59,13 @@ def comparisons(
         if len(np.unique(target[chosen])) == 2:
             rows[name] = chosen
     return rows
+
+
+def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows for each generator and real source, evenly spread."""
+    names = faces["generator"].to_numpy()[rows]
+    kept = [rows[names == name] for name in np.unique(names)]
+    return np.sort(np.concatenate([r[:: -(-len(r) // most)] for r in kept]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from preprocess import maps
 from preprocess.cache import CacheReader
 
 from .cross_generator import compare, evaluate
-from .protocol import JPEG_QUALITY, comparisons
+from .protocol import JPEG_QUALITY, comparisons, spread
 
 _BINS = torch.tensor([-127, -40, -20, -10, -6, -3, -1, 0, 1, 2, 4, 7, 11, 21, 41, 128]).float()
 
@@ -56,13 +56,6 @@ def _all_features(reader: CacheReader, rows: np.ndarray, kind: str, jpeg: int) -
     return np.concatenate(parts)
 
 
-def _spread(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many faces of each generator, evenly spread."""
-    names = reader.metadata["generator"].to_numpy()[rows]
-    kept = [rows[names == name] for name in np.unique(names)]
-    return np.sort(np.concatenate([r[:: -(-len(r) // most)] for r in kept]))
-
-
 def _fit_and_score(x: np.ndarray, reader: CacheReader, rows: np.ndarray, test: np.ndarray):
     """One probe for each kind of comparison: swaps with their reals, portraits with theirs."""
     from sklearn.linear_model import LogisticRegression
@@ -90,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/residuals.json"))
     args = parser.parse_args(argv)
     reader, matched = CacheReader(args.cache), CacheReader(args.matched)
-    rows = _spread(reader, split_rows(reader.metadata)[0], args.limit)
-    tested = _spread(matched, np.arange(len(matched)), args.limit)
+    rows = spread(reader.metadata, split_rows(reader.metadata)[0], args.limit)
+    tested = spread(matched.metadata, np.arange(len(matched)), args.limit)
     results = {}
     for kind in ("none", *sorted(maps.RESIDUALS)):
         x = _all_features(reader, rows, kind, JPEG_QUALITY)

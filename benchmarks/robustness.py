@@ -1,0 +1,367 @@
+"""python -m benchmarks.robustness CACHE: what do compression, size, blur and tone do to the scores?
+
+CACHE is a matched cache (`benchmarks.protocol`). Its crops are disturbed one way at a time, real
+and fake alike (`benchmarks.disturbances`), and scored again. Told apart are: how well the classes
+are still told from each other (AUC, each generator against reals of its own kind), and where the
+scores go. A real face that looks fake after a disturbance is one harm, a fake one that looks real
+is another, and an AUC hides both when all scores move together. Whether a generator is unseen is
+up to the weights, as in `benchmarks.cross_generator`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources, util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import logit
+from tqdm import tqdm
+
+from ffdetect.detector import SHIPPED_WEIGHTS, Detector
+from ffdetect.metrics import Interval, auc
+from preprocess.cache import CacheReader
+
+from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
+from .protocol import comparisons, spread
+
+FPR = 0.1  # the operating point flags this share of the undisturbed reals of a kind
+_ROUNDS = 1000
+_EDGE = 1e-7  # scores are float32: beyond this, logits would tell of rounding
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One disturbance at one strength; without a disturbance, the crops as they are."""
+
+    disturbance: Disturbance | None = None
+    strength: float | None = None
+
+    @property
+    def name(self) -> str:
+        return UNDISTURBED if self.disturbance is None else self.disturbance.label(self.strength)
+
+    def apply(self, crop: np.ndarray, row: int) -> np.ndarray:
+        """Crop of a cache's row -> disturbed crop, both uint8 S x S x 3."""
+        if self.disturbance is None:
+            return crop
+        return self.disturbance.apply(crop, self.strength, row)
+
+
+CONDITIONS = (
+    Condition(),
+    *(Condition(kind, s) for kind in DISTURBANCES for s in kind.strengths if s is not None),
+)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Where the scores of one class go; positive is towards fake.
+
+    Attributes:
+        logit: median over the faces of the change of the score's logit.
+        logit_quartiles: first and third quartile of the same.
+        probability: median change of the score.
+        newly_above: share of all faces of the class that came above the operating point.
+        newly_below: share that fell below it.
+    """
+
+    logit: float
+    logit_quartiles: tuple[float, float]
+    probability: float
+    newly_above: float
+    newly_below: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one condition did.
+
+    Attributes:
+        condition: its name.
+        auc: generator -> AUC against reals of its kind.
+        mean_auc: over the generators.
+        change: of the mean AUC against undisturbed, with its paired bootstrap interval.
+        reals, fakes: where their scores go.
+    """
+
+    condition: str
+    auc: dict[str, float]
+    mean_auc: float
+    change: Interval
+    reals: Shift
+    fakes: Shift
+
+
+def choose_rows(faces: pd.DataFrame, limit: int | None = None) -> np.ndarray:
+    """Rows that take part in a comparison, at most `limit` of each generator and real source.
+
+    Raises:
+        ValueError: no generator has reals of its kind here.
+    """
+    groups = comparisons(*_labels(faces))
+    if not groups:
+        raise ValueError("expected fakes and reals of their kind but found no such pair")
+    rows = np.unique(np.concatenate(list(groups.values())))
+    return rows if limit is None else spread(faces, rows, limit)
+
+
+def _labels(faces: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return faces["generator"].to_numpy().astype(str), faces["target"].to_numpy()
+
+
+def score_conditions(
+    detector: Detector, reader: CacheReader, rows: np.ndarray, partial: Path, identity: dict
+) -> dict[str, np.ndarray]:
+    """Name of a condition -> float32 scores of the rows.
+
+    Each condition is kept in `partial`, one line of JSON, as soon as it is scored; lines that a
+    stopped run with the same `identity` left there are not scored again.
+    """
+    head = json.dumps(identity, sort_keys=True)
+    done = _read_partial(partial, head)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    total = len(CONDITIONS) * len(rows)
+    with (
+        partial.open("w", encoding="utf-8") as stream,
+        tqdm(total=total, initial=len(done) * len(rows), unit="face", smoothing=0.05) as bar,
+    ):
+        stream.write(head + "\n")
+        stream.writelines(_line(name, score) for name, score in done.items())
+        stream.flush()
+        for condition in CONDITIONS:
+            if condition.name in done:
+                continue
+            bar.set_postfix_str(condition.name)
+            parts = []
+            for start in range(0, len(rows), _BATCH):
+                batch = rows[start : start + _BATCH]
+                crops = [condition.apply(reader.crop(int(row)), int(row)) for row in batch]
+                parts.append(detector.score_crops(np.stack(crops)))
+                bar.update(len(batch))
+            done[condition.name] = np.concatenate(parts)
+            stream.write(_line(condition.name, done[condition.name]))
+            stream.flush()
+    return {condition.name: done[condition.name] for condition in CONDITIONS}
+
+
+def _line(name: str, score: np.ndarray) -> str:
+    return json.dumps([name, score.tolist()]) + "\n"
+
+
+def _read_partial(partial: Path, head: str) -> dict[str, np.ndarray]:
+    """What a stopped run left; a torn last line is dropped."""
+    if not partial.is_file():
+        return {}
+    first, *lines = partial.read_text("utf-8", "replace").split("\n")
+    if first != head:
+        return {}
+    return {name: np.array(score, np.float32) for name, score in map(json.loads, lines[:-1])}
+
+
+def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome]:
+    """One outcome a condition, the undisturbed one first.
+
+    Args:
+        faces: as `CacheReader.metadata`, of the rows that were scored.
+        scores: condition -> probabilities of these rows.
+    """
+    generator, target = _labels(faces)
+    groups = comparisons(generator, target)
+    before = next(iter(scores.values())).astype(np.float64)
+    threshold = operating_points(before, target, groups)
+    resampled = Resampled(groups, target)
+    outcomes = []
+    for name, after in scores.items():
+        after = after.astype(np.float64)
+        found = {str(g): auc(target[rows], after[rows]) for g, rows in groups.items()}
+        outcomes.append(
+            Outcome(
+                condition=name,
+                auc=found,
+                mean_auc=float(np.mean(list(found.values()))),
+                change=resampled.change(before, after),
+                reals=_shift(before, after, threshold, target == 0),
+                fakes=_shift(before, after, threshold, target == 1),
+            )
+        )
+    return outcomes
+
+
+def operating_points(
+    score: np.ndarray, target: np.ndarray, groups: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Per face, the lowest score that flags at most `FPR` of the reals it is compared with.
+
+    A face is flagged if it scores higher than that.
+    """
+    points = np.full(len(score), np.nan)
+    for rows in groups.values():
+        reals = np.sort(score[rows[target[rows] == 0]])[::-1]
+        points[rows] = reals[int(FPR * len(reals) + 1e-9)]
+    return points
+
+
+def _shift(
+    before: np.ndarray, after: np.ndarray, threshold: np.ndarray, chosen: np.ndarray
+) -> Shift:
+    before, after, threshold = before[chosen], after[chosen], threshold[chosen]
+    moved = logit(after.clip(_EDGE, 1 - _EDGE)) - logit(before.clip(_EDGE, 1 - _EDGE))
+    low, middle, high = np.quantile(moved, [0.25, 0.5, 0.75])
+    return Shift(
+        logit=float(middle),
+        logit_quartiles=(float(low), float(high)),
+        probability=float(np.median(after - before)),
+        newly_above=float(((before <= threshold) & (after > threshold)).mean()),
+        newly_below=float(((before > threshold) & (after <= threshold)).mean()),
+    )
+
+
+class Resampled:
+    """Paired bootstrap: how often each face is drawn in each round, the same for all conditions.
+
+    Fakes are resampled within their generator and reals within their kind, so generators that
+    are compared with the same reals share their draws.
+    """
+
+    def __init__(self, groups: dict[str, np.ndarray], target: np.ndarray, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        draws: dict[bytes, np.ndarray] = {}
+
+        def draw(rows: np.ndarray) -> np.ndarray:
+            if rows.tobytes() not in draws:
+                counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), _ROUNDS)
+                draws[rows.tobytes()] = (counts / len(rows)).astype(np.float32)
+            return draws[rows.tobytes()]
+
+        self._pairs = []
+        for rows in groups.values():
+            fakes, reals = rows[target[rows] == 1], rows[target[rows] == 0]
+            self._pairs.append((fakes, reals, draw(fakes), draw(reals)))
+
+    def change(self, before: np.ndarray, after: np.ndarray) -> Interval:
+        """Of the mean AUC, with its 95 % interval.
+
+        An AUC is the mean over all pairs of a fake and a real of who wins, so that its change
+        under resampling is a weighted mean of the change of each pair.
+        """
+        values, rounds = [], []
+        for fakes, reals, fake_weights, real_weights in self._pairs:
+            change = _wins(after[fakes], after[reals]) - _wins(before[fakes], before[reals])
+            values.append(change.mean(dtype=np.float64))
+            rounds.append(((fake_weights @ change) * real_weights).sum(1))
+        low, high = np.quantile(np.mean(rounds, 0), [0.025, 0.975])
+        return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def _wins(fakes: np.ndarray, reals: np.ndarray) -> np.ndarray:
+    return (np.sign(fakes[:, None] - reals) / 2).astype(np.float32)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Two Markdown tables: what happens to the scores, and the AUC of each generator."""
+    lines = [
+        "| | mean AUC | change [95 %] | reals newly flagged | reals: logit | reals: score "
+        "| fakes newly missed | fakes: logit | fakes: score |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for o in outcomes:
+        lines.append(
+            f"| {o.condition} | {o.mean_auc:.3f} "
+            f"| {o.change.value:+.3f} [{o.change.low:+.3f}, {o.change.high:+.3f}] "
+            f"| {o.reals.newly_above:.1%} | {o.reals.logit:+.2f} | {o.reals.probability:+.3f} "
+            f"| {o.fakes.newly_below:.1%} | {o.fakes.logit:+.2f} | {o.fakes.probability:+.3f} |"
+        )
+    names = list(outcomes[0].auc)
+    lines += ["", f"| AUC | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {o.condition} | {' | '.join(f'{o.auc[name]:.3f}' for name in names)} |"
+        for o in outcomes
+    ]
+    return "\n".join(lines)
+
+
+def _explanation(faces: pd.DataFrame, files: Sequence[str]) -> str:
+    counts = ", ".join(f"{name} {n}" for name, n in faces["generator"].value_counts().items())
+    pictures = "\n".join(f"![]({name})" for name in files)
+    return (
+        f"{len(faces)} faces ({counts}). Ready crops are disturbed, both classes alike. Change: "
+        "of the mean AUC, with a paired bootstrap interval. Newly flagged, newly missed: share "
+        "of all reals that come above, and of all fakes that fall below, the operating point, "
+        f"which flags at most {FPR:.0%} of the undisturbed reals of a kind. Logit, score: median "
+        "change of a face's own; positive is towards fake. Small face: side of the whole crop, "
+        f"of which the face takes about three quarters.\n\n{pictures}\n\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    name = "python -m benchmarks.robustness"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by benchmarks.protocol")
+    parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
+    parser.add_argument("--limit", type=int, help="faces a generator or source (default: all)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/robustness"))
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        parser.error(f"expected --limit of at least 1 but got {args.limit}")
+    if util.find_spec("matplotlib") is None:
+        parser.error("the plots need the [bench] extra: pip install 'ffdetect[bench]'")
+    partial = args.out.with_name(args.out.name + ".partial")
+    try:
+        reader = CacheReader(args.cache)
+        detector = Detector.load(args.weights)
+        detector.check_cache(reader)
+        rows = choose_rows(reader.metadata, args.limit)
+        identity = _identity(reader, rows, args.weights)
+        scores = score_conditions(detector, reader, rows, partial, identity)
+    except ValueError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from here ({partial})", file=sys.stderr)
+        return 130
+    faces = reader.metadata.iloc[rows]
+    outcomes = evaluate(faces, scores)
+    print(table(outcomes))
+    command = " ".join([name, *(argv or sys.argv[1:])])
+    save(outcomes, faces, {"command": command, "weights": detector.about}, args.out)
+    partial.unlink()
+    return 0
+
+
+def _identity(reader: CacheReader, rows: np.ndarray, weights: Path | None) -> dict:
+    """What scores depend on: a stopped run is only continued with the same."""
+    file = weights or resources.files("ffdetect.weights") / SHIPPED_WEIGHTS
+    parts = [(part.name, part.stat().st_mtime_ns) for part in reader.parts]
+    rest = [str(reader.paths[0].resolve()), parts, rows.tolist()]
+    return {
+        "weights": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "faces": hashlib.sha256(json.dumps(rest).encode()).hexdigest(),
+    }
+
+
+def save(outcomes: Sequence[Outcome], faces: pd.DataFrame, about: dict, out: Path) -> None:
+    """Write OUT.json, OUT.md and the plots OUT_*.png."""
+    from .robustness_plots import plot
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    values = {
+        **about,
+        "faces": {name: int(n) for name, n in faces["generator"].value_counts().items()},
+        "operating_point_fpr": FPR,
+        "results": [asdict(outcome) for outcome in outcomes],
+    }
+    out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    files = plot(outcomes, out)
+    head = f"`{about['command']}`\n\n" + _explanation(faces, [file.name for file in files])
+    out.with_suffix(".md").write_text(head + table(outcomes) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
