@@ -26,10 +26,12 @@ from preprocess import maps
 from preprocess.gallery import show_residual, show_spectrum
 
 from .detector import Detector, NoFaceError
-from .network import DualStream
+from .network import DualStream, RGBStream
 
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
-_SMOOTHING = 1 / 32  # deviation of the Gaussian over the heat, as a share of the crop's side
+_SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side
+# Where there is next to no heat the face shows through.
+_COLOURS = [(0, "#1f3dffc0"), (0.5, "#1f3dff00"), (0.5, "#ff1f1f00"), (1, "#ff1f1fc0")]
 _LEAST_SCALE = 1.0  # in logits: fainter heat is drawn faint instead of stretched to full colour
 
 
@@ -113,12 +115,11 @@ def heat_map(network: DualStream, crops: torch.Tensor) -> np.ndarray:
         from captum.attr import LayerGradientXActivation
     except ImportError as error:
         raise ImportError("heat maps need captum: pip install 'ffdetect[explain]'") from error
-    streams = []
+    layers = []
     if network.rgb is not None:
-        streams.append(network.rgb.backbone)
+        layers.append(_last_map(network.rgb, crops))
     if network.frequency is not None:
-        streams.append(network.frequency.on_residual)
-    layers = [_last_map(stream, network, crops) for stream in streams]
+        layers.append(network.frequency.on_residual)
     # Captum wants float inputs; the networks are given bytes, as when they score.
     method = LayerGradientXActivation(lambda x: network(x.to(torch.uint8)), layers)
     with torch.inference_mode(False), torch.enable_grad():
@@ -129,10 +130,11 @@ def heat_map(network: DualStream, crops: torch.Tensor) -> np.ndarray:
         share = share[0].sum(0 if share.shape[-1] == share.shape[-2] else -1).detach()
         places = share.cpu().numpy() * share.numel()
         heat += cv2.resize(places, heat.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return cv2.GaussianBlur(heat, (0, 0), _SMOOTHING * heat.shape[1])
+    sigma = _SMOOTHING * heat.shape[1]
+    return cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)  # keeps the mean
 
 
-def _last_map(stream: nn.Module, network: DualStream, crops: torch.Tensor) -> nn.Module:
+def _last_map(stream: RGBStream, crops: torch.Tensor) -> nn.Module:
     """The part of a stream that gives its last feature map.
 
     A feature map is square, as crops are, smaller than the crop and more than a pooled vector.
@@ -149,48 +151,47 @@ def _last_map(stream: nn.Module, network: DualStream, crops: torch.Tensor) -> nn
     hooks = [module.register_forward_hook(look) for module in stream.modules()]
     try:
         with torch.no_grad():
-            network(crops)
+            stream(crops)
     finally:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError(
-            f"expected a backbone with a feature map but {network.settings.backbone!r} has none"
-        )
+        backbone = type(stream.backbone).__name__
+        raise ValueError(f"expected a backbone with a feature map but {backbone} has none")
     return found[-1]
 
 
 def save_explanation(explanation: Explanation, file: str | Path) -> None:
-    """Draw an explanation as one PNG; whole or not at all.
+    """Draw an explanation as one PNG, about 1650 x 510; whole or not at all.
 
     Raises:
         ImportError: matplotlib is missing.
         OSError: the file cannot be written.
     """
     try:
+        from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure  # without pyplot: no window, no global state
     except ImportError as error:
         raise ImportError("drawing needs matplotlib: pip install 'ffdetect[explain]'") from error
     e = explanation
     figure = Figure(figsize=(15, 4.6), dpi=110, layout="constrained")
-    figure.suptitle(f"{e.name}: probability of fake {e.score:.2f}", fontsize=14, parse_math=False)
+    title = f"{Path(e.name).name[-80:]}: probability of fake {e.score:.2f}"
+    figure.suptitle(title, fontsize=14, parse_math=False)
     figure.supxlabel(_CAUTION, fontsize=11)
     crop, heat, residual, spectrum = figure.subplots(1, 4)
     crop.imshow(e.crop)
-    crop.set_title(f"the face as the network saw it\n{_opinion('pixels alone', e.rgb)}")
+    crop.set_title(f"the face as the network saw it\n{_opinion('pixels', e.rgb)}")
 
-    grey = cv2.cvtColor(e.crop, cv2.COLOR_RGB2GRAY)
-    heat.imshow(grey, cmap="gray", vmin=0, vmax=255)
+    heat.imshow(cv2.cvtColor(e.crop, cv2.COLOR_RGB2GRAY), cmap="gray", vmin=0, vmax=255)
     limit = max(float(np.abs(e.heat).max()), _LEAST_SCALE)
-    # Where there is next to no heat the face shows through.
-    opacity = np.clip(np.abs(e.heat) / limit * 1.5, 0, 0.65)
-    drawn = heat.imshow(e.heat, cmap="bwr", vmin=-limit, vmax=limit, alpha=opacity)
+    colours = LinearSegmentedColormap.from_list("pull", _COLOURS)
+    drawn = heat.imshow(e.heat, cmap=colours, vmin=-limit, vmax=limit)
     bar = figure.colorbar(drawn, ax=heat, fraction=0.046, pad=0.02)
-    bar.set_label("pull on the score [logit]")
+    bar.set_label("logit, were the whole face like this")
     heat.set_title("heat map\nred: looks fake, blue: looks real")
 
     residual.imshow(show_residual(e.residual))
-    residual.set_title(f"high-frequency residual\n{_opinion('frequency alone', e.frequency)}")
+    residual.set_title(f"high-frequency residual\n{_opinion('residual and spectrum', e.frequency)}")
     spectrum.imshow(show_spectrum(e.spectrum), cmap="gray", extent=(-0.5, 0.5, 0.5, -0.5))
     spectrum.set_title("log spectrum\n[cycles per pixel]")
     for axes in (crop, heat, residual):
@@ -205,7 +206,7 @@ def save_explanation(explanation: Explanation, file: str | Path) -> None:
 def _opinion(stream: str, probability: float | None) -> str:
     if probability is None:
         return "(not used by these weights)"
-    return f"{stream}: {probability:.2f}"
+    return f"score by the {stream} alone: {probability:.2f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
