@@ -67,19 +67,28 @@ def _pictures(reader: CacheReader, row: int) -> tuple[np.ndarray, np.ndarray, np
         if "residual" in maps
         else residual(batch, reader.settings.residual)[0].numpy()
     )
-    # The half spectrum of a real picture and its point reflection make the whole one.
+    return crop, np.repeat(show_spectrum(half)[..., None], 3, 2), show_residual(noise)
+
+
+def show_spectrum(half: np.ndarray) -> np.ndarray:
+    """A log spectrum of `maps.spectrum` for the eye: uint8 128 x 128, zero in row and column 64.
+
+    The half spectrum of a real picture and its point reflection make the whole one. Contrast is
+    stretched; bright is strong.
+    """
     half = half.astype(np.float32)
     mirrored = np.roll(half[::-1, 1:-1][:, ::-1], 1, axis=0)
     whole = np.concatenate([mirrored[:, -(half.shape[1] - 2) :], half], 1)
     low, high = np.quantile(whole, [0.02, 0.995])
     bright = ((whole - low) / max(high - low, 1e-6)).clip(0, 1) * 255
+    return bright.astype(np.uint8)
+
+
+def show_residual(noise: np.ndarray) -> np.ndarray:
+    """A residual C x H x W of `maps.residual` for the eye: uint8 H x W x C, grey is zero."""
     strength = max(float(np.quantile(np.abs(noise.astype(np.float32)), 0.98)), 1.0)
     stretched = (noise.astype(np.float32) / strength * 127 + 128).clip(0, 255)
-    return (
-        crop,
-        np.repeat(bright.astype(np.uint8)[..., None], 3, 2),
-        stretched.astype(np.uint8).transpose(1, 2, 0),
-    )
+    return stretched.astype(np.uint8).transpose(1, 2, 0)
 
 
 def _caption(sheet: Image.Image, place: tuple[int, int], row, width: int) -> None:

@@ -33,11 +33,11 @@ def test_importing_the_package_costs_nothing():
 
 
 def test_scoring_needs_nothing_of_training_or_benchmarks():
-    commands = "import ffdetect.predict, ffdetect.train, ffdetect.regenerate"
+    commands = "import ffdetect.predict, ffdetect.train, ffdetect.regenerate, ffdetect.explain"
     loaded = modules_after(f"from ffdetect import Detector; {commands}")
     assert "torch" in loaded
     assert not loaded & {"lightning", "pytorch_lightning", "torchmetrics", "sklearn", "matplotlib",
-                         "spandrel", "skimage", "benchmarks"}  # fmt: skip
+                         "spandrel", "skimage", "captum", "benchmarks"}  # fmt: skip
 
 
 def test_the_public_names_are_there():

@@ -1,0 +1,266 @@
+"""python -m ffdetect.explain PICTURE --out FILE.png: where in a face the evidence for "fake" lies.
+
+One sheet a picture: the crop with its score, a heat map over it, the residual and the spectrum.
+The heat map shows what moved the score. It is no proof: it is as wrong as the score is, real
+faces have red places too, and what the spectrum adds lies nowhere in particular.
+
+The heat is HiResCAM (Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful
+explanations of convolutional neural networks") on the last feature map of each stream, added up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from preprocess import maps
+from preprocess.gallery import show_residual, show_spectrum
+
+from .detector import Detector, NoFaceError
+from .network import DualStream, RGBStream
+
+_CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
+_SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side
+# Where there is next to no heat the face shows through.
+_COLOURS = [(0, "#1f3dffc0"), (0.5, "#1f3dff00"), (0.5, "#ff1f1f00"), (1, "#ff1f1fc0")]
+_LEAST_SCALE = 1.0  # in logits: fainter heat is drawn faint instead of stretched to full colour
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a face got its score.
+
+    Attributes:
+        name: how messages call the picture.
+        score: probability that the face is fake, 0 to 1, as `Detector.analyze` gives it.
+        rgb, frequency: the same by each stream alone; None for a stream the network lacks.
+        crop: uint8 size x size x 3 RGB, what the network saw.
+        heat: float32 size x size, signed, in logits: positive where the face looks fake to the
+            network, negative where it looks real. A value is what the place would add to the
+            logit if the whole face were like it, so the mean is what all places add together.
+        residual: int8 3 x size x size, see `preprocess.maps`.
+        spectrum: float16 128 x 65, see `preprocess.maps`.
+    """
+
+    name: str
+    score: float
+    rgb: float | None
+    frequency: float | None
+    crop: np.ndarray
+    heat: np.ndarray
+    residual: np.ndarray
+    spectrum: np.ndarray
+
+
+def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
+    """Find what moved the score of one face.
+
+    The heat is computed in float32, whatever the detector's precision, and leaves the detector
+    as it was. It shows what moved the score and is no proof.
+
+    Args:
+        detector: with any network, of both streams or of one.
+        img: a picture, see `Detector`.
+        face: which face, 0 being the largest.
+
+    Raises:
+        NoFaceError: no face in the picture.
+        ValueError: no picture, or no face of that number.
+        ImportError: captum is missing.
+    """
+    analysis = detector.analyze(img)
+    if not analysis.faces:
+        size = f"{analysis.width} x {analysis.height}"
+        raise NoFaceError(f"{analysis.name}: expected a face but found none in {size} px")
+    if not 0 <= face < len(analysis.faces):
+        last = len(analysis.faces) - 1
+        raise ValueError(f"{analysis.name}: expected a face from 0 to {last} but got {face}")
+    chosen, network = analysis.faces[face], detector._network
+    crops = torch.from_numpy(chosen.crop).permute(2, 0, 1)[None].to(detector.device)
+    with torch.no_grad():
+        logits = network.stream_logits(crops)
+    rgb, frequency = (
+        None if logit is None else float(logit.sigmoid())
+        for logit in (logits.rgb, logits.frequency)
+    )
+    return Explanation(
+        name=analysis.name,
+        score=chosen.score,
+        rgb=rgb,
+        frequency=frequency,
+        crop=chosen.crop,
+        heat=heat_map(network, crops),
+        residual=maps.residual(crops, network.settings.residual)[0].cpu().numpy(),
+        spectrum=maps.spectrum(crops)[0].cpu().numpy(),
+    )
+
+
+def heat_map(network: DualStream, crops: torch.Tensor) -> np.ndarray:
+    """The heat of one ready crop, uint8 1 x 3 x H x W: float32 H x W, see `Explanation`.
+
+    Raises:
+        ImportError: captum is missing.
+        ValueError: a backbone without any square feature map.
+    """
+    try:
+        from captum.attr import LayerGradientXActivation
+    except ImportError as error:
+        raise ImportError("heat maps need captum: pip install 'ffdetect[explain]'") from error
+    layers = []
+    if network.rgb is not None:
+        layers.append(_last_map(network.rgb, crops))
+    if network.frequency is not None:
+        layers.append(network.frequency.on_residual)
+    # Captum wants float inputs; the networks are given bytes, as when they score.
+    method = LayerGradientXActivation(lambda x: network(x.to(torch.uint8)), layers)
+    with torch.inference_mode(False), torch.enable_grad():
+        shares = method.attribute(crops.clone().float())
+    heat = np.zeros(crops.shape[-2:], np.float32)
+    for share in shares:
+        # Channels are either second or, in some transformers, last.
+        share = share[0].sum(0 if share.shape[-1] == share.shape[-2] else -1).detach()
+        places = share.cpu().numpy() * share.numel()
+        heat += cv2.resize(places, heat.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    sigma = _SMOOTHING * heat.shape[1]
+    return cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)  # keeps the mean
+
+
+def _last_map(stream: RGBStream, crops: torch.Tensor) -> nn.Module:
+    """The part of a stream that gives its last feature map.
+
+    A feature map is square, as crops are, smaller than the crop and more than a pooled vector.
+    For a transformer that keeps its places in a list, that is the embedding of its patches.
+    """
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            sides = [s for s in (output.shape[2:], output.shape[1:3]) if s[0] == s[1]]
+            if sides and 1 < sides[0][0] < crops.shape[-1]:
+                found.append(module)
+
+    hooks = [module.register_forward_hook(look) for module in stream.modules()]
+    try:
+        with torch.no_grad():
+            stream(crops)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        backbone = type(stream.backbone).__name__
+        raise ValueError(f"expected a backbone with a feature map but {backbone} has none")
+    return found[-1]
+
+
+def save_explanation(explanation: Explanation, file: str | Path) -> None:
+    """Draw an explanation as one PNG, about 1650 x 510; whole or not at all.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        OSError: the file cannot be written.
+    """
+    try:
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.figure import Figure  # without pyplot: no window, no global state
+    except ImportError as error:
+        raise ImportError("drawing needs matplotlib: pip install 'ffdetect[explain]'") from error
+    e = explanation
+    figure = Figure(figsize=(15, 4.6), dpi=110, layout="constrained")
+    title = f"{Path(e.name).name[-80:]}: probability of fake {e.score:.2f}"
+    figure.suptitle(title, fontsize=14, parse_math=False)
+    figure.supxlabel(_CAUTION, fontsize=11)
+    crop, heat, residual, spectrum = figure.subplots(1, 4)
+    crop.imshow(e.crop)
+    crop.set_title(f"the face as the network saw it\n{_opinion('pixels', e.rgb)}")
+
+    heat.imshow(cv2.cvtColor(e.crop, cv2.COLOR_RGB2GRAY), cmap="gray", vmin=0, vmax=255)
+    limit = max(float(np.abs(e.heat).max()), _LEAST_SCALE)
+    colours = LinearSegmentedColormap.from_list("pull", _COLOURS)
+    drawn = heat.imshow(e.heat, cmap=colours, vmin=-limit, vmax=limit)
+    bar = figure.colorbar(drawn, ax=heat, fraction=0.046, pad=0.02)
+    bar.set_label("logit, were the whole face like this")
+    heat.set_title("heat map\nred: looks fake, blue: looks real")
+
+    residual.imshow(show_residual(e.residual))
+    residual.set_title(f"high-frequency residual\n{_opinion('residual and spectrum', e.frequency)}")
+    spectrum.imshow(show_spectrum(e.spectrum), cmap="gray", extent=(-0.5, 0.5, 0.5, -0.5))
+    spectrum.set_title("log spectrum\n[cycles per pixel]")
+    for axes in (crop, heat, residual):
+        axes.set_axis_off()
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(file)
+
+
+def _opinion(stream: str, probability: float | None) -> str:
+    if probability is None:
+        return "(not used by these weights)"
+    return f"score by the {stream} alone: {probability:.2f}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0; 1 if a picture could not be explained; 2 wrong arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ffdetect.explain", description=__doc__.split("\n")[0], epilog=_CAUTION
+    )
+    add = parser.add_argument
+    add("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add("--out", type=Path, required=True, help="a folder, or FILE.png for a single picture")
+    add("--weights", type=Path, help="(default: the weights of this package)")
+    add("--face", type=int, default=0, help="which face, 0 is the largest (%(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    args = parser.parse_args(argv)
+    files = _files(args.pictures, args.out)
+    if args.out.suffix.lower() == ".png" and len(args.pictures) > 1:
+        parser.error(f"expected --out to be a folder for several pictures but got {args.out}")
+    for file, picture in zip(files, args.pictures, strict=True):
+        if file.resolve() == picture.resolve():
+            parser.error(f"{picture}: expected another --out, this one is the picture itself")
+    try:
+        detector = Detector.load(args.weights, args.device)
+    except ValueError as error:
+        parser.error(str(error))
+    failed = False
+    progress = tqdm(args.pictures, unit="picture", disable=len(files) == 1)
+    for picture, file in zip(progress, files, strict=True):
+        try:
+            explanation = explain(detector, picture, args.face)
+            save_explanation(explanation, file)
+        except ImportError as error:
+            parser.error(str(error))
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            failed = True
+        except OSError as error:
+            print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
+            return 1
+        else:
+            progress.write(f"{explanation.score:.2f} {file}")
+    return int(failed)
+
+
+def _files(pictures: Sequence[Path], out: Path) -> list[Path]:
+    """Where each sheet goes; pictures of the same name in several folders get numbers."""
+    if out.suffix.lower() == ".png":
+        return [out] * len(pictures)
+    names: dict[str, int] = {}
+    files = []
+    for picture in pictures:
+        names[picture.name] = number = names.get(picture.name, 0) + 1
+        files.append(out / f"{picture.name}{f'-{number}' if number > 1 else ''}.png")
+    return files
+
+
+if __name__ == "__main__":
+    sys.exit(main())
