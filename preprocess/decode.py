@@ -70,6 +70,63 @@ class Picture:
         return self.pixels.shape[0]
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How a still picture was written, read from its header alone.
+
+    Attributes:
+        format: "jpeg", "png", ...
+        mode: Pillow's name of the stored colours: "RGB", "L", "RGBA", "P" ...
+        progressive: a progressive JPEG.
+        exif, icc: whether it carries camera metadata, a colour profile.
+        quality: IJG quality 1-100 as in `Picture.jpeg_quality`, -1 if not a JPEG.
+        luma, chroma: the 64 steps of the JPEG quantisation tables; empty where there is none.
+        subsampling: share of chroma samples kept: 1 for 4:4:4, 0.5 for 4:2:2, 0.25 for 4:2:0;
+            0 without chroma or if not a JPEG.
+    """
+
+    format: str
+    mode: str
+    progressive: bool
+    exif: bool
+    icc: bool
+    quality: int
+    luma: tuple[int, ...]
+    chroma: tuple[int, ...]
+    subsampling: float
+
+
+def read_encoding(path: Path) -> Encoding:
+    """Read how a still picture was written, without decoding its pixels.
+
+    Raises:
+        DecodeError: not a picture.
+    """
+    try:
+        with path.open("rb") as stream, _open_stream(stream, str(path)) as image:
+            tables = getattr(image, "quantization", None) or {}
+            layers = [layer[1:] for layer in getattr(image, "layer", [])]  # (h, v, table) of each
+            kept = 0.0
+            if len(layers) == 3:
+                kept = layers[1][0] * layers[1][1] / max(layers[0][0] * layers[0][1], 1)
+            chroma = tables.get(layers[1][2]) if len(layers) == 3 else None
+            format_name = (image.format or "").lower()
+            return Encoding(
+                format="jpeg" if format_name == "mpo" else format_name,
+                mode=image.mode,
+                progressive=bool(image.info.get("progressive")),
+                exif="exif" in image.info,
+                icc="icc_profile" in image.info,
+                quality=_jpeg_quality(image),
+                luma=tuple(tables.get(0, ())),
+                chroma=tuple(chroma or ()),
+                subsampling=kept,
+            )
+    except OSError as error:
+        reason = error.strerror or error
+        raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
+
+
 def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
     """Decode one still picture.
 
@@ -121,17 +178,20 @@ def _decode_file(path: Path, max_megapixels: float) -> Picture:
 
 
 def _decode_stream(stream: io.IOBase, name: str, max_megapixels: float) -> Picture:
+    with _open_stream(stream, name) as image:
+        return _from_pil(image, name, max_megapixels)
+
+
+def _open_stream(stream: io.IOBase, name: str) -> Image.Image:
     try:
         with _pillow_guard:
             guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(stream, formats=_PILLOW_FORMATS)
+                return Image.open(stream, formats=_PILLOW_FORMATS)
             finally:
                 Image.MAX_IMAGE_PIXELS = guard
     except Exception as error:  # Pillow's plug-ins raise many kinds on damaged headers
         raise DecodeError(f"{name}: expected {_PICTURE} but the content is none") from error
-    with image:
-        return _from_pil(image, name, max_megapixels)
 
 
 def _from_pil(image: Image.Image, name: str, max_megapixels: float) -> Picture:

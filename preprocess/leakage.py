@@ -1,0 +1,193 @@
+"""How well a few numbers tell fake from real: a cross-validated AUC with its interval.
+
+The judge is a small gradient boosting, since relations need not be monotone: fakes may all have
+the middle one of three sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+FOLDS = 5
+LEAKS, WEAK = 0.7, 0.55  # for the lower end of an interval, see `Leak.verdict`
+_ROUNDS = 300
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Fakes and the reals they are compared with.
+
+    Attributes:
+        name: "all", or the fakes' generator.
+        rows: int N, rows of the table.
+        target: int N, 1 fake, 0 real.
+        unit: int N, what stays on one side of a fold.
+        by_file: sources with fewer groups than folds; their folds and intervals are by file,
+            which flatters a cue where the files of one group are alike.
+    """
+
+    name: str
+    rows: np.ndarray
+    target: np.ndarray
+    unit: np.ndarray
+    by_file: tuple[str, ...]
+
+    @property
+    def fakes(self) -> int:
+        return int(self.target.sum())
+
+    @property
+    def reals(self) -> int:
+        return len(self.target) - self.fakes
+
+    @property
+    def too_few(self) -> str:
+        """Why no AUC can be measured; empty if it can."""
+        for name, value in (("reals", 0), ("fakes", 1)):
+            files = len(np.unique(self.unit[self.target == value]))
+            if files < 2 * FOLDS:
+                return f"{files} {name}: too few for {FOLDS} folds"
+        return ""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """How well one cue tells the fakes of a comparison from its reals.
+
+    Attributes:
+        value: AUC over pairs within a fold, 0.5 for a cue that is the same everywhere.
+        low, high: its 95 % interval, from resampled groups.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """By the ends of the interval, so that few files cannot accuse or acquit."""
+        if self.low >= LEAKS:
+            return "leaks the label"
+        if self.low > WEAK:
+            return "weak"
+        return "clean" if self.high < LEAKS else "unclear: too few files"
+
+
+def comparisons(faces: pd.DataFrame, matches: Mapping[str, tuple[str, ...]]) -> list[Comparison]:
+    """All fakes against all reals, then the fakes of each generator against the reals to match.
+
+    Args:
+        faces: columns path, target, generator, group. Rows without a label are left out.
+        matches: generator -> its real sources. These are kept for it: other generators are
+            compared with the remaining reals.
+
+    Raises:
+        ValueError: a name in `matches` that is no generator or no real source here.
+    """
+    generator = faces["generator"].to_numpy().astype(str)
+    target = faces["target"].to_numpy()
+    _check_matches(matches, set(generator[target == 1]), set(generator[target == 0]))
+    kept = [source for sources in matches.values() for source in sources]
+    found = [_comparison("all", faces, np.flatnonzero(target >= 0))]
+    for name in sorted(set(generator[target == 1]) - {""}):
+        fits = np.isin(generator, matches[name]) if name in matches else ~np.isin(generator, kept)
+        chosen = (fits & (target == 0)) | ((generator == name) & (target == 1))
+        found.append(_comparison(name, faces, np.flatnonzero(chosen)))
+    return found
+
+
+def _check_matches(matches: Mapping[str, tuple[str, ...]], fakes: set, reals: set) -> None:
+    for name, sources in matches.items():
+        if name not in fakes:
+            raise ValueError(f"expected a generator among {sorted(fakes)} but got {name!r}")
+        if unknown := set(sources) - reals:
+            raise ValueError(
+                f"expected real sources among {sorted(reals)} but got {sorted(unknown)}"
+            )
+
+
+def _comparison(name: str, faces: pd.DataFrame, rows: np.ndarray) -> Comparison:
+    chosen = faces.iloc[rows]
+    group = chosen["group"].where(chosen["group"] != "", chosen["path"])
+    source = chosen["generator"].where(chosen["generator"] != "", "unnamed")
+    kind = source + chosen["target"].map({0: " (real)", 1: " (fake)"})
+    # A generator whose files are all one group would be one fold; its files are dealt out.
+    few = group.groupby(kind).transform("nunique") < FOLDS
+    few &= chosen["path"].groupby(kind).transform("nunique") >= FOLDS
+    unit = pd.factorize(("file " + chosen["path"]).where(few, "group " + group))[0]
+    target = chosen["target"].to_numpy()
+    return Comparison(name, rows, target, unit, tuple(sorted(set(kind[few]))))
+
+
+def folds(comparison: Comparison, seed: int = 0) -> np.ndarray:
+    """int N: the fold of each row; a group is in one fold, real and fake spread evenly.
+
+    Groups are dealt out in turn, those of one class and of one size after each other:
+    scikit-learn's StratifiedGroupKFold does this too, but takes seconds for 10,000 groups.
+    """
+    size = np.bincount(comparison.unit)
+    share = np.bincount(comparison.unit, comparison.target) / size  # of fakes
+    chance = np.random.default_rng(seed).random(len(size))
+    fold = np.empty(len(size), int)
+    fold[np.lexsort((chance, -size, share))] = np.arange(len(size)) % FOLDS
+    return fold[comparison.unit]
+
+
+def measure_leak(
+    features: np.ndarray, comparison: Comparison, fold: np.ndarray, seed: int = 0
+) -> Leak:
+    """Cross-validated AUC of float N x F features; nan is a value like any other."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    missing = np.isnan(features)
+    filled = np.where(missing, -np.inf, features)  # missing everywhere is the same, too
+    varies = (filled != filled[0]).any(axis=0)
+    if not varies.any():
+        return Leak(0.5, 0.5, 0.5)
+    features, target = features[:, varies], comparison.target
+    score = np.zeros(len(target))
+    for number in range(FOLDS):
+        train, test = fold != number, fold == number
+        if not test.any() or len(np.unique(target[train])) < 2:
+            continue
+        judge = HistGradientBoostingClassifier(
+            max_iter=30, learning_rate=0.15, max_leaf_nodes=8, min_samples_leaf=10,
+            class_weight="balanced", early_stopping=False, random_state=seed,
+        )  # fmt: skip
+        judge.fit(features[train], target[train])
+        score[test] = judge.decision_function(features[test])
+    units = int(comparison.unit.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), _ROUNDS)
+    weights = np.vstack([np.ones(units), drawn])[:, comparison.unit]
+    value, *resampled = fold_auc(target, score, fold, weights)
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    return Leak(float(value), float(low), float(high))
+
+
+def fold_auc(
+    target: np.ndarray, score: np.ndarray, fold: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """AUC over the pairs of a fake and a real in one fold: scores of two models do not compare.
+
+    Args:
+        target, score, fold: N.
+        weights: R x N, of each row in each of R rounds.
+
+    Returns:
+        float64 R, nan for a round without any pair.
+    """
+    above, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for number in np.unique(fold):
+        chosen = np.flatnonzero(fold == number)
+        order = chosen[np.argsort(score[chosen], kind="stable")]
+        ties = np.flatnonzero(np.append(True, np.diff(score[order]) > 0))
+        fakes = np.add.reduceat(weights[:, order] * target[order], ties, axis=1)
+        reals = np.add.reduceat(weights[:, order] * (1 - target[order]), ties, axis=1)
+        above += (fakes * (reals.cumsum(axis=1) - reals / 2)).sum(axis=1)
+        pairs += fakes.sum(axis=1) * reals.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return above / pairs
