@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ffdetect import verdict
 from ffdetect.calibration import Calibration
-from ffdetect.checkpoint import Checkpoint
+from ffdetect.checkpoint import write_calibration
 from ffdetect.detector import Detector
 from ffdetect.quality import Quality
 from ffdetect.verdict import Verdict, judge, quality_reasons
-from preprocess.faces import CropSettings
 
-from .helpers import CALIBRATION, encode, tiny_network
+from .helpers import CALIBRATION, encode
 
 GOOD = Quality(side=180, blur=0.45, blocks=0.2, jpeg_quality=90)
 THRESHOLDS = {0.1: 0.5, 0.01: 0.75, 0.001: 0.875}
@@ -64,8 +63,7 @@ BAD = [
 def test_a_face_that_shows_too_little_is_uncertain(score, change, message):
     found = judge(score, [score], replace(GOOD, **change), THRESHOLDS)
     assert found.verdict == "uncertain" and len(found.reasons) == 1
-    with pytest.raises(AssertionError, match=message):
-        raise AssertionError(found.reasons[0])
+    assert re.search(message, found.reasons[0])
 
 
 def test_the_limits_themselves_are_good_enough():
@@ -86,52 +84,58 @@ def test_nobody_is_judged_without_a_calibration(score):
     assert found.verdict == "uncertain" and found.reasons[0].startswith("uncalibrated")
 
 
-def detector(calibration: Calibration | None) -> Detector:
-    checkpoint = Checkpoint(tiny_network(), CropSettings(), {}, calibration)
-    return Detector(checkpoint, torch.device("cpu"))
+@pytest.fixture
+def judging(tiny, monkeypatch):
+    """Gives the tiny detector a calibration for one test."""
+
+    def calibrate(calibration: Calibration) -> Detector:
+        monkeypatch.setattr(tiny, "calibration", calibration)
+        return tiny
+
+    return calibrate
 
 
 def with_thresholds(low: float, high: float) -> Calibration:
     return replace(CALIBRATION, thresholds={0.1: low, 0.01: high, 0.001: 1.0})
 
 
-def test_a_detector_judges_each_face(tiny, astronaut):
+def test_a_detector_judges_each_face(tiny, judging, astronaut):
     """Thresholds far below or above every score make all faces fake or real."""
     small = np.array(Image.fromarray(astronaut).resize((128, 128), Image.Resampling.LANCZOS))
     two = np.zeros((512, 640, 3), np.uint8)
     two[:, :512], two[:128, 512:] = astronaut, small
-    for thresholds, expected in (((1e-6, 2e-6), "fake"), ((0.9999, 1.0), "real")):
-        large, little = detector(with_thresholds(*thresholds)).analyze(two).faces
-        assert large.verdict == expected and large.reasons == ()
-        assert little.verdict == "uncertain" and "px is smaller than" in little.reasons[0]
     for face in tiny.analyze(two).faces:
         assert face.verdict == "uncertain" and face.reasons[0].startswith("uncalibrated")
+    for thresholds, expected in (((1e-6, 2e-6), "fake"), ((0.9999, 1.0), "real")):
+        large, little = judging(with_thresholds(*thresholds)).analyze(two).faces
+        assert large.verdict == expected and large.reasons == ()
+        assert little.verdict == "uncertain" and "px is smaller than" in little.reasons[0]
 
 
-def test_a_detector_doubts_where_its_views_part(astronaut):
-    found = detector(CALIBRATION).analyze(astronaut, tta="flip+crops").faces[0]
-    # Between the least and the greatest of the views, whose mean logit is the score.
-    between = detector(with_thresholds(found.score, found.score)).analyze(
-        astronaut, tta="flip+crops"
-    )
-    assert between.faces[0].verdict == "uncertain"
-    assert between.faces[0].reasons[0].startswith("views of the face disagree")
+def test_a_detector_doubts_where_its_views_part(judging, astronaut):
+    found = judging(CALIBRATION).analyze(astronaut, tta="flip+crops").faces[0]
+    # The score is that of the mean logit, so some views lie below it and some above.
+    judged = judging(with_thresholds(found.score, found.score))
+    between = judged.analyze(astronaut, tta="flip+crops").faces[0]
+    assert between.verdict == "uncertain"
+    assert between.reasons[0].startswith("views of the face disagree")
 
 
-def test_a_detector_sees_how_a_file_was_compressed(astronaut):
-    judged = detector(with_thresholds(1e-6, 2e-6))
+def test_a_detector_sees_how_a_file_was_compressed(judging, astronaut):
+    judged = judging(with_thresholds(1e-6, 2e-6))
     assert judged.analyze(encode(astronaut, "JPEG", quality=90)).faces[0].verdict == "fake"
     crushed = judged.analyze(encode(astronaut, "JPEG", quality=5)).faces[0]
     assert crushed.verdict == "uncertain" and crushed.reasons[0].startswith("JPEG quality 5")
 
 
-def test_a_detector_tells_and_applies_its_calibration(tiny, astronaut):
-    calibrated = detector(CALIBRATION)
+def test_a_detector_tells_and_applies_its_calibration(tiny_weights, tiny, astronaut, tmp_path):
     assert tiny.thresholds is None and tiny.calibration is None
+    write_calibration(tiny_weights, tmp_path / "w.safetensors", CALIBRATION)
+    calibrated = Detector.load(tmp_path / "w.safetensors", "cpu")
     assert calibrated.thresholds == CALIBRATION.thresholds
     crop = tiny.analyze(astronaut).faces[0].crop[None]
     odds = np.exp(float(tiny.crop_logits(crop)[0, 0]) / 2 - 0.25)
-    expected = pytest.approx(odds / (1 + odds), abs=2e-3)  # the tiny weights are kept in float16
+    expected = pytest.approx(odds / (1 + odds), abs=1e-5)
     assert calibrated.score(astronaut) == calibrated.score_batch([astronaut])[0] == expected
     assert calibrated.analyze(astronaut).faces[0].score == expected
     assert abs(tiny.score(astronaut) - calibrated.score(astronaut)) > 0.02
