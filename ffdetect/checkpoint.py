@@ -15,6 +15,7 @@ from preprocess.faces import CropSettings
 from preprocess.maps import SPECTRUM_NAME
 from preprocess.schema import settings_difference
 
+from .calibration import Calibration
 from .network import NetworkSettings, create_network
 
 FORMAT = 1
@@ -32,15 +33,22 @@ class Checkpoint:
         network: in evaluation mode, on the CPU, float32.
         crop: how faces must be cut out for it.
         about: training data, recipe, date and whatever else the trainer noted.
+        calibration: what turns its logits into calibrated scores; None if it was never measured.
     """
 
     network: nn.Module
     crop: CropSettings
     about: dict
+    calibration: Calibration | None = None
 
 
 def save_checkpoint(
-    file: str | Path, network: nn.Module, crop: CropSettings, about: dict, half: bool = True
+    file: str | Path,
+    network: nn.Module,
+    crop: CropSettings,
+    about: dict,
+    half: bool = True,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write weights (float16 unless `half` is False) and settings; whole or not at all."""
     file = Path(file)
@@ -60,6 +68,25 @@ def save_checkpoint(
         **_inputs(network),
         "about": about,
     }
+    _write(file, state, metadata, calibration)
+
+
+def write_calibration(source: str | Path, out: str | Path, calibration: Calibration) -> None:
+    """Copy a weights file with this calibration in place of its own; no tensor changes.
+
+    Raises:
+        WeightsError: `source` is no weights file.
+    """
+    load_checkpoint(source)  # refuses what cannot be used
+    with safe_open(source, "pt") as tensors:
+        metadata = json.loads(tensors.metadata()["ffdetect"])
+        state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    _write(Path(out), state, metadata, calibration)
+
+
+def _write(file: Path, state: dict, metadata: dict, calibration: Calibration | None) -> None:
+    if calibration is not None:
+        metadata["calibration"] = calibration.to_dict()
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")
     save_file(state, temporary, {"ffdetect": json.dumps(metadata)})
@@ -114,6 +141,9 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
         floats = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
         network.load_state_dict(floats)
         about = settings["about"]
+        calibration = settings.get("calibration")  # older files have none
+        if calibration is not None:
+            calibration = Calibration.from_dict(calibration)
         written = {name: settings[name] for name in _inputs(network)}
         difference = settings_difference(written, _inputs(network))
         if difference:
@@ -123,7 +153,7 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
             )
     except WeightsError:
         raise
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"{file}: expected matching settings and tensors: {error}") from error
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return Checkpoint(network, crop, about)
+    return Checkpoint(network, crop, about, calibration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -16,8 +17,12 @@ from preprocess.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.faces import CropSettings, Face, FaceDetector, crop_face, crop_whole
 from preprocess.schema import settings_difference
 
+from .calibration import Calibration, probabilities
 from .checkpoint import Checkpoint, WeightsError, load_checkpoint
 from .device import PRECISIONS, pick_device
+from .quality import measure
+from .tta import SHIFT, TTA, check_tta, views
+from .verdict import judge
 
 SHIPPED_WEIGHTS = "dualstream.safetensors"
 _NO_FACE = ("raise", "whole", "nan")
@@ -37,6 +42,8 @@ class ScoredFace:
         probability: how sure MTCNN is that this is a face, 0 to 1.
         score: probability that the face is fake, 0 to 1.
         crop: uint8 size x size x 3 RGB, what the network saw.
+        verdict: "real", "fake" or "uncertain", see `ffdetect.verdict`.
+        reasons: why it is uncertain; empty if it is not.
     """
 
     box: np.ndarray
@@ -44,6 +51,8 @@ class ScoredFace:
     probability: float
     score: float
     crop: np.ndarray
+    verdict: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,16 @@ class Detector:
     uint8 3 x H x W RGB tensor. Every method raises `ValueError` for anything else, for damaged
     files and for pictures of more than `max_megapixels`.
 
+    Where the weights carry a calibration (`python -m ffdetect.calibrate`), all scores are
+    calibrated. Every method that scores takes `tta`, test-time augmentation: "none", "flip" (the
+    mean logit of the crop and its mirror image) or "flip+crops" (also of four windows in its
+    corners, six times the work; not for transformers, which take crops of one size only). The
+    calibration was measured without.
+
     Attributes:
         crop_settings: how faces are cut out, as the weights were trained.
         about: what the weights file tells about its training.
+        calibration: temperature, bias and thresholds of the weights, None if they carry none.
         device: where the network and MTCNN run.
         precision: "fp32", "bf16" or "fp16".
         max_megapixels: larger pictures are refused before they are decoded.
@@ -86,6 +102,7 @@ class Detector:
             raise ValueError("expected fp32 or bf16 on a CPU but got 'fp16'")
         self.crop_settings: CropSettings = checkpoint.crop
         self.about: dict = checkpoint.about
+        self.calibration: Calibration | None = checkpoint.calibration
         self.device = device
         self.precision = precision
         self.max_megapixels = MAX_MEGAPIXELS
@@ -119,18 +136,34 @@ class Detector:
         with resources.as_file(shipped) as file:
             return cls(load_checkpoint(file), chosen, precision)
 
-    def score(self, img: object, *, no_face: str = "raise") -> float:
+    @property
+    def thresholds(self) -> dict[float, float] | None:
+        """False-positive rate (0.1, 0.01, 0.001) -> score; None without a calibration.
+
+        A face is flagged at such a rate if its score is the threshold or more. The rate was
+        measured on real faces like those of `calibration.sources`; with fewer than 999 of them
+        (`calibration.reals`) that at 0.001 is just above all of their scores.
+        """
+        return dict(self.calibration.thresholds) if self.calibration else None
+
+    def score(self, img: object, *, no_face: str = "raise", tta: str = "none") -> float:
         """Probability in 0..1 that the largest face of a picture is fake.
 
         Args:
             img: a picture, see the class.
             no_face: what to do without a face: "raise" `NoFaceError`, score the "whole" picture,
                 or give "nan".
+            tta: see the class.
         """
-        return float(self.score_batch([img], no_face=no_face)[0])
+        return float(self.score_batch([img], no_face=no_face, tta=tta)[0])
 
     def score_batch(
-        self, imgs: Iterable[object], *, batch_size: int = 32, no_face: str = "nan"
+        self,
+        imgs: Iterable[object],
+        *,
+        batch_size: int = 32,
+        no_face: str = "nan",
+        tta: str = "none",
     ) -> np.ndarray:
         """`score` for many pictures: float32 N, in the order of `imgs`, which may be lazy.
 
@@ -138,6 +171,7 @@ class Detector:
         """
         if no_face not in _NO_FACE:
             raise ValueError(f"expected no_face to be one of {_NO_FACE} but got {no_face!r}")
+        self.check_tta(tta)
         if batch_size < 1:
             raise ValueError(f"expected a batch_size of at least 1 but got {batch_size}")
         if isinstance(imgs, str | bytes | Path):
@@ -146,20 +180,39 @@ class Detector:
         crops = (self._crop_or(picture, no_face) for picture in map(self._decode, imgs))
         for batch in _chunks(crops, batch_size):
             found = [crop for crop in batch if crop is not None]
-            values = iter(self.score_crops(np.stack(found)) if found else ())
+            values = iter(self.score_crops(np.stack(found), tta=tta) if found else ())
             scores += [np.nan if crop is None else next(values) for crop in batch]
         return np.array(scores, np.float32)
 
-    def analyze(self, img: object) -> Analysis:
-        """Find and score every face of a picture."""
+    def analyze(self, img: object, *, tta: str = "none") -> Analysis:
+        """Find, score and judge every face of a picture.
+
+        With calibrated weights the verdict looks at every view of "flip+crops" ("flip" with a
+        transformer), so a face costs six times what `score` takes; `tta` decides which of them
+        make its score.
+        """
+        self.check_tta(tta)
         picture = self._decode(img)
         faces = self._faces.detect(picture.pixels)
+        if not faces:
+            return Analysis(picture.name, picture.width, picture.height, ())
         crops = [crop_face(picture.pixels, face, self.crop_settings) for face in faces]
-        scores = self.score_crops(np.stack(crops)) if faces else ()
-        scored = (
-            ScoredFace(face.box, face.landmarks, face.probability, float(score), crop)
-            for face, crop, score in zip(faces, crops, scores, strict=True)
+        logits = self.crop_logits(
+            np.stack(crops), tta=self._widest_tta if self.calibration else tta
         )
+        scores = self._probabilities(logits[: TTA[tta]].mean(0)).numpy()
+        seen = self._probabilities(logits).numpy()
+        scored = []
+        for number, (face, crop) in enumerate(zip(faces, crops, strict=True)):
+            score = float(scores[number])
+            quality = measure(picture, face, crop)
+            verdict = judge(score, seen[:, number], quality, self.thresholds)
+            scored.append(
+                ScoredFace(
+                    face.box, face.landmarks, face.probability, score, crop,
+                    verdict.verdict, verdict.reasons,
+                )
+            )  # fmt: skip
         return Analysis(picture.name, picture.width, picture.height, tuple(scored))
 
     def crop_largest(self, picture: Picture) -> np.ndarray | None:
@@ -167,17 +220,41 @@ class Detector:
         faces: list[Face] = self._faces.detect(picture.pixels)
         return crop_face(picture.pixels, faces[0], self.crop_settings) if faces else None
 
-    @torch.inference_mode()
-    def score_crops(self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32) -> np.ndarray:
+    def score_crops(
+        self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"
+    ) -> np.ndarray:
         """Score ready crops.
 
         Args:
             crops: uint8 N x size x size x 3 array or N x 3 x size x size tensor, cut out with
                 `crop_settings`.
+            tta: see the class.
 
         Returns:
             float32 N in 0..1.
         """
+        batches = self._logits(crops, batch_size, tta)
+        return torch.cat([self._probabilities(seen.mean(0)).cpu() for seen in batches]).numpy()
+
+    def crop_logits(
+        self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"
+    ) -> torch.Tensor:
+        """What the network says of every view of ready crops, before any calibration.
+
+        Args:
+            crops, tta: as for `score_crops`.
+
+        Returns:
+            float32 V x N on the CPU; the first of the V views is the crop itself.
+        """
+        return torch.cat([seen.cpu() for seen in self._logits(crops, batch_size, tta)], 1)
+
+    @torch.inference_mode()
+    def _logits(
+        self, crops: np.ndarray | torch.Tensor, batch_size: int, tta: str
+    ) -> list[torch.Tensor]:
+        """Float32 V x batch on the device, batch by batch; one of 0 columns without crops."""
+        self.check_tta(tta)
         if isinstance(crops, np.ndarray):
             crops = torch.from_numpy(np.ascontiguousarray(crops)).movedim(-1, 1)
         size = self.crop_settings.size
@@ -187,12 +264,37 @@ class Detector:
                 f"{tuple(crops.shape)}"
             )
         dtype = PRECISIONS[self.precision]
-        scores = []
+        batches = []
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             for batch in crops.split(batch_size):
-                logits = self._network(batch.to(self.device))
-                scores.append(torch.sigmoid(logits.float()).cpu())
-        return torch.cat(scores).numpy() if scores else np.zeros(0, np.float32)
+                seen = [self._network(view) for view in views(batch.to(self.device), tta)]
+                batches.append(torch.stack(seen).float())
+        return batches
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.calibration is None:
+            return torch.sigmoid(logits)
+        return probabilities(logits, self.calibration.temperature, self.calibration.bias)
+
+    @cached_property
+    @torch.inference_mode()
+    def _widest_tta(self) -> str:
+        """Transformers lay out their tokens for one size; most convolutions take any."""
+        side = self.crop_settings.size - SHIFT
+        try:
+            self._network(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
+        except (AssertionError, RuntimeError, ValueError):
+            return "flip"
+        return "flip+crops"
+
+    def check_tta(self, tta: str) -> None:
+        """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
+        check_tta(tta)
+        if tta == "flip+crops" and self._widest_tta != tta:
+            raise ValueError(
+                f"expected tta to be 'none' or 'flip' with these weights, which take crops of "
+                f"{self.crop_settings.size} px only, but got {tta!r}"
+            )
 
     def check_cache(self, reader: CacheReader) -> None:
         """Refuse a cache whose faces were cut out in another way than these weights expect.

@@ -20,6 +20,7 @@ from preprocess.sources import Item, Listing, find_items
 
 from .detector import Detector
 from .metrics import auc, tpr_at_fpr
+from .tta import TTA
 
 UNREADABLE_SCORE = 0.5
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         listing = find_items(args.data, args.labels)
         detector = Detector.load(args.weights, args.device, args.precision)
+        detector.check_tta(args.tta)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     if not listing.items:
@@ -71,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def predict_items(
-    detector: Detector, items: Sequence[Item], *, batch_size: int = 32, frames: int = 8
+    detector: Detector,
+    items: Sequence[Item],
+    *,
+    batch_size: int = 32,
+    frames: int = 8,
+    tta: str = "none",
 ) -> Iterator[Prediction]:
     """Score files in order: pictures by their largest face, clips by the mean over frames.
 
@@ -85,9 +92,9 @@ def predict_items(
         except DecodeError as error:
             waiting.append((item, [], f"unreadable, scored {UNREADABLE_SCORE}: {error}"))
         if sum(len(crops) for _, crops, _ in waiting) >= batch_size:
-            yield from _score(detector, waiting, batch_size)
+            yield from _score(detector, waiting, batch_size, tta)
             waiting = []
-    yield from _score(detector, waiting, batch_size)
+    yield from _score(detector, waiting, batch_size, tta)
 
 
 def _crops(detector: Detector, item: Item, frames: int) -> tuple[list[np.ndarray], str]:
@@ -103,9 +110,11 @@ def _crops(detector: Detector, item: Item, frames: int) -> tuple[list[np.ndarray
     return [crop_whole(p.pixels, detector.crop_settings) for p in pictures], "no face, scored whole"
 
 
-def _score(detector: Detector, waiting: list, batch_size: int) -> Iterator[Prediction]:
+def _score(detector: Detector, waiting: list, batch_size: int, tta: str) -> Iterator[Prediction]:
     crops = [crop for _, crops, _ in waiting for crop in crops]
-    scores = detector.score_crops(np.stack(crops), batch_size=batch_size) if crops else ()
+    scores = ()
+    if crops:
+        scores = detector.score_crops(np.stack(crops), batch_size=batch_size, tta=tta)
     start = 0
     for item, own, note in waiting:
         values = scores[start : start + len(own)]
@@ -159,8 +168,9 @@ def _predict_resumable(
     detector: Detector, items: Sequence[Item], args: argparse.Namespace, partial: Path
 ) -> list[Prediction]:
     """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
+    calibration = detector.calibration and detector.calibration.to_dict()
     run = {"data": str(args.data.resolve()), "weights": str(args.weights), "frames": args.frames,
-           "about": detector.about}  # fmt: skip
+           "tta": args.tta, "about": detector.about, "calibration": calibration}  # fmt: skip
     head = json.dumps(run, sort_keys=True)
     done = _read_partial(partial, head)
     done = {path: p for path, p in done.items() if not p.note.startswith("unreadable")}
@@ -173,7 +183,7 @@ def _predict_resumable(
         stream.flush()
         with tqdm(total=len(items), initial=len(done), unit="file") as bar:
             for prediction in predict_items(
-                detector, todo, batch_size=args.batch_size, frames=args.frames
+                detector, todo, batch_size=args.batch_size, frames=args.frames, tta=args.tta
             ):
                 done[prediction.path] = prediction
                 writer.writerow((prediction.path, repr(prediction.score), prediction.note))
@@ -204,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=Path, help="(default: the weights of this package)")
     add("--frames", type=int, default=8, help="frames per clip (%(default)s)")
     add("--batch-size", type=int, default=32, help="(%(default)s)")
+    add("--tta", choices=list(TTA), default="none", help="views to average over (%(default)s)")
     add("--megapixels", type=float, default=100.0, help="refuse larger pictures (%(default)s)")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")

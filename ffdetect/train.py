@@ -20,7 +20,7 @@ from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
+from .data import EpochSampler, FaceDataset, Mix, PairDataset, parse_matches, split_rows
 from .device import has_fast_bf16, pick_device
 from .network import DESIGNS, STREAMS, NetworkSettings, create_network
 
@@ -68,15 +68,13 @@ def _prepare(args: argparse.Namespace):
     # Twins keep the group and split of their real face, so the same rule keeps sides apart.
     twin_rows = None if twins is None else split_rows(twins.metadata, args.fit_all)[0]
     mix = Mix(
-        args.share_twins, args.share_blends, _matches(args.match),
+        args.share_twins, args.share_blends, parse_matches(args.match),
         args.share_swaps, tuple(args.swaps.split(",")) if args.swaps else (),
     )  # fmt: skip
     pairs = PairDataset(
         reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
         window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
     )  # fmt: skip
-    if hasattr(network, "standardise") and not args.weights:
-        network.standardise(torch.cat([pairs[2**61 + i].crops for i in range(96)]))
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
     resumed = args.resume and _last_checkpoint(args).exists()
@@ -231,16 +229,6 @@ def _about(args: argparse.Namespace, pairs: PairDataset, auc: float | None) -> d
         "recipe": json.loads(json.dumps(recipe, default=str)),
         "validation_auc": None if args.fit_all or auc is None else round(auc, 4),
     }
-
-
-def _matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    matches = {}
-    for pair in pairs:
-        fake, _, reals = pair.partition("=")
-        if not fake or not reals:
-            raise ValueError(f"expected --match FAKE=REAL[,REAL] but got {pair!r}")
-        matches[fake] = tuple(reals.split(","))
-    return matches
 
 
 def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:

@@ -10,10 +10,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ffdetect.calibration import Calibration
 from ffdetect.network import DualStream, NetworkSettings
 from preprocess.cache import CacheReader, CacheWriter
 from preprocess.faces import TEMPLATE, CropSettings
 from preprocess.schema import CachedFace, CacheSettings
+
+CALIBRATION = Calibration(
+    temperature=2.0,
+    bias=-0.25,
+    thresholds={0.1: 0.5, 0.01: 0.6, 0.001: 0.9},
+    reals=1200,
+    fakes=800,
+    sources={"ffhq": 1200, "gan": 800},
+    date="2024-05-06",
+)
 
 
 def tiny_network(seed: int = 0, **settings) -> DualStream:

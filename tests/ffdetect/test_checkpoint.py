@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ffdetect.checkpoint import WeightsError, load_checkpoint, save_checkpoint
+from ffdetect.checkpoint import (
+    WeightsError,
+    load_checkpoint,
+    save_checkpoint,
+    write_calibration,
+)
 from preprocess.faces import CropSettings
 
-from .helpers import random_crops, tiny_network
+from .helpers import CALIBRATION, random_crops, tiny_network
 
 CROP = CropSettings(size=160, margin=0.3, align="similarity", native=1.0, min_face=40)
 
@@ -173,6 +179,81 @@ def test_weights_that_saw_other_inputs_are_refused(tmp_path, tiny_weights, entry
     with pytest.raises(WeightsError, match=f"{entry}.{name}") as caught:
         load_checkpoint(file)
     assert str(file) in str(caught.value) and repr(value) in str(caught.value)
+
+
+def read(file):
+    """The settings and the bytes of the tensors of a weights file."""
+    with safe_open(file, "pt") as opened:
+        settings = json.loads(opened.metadata()["ffdetect"])
+    tensors = load_file(file)
+    return settings, {name: (t.dtype, t.numpy().tobytes()) for name, t in tensors.items()}
+
+
+def test_weights_without_a_calibration_have_none(tmp_path, tiny_weights):
+    assert load_checkpoint(tiny_weights).calibration is None
+    assert "calibration" not in read(tiny_weights)[0]
+    rewrite(tiny_weights, tmp_path / "w.safetensors", lambda s: s.update(calibration=None))
+    assert load_checkpoint(tmp_path / "w.safetensors").calibration is None
+
+
+def test_a_calibration_is_saved_with_the_weights(tmp_path):
+    file = tmp_path / "w.safetensors"
+    save_checkpoint(file, tiny_network(), CropSettings(), {}, calibration=CALIBRATION)
+    assert load_checkpoint(file).calibration == CALIBRATION
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_calibration_changes_nothing_else(tmp_path, half):
+    file, out = tmp_path / "w.safetensors", tmp_path / "new" / "out.safetensors"
+    save_checkpoint(file, tiny_network(), CropSettings(), {"note": "ä"}, half=half)
+    write_calibration(file, out, CALIBRATION)
+    write_calibration(out, out, replace(CALIBRATION, bias=0.5))  # again, in place
+    (settings, tensors), (before, tensors_before) = read(out), read(file)
+    assert settings.pop("calibration")["bias"] == 0.5 and settings == before
+    assert tensors == tensors_before
+    assert load_checkpoint(out).calibration == replace(CALIBRATION, bias=0.5)
+    assert [path.name for path in out.parent.iterdir()] == ["out.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(temperature=float("nan")),
+        lambda c: c.update(temperature="2"),
+        lambda c: c.update(temperature=-2),
+        lambda c: c.update(bias=float("inf")),
+        lambda c: c.pop("bias"),
+        lambda c: c.update(colour="red"),
+        lambda c: c.pop("thresholds"),
+        lambda c: c.update(thresholds=[0.5, 0.6, 0.9]),
+        lambda c: c["thresholds"].pop("0.01"),
+        lambda c: c["thresholds"].update(few=0.5),
+        lambda c: c["thresholds"].update({"0.1": None}),
+        lambda c: c.update(reals="many"),
+        lambda c: c.update(sources=3),
+    ],
+)
+def test_a_damaged_calibration_is_refused_by_name(tmp_path, tiny_weights, change):
+    entry = CALIBRATION.to_dict()
+    change(entry)
+    assert_refused(tmp_path / "w.safetensors", tiny_weights, entry)
+
+
+@pytest.mark.parametrize("entry", ["yes", 2.5, True, []])
+def test_what_is_no_calibration_is_refused_by_name(tmp_path, tiny_weights, entry):
+    assert_refused(tmp_path / "w.safetensors", tiny_weights, entry)
+
+
+def assert_refused(file, weights, calibration):
+    """Weights with this calibration can neither be used nor be calibrated again."""
+    rewrite(weights, file, lambda settings: settings.update(calibration=calibration))
+    with pytest.raises(WeightsError) as caught:
+        load_checkpoint(file)
+    assert str(caught.value).startswith(f"{file}: expected")
+    out = file.with_name("out.safetensors")
+    with pytest.raises(WeightsError):
+        write_calibration(file, out, CALIBRATION)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("change", ["drop", "add", "reshape"])

@@ -71,7 +71,7 @@ def test_a_batch_keeps_its_order_and_may_be_lazy(tiny, astronaut, noise):
 def test_a_lazy_batch_is_not_read_ahead(tiny, noise, monkeypatch):
     events = []
     monkeypatch.setattr(
-        tiny, "score_crops", lambda crops: events.append("s") or np.zeros(len(crops))
+        tiny, "score_crops", lambda crops, **_: events.append("s") or np.zeros(len(crops))
     )
     pictures = (events.append("p") or noise for _ in range(4))
     tiny.score_batch(pictures, batch_size=2, no_face="whole")

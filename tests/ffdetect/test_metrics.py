@@ -90,6 +90,15 @@ def test_calibration_error_equals_a_loop_over_bins(seed, bins):
     assert calibration_error(target, score, bins) == pytest.approx(expected)
 
 
+def test_a_weight_counts_a_face_as_often():
+    target, score = np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.5, 0.9])
+    weight = np.array([1, 3, 0, 2])
+    repeated = calibration_error(np.repeat(target, weight), np.repeat(score, weight), 5)
+    weighted = calibration_error(target, score, 5, weight)
+    assert weighted == pytest.approx(repeated)
+    assert weighted != pytest.approx(calibration_error(target, score, 5))
+
+
 def test_bootstrap_interval_covers_the_true_value_as_often_as_it_says():
     truth = NormalDist().cdf(1 / 2**0.5)  # AUC of two unit normals one apart
     covered = 0

@@ -13,11 +13,11 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ffdetect import predict
-from ffdetect.checkpoint import save_checkpoint
+from ffdetect.checkpoint import save_checkpoint, write_calibration
 from ffdetect.detector import Detector
 from preprocess.faces import CropSettings
 
-from .helpers import encode, portraits, tiny_network, write_clip
+from .helpers import CALIBRATION, encode, portraits, tiny_network, write_clip
 
 
 @pytest.fixture
@@ -73,6 +73,15 @@ def test_a_row_is_the_score_of_the_detector(run, tiny, pictures, tmp_path):
     assert rows["img_name"].tolist() == [f"{number}.jpg" for number in range(6)]
     expected = [tiny.score(pictures / name) for name in rows["img_name"]]
     np.testing.assert_allclose(rows["y_pred"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tta", ["flip", "flip+crops"])
+def test_the_views_of_a_face_are_averaged(run, tiny, pictures, tmp_path, tta):
+    assert run(pictures, "--tta", tta) == 0
+    rows = table(tmp_path / "prediction.txt")
+    expected = tiny.score_batch([pictures / name for name in rows["img_name"]], tta=tta)
+    np.testing.assert_allclose(rows["y_pred"], expected, atol=1e-4)
+    assert np.abs(expected - tiny.score_batch([pictures / rows["img_name"][0]])[0]).max() > 1e-3
 
 
 def test_the_size_of_a_batch_changes_nothing(run, pictures, tmp_path):
@@ -261,6 +270,21 @@ def test_scores_of_other_weights_are_not_taken_over(run, pictures, tmp_path, mon
     assert len(seen) == 6
 
 
+@pytest.mark.parametrize("change", ["views", "calibration"])
+def test_scores_of_another_kind_are_not_taken_over(run, pictures, tmp_path, monkeypatch, change):
+    weights = tmp_path / "w.safetensors"
+    save_checkpoint(weights, tiny_network(), CropSettings(), {})
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert run(pictures, "--batch-size", "2", "--weights", str(weights)) == 130
+    if change == "calibration":
+        write_calibration(weights, weights, CALIBRATION)
+    views = ["--tta", "flip"] if change == "views" else []
+    seen = stop_after(monkeypatch, 100)
+    assert run(pictures, "--weights", str(weights), *views) == 0
+    assert len(seen) == 6
+
+
 def test_nothing_readable_is_a_failure(run, tmp_path, capsys):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.jpg").write_text("no picture")
@@ -290,6 +314,7 @@ def test_a_new_folder_for_the_result_is_made(run, pictures, tmp_path):
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: expected a weights file"),
         (["--labels", "nowhere.csv"], "nowhere.csv: expected a label file"),
         (["--device", "quantum"], "expected a device .* but got 'quantum'"),
+        (["--tta", "rotate"], "invalid choice: 'rotate'"),
         (["--precision", "fp16"], "expected fp32 or bf16 on a CPU"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--batch-size", "0"], "expected --batch-size of at least 1 but got 0"),
