@@ -104,6 +104,8 @@ def heading(about: dict) -> str:
     lines = [f"`{about['command']}`"] if "command" in about else []
     if about.get("protocol") == RAW:
         lines.append(f"**{RAW}** (real and fake differ in size, framing or compression)")
+    if about.get("quick"):
+        lines.append("**smoke run**: a few steps on a few faces, its figures mean nothing")
     return "\n\n".join(lines)
 
 

@@ -36,10 +36,12 @@ def draw_heat_map(aucs: pd.DataFrame, seen: pd.DataFrame, title: str, file: Path
         style = {"weight": "bold"} if kind == UNSEEN else {"color": "0.25"}
         if dark:
             style["color"] = "white"
-        axes.text(x + 0.5, y + 0.5, f"{value:.3f}", ha="center", va="center", **style)
+        text = f"({value:.3f})" if kind == SEEN else f"{value:.3f}"
+        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", **style)
     for y, x in np.ndindex(rows, columns):  # above every neighbour's colour
         if seen.iat[y, x] == UNSEEN:
-            axes.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="black", linewidth=2))
+            frame = Rectangle((x, y), 1, 1, fill=False, edgecolor="black", linewidth=2)
+            axes.add_patch(frame).set_clip_on(False)
     axes.set(xlim=(0, columns), ylim=(rows, 0), xlabel="tested on", ylabel="trained without")
     axes.set_xticks(np.arange(columns) + 0.5, list(aucs.columns), rotation=35, ha="right")
     axes.set_yticks(np.arange(rows) + 0.5, list(aucs.index))
@@ -49,7 +51,7 @@ def draw_heat_map(aucs: pd.DataFrame, seen: pd.DataFrame, title: str, file: Path
     names = {
         UNSEEN: "generator unseen",
         NEW_PICTURES: "generator seen, pictures new",
-        SEEN: "these pictures seen in training",
+        SEEN: "(these pictures seen in training)",
     }
     present = [kind for kind in names if (seen == kind).any(axis=None)]
     handles = [
