@@ -36,7 +36,7 @@ def kept_scores(file: Path, made: dict, compute: Callable[[], np.ndarray]) -> np
     try:
         with np.load(file, allow_pickle=False) as values:
             scores, recorded = values["scores"], json.loads(str(values["made"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: expected kept scores but it is damaged: {error}") from error
     difference = settings_difference(made, recorded)
     if difference:
