@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks import protocol
+from benchmarks import baselines, cross_generator, protocol
 from preprocess.cache import CacheReader
 
 from ..ffdetect.conftest import faces_cache, faces_folder, tiny, tiny_weights
@@ -47,3 +49,12 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> CacheReader:
                 "jpeg_quality": 85, "crop": crop,
             })  # fmt: skip
     return write_cache(tmp_path_factory.mktemp("generated") / "matched", rows)
+
+
+@pytest.fixture(scope="module")
+def few_rounds() -> Iterator[None]:
+    """Intervals from few samples, for tests of something else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((cross_generator, "bootstrap"), (baselines, "bootstrap_means")):
+            patch.setattr(module, name, partial(getattr(module, name), rounds=25))
+        yield

@@ -35,7 +35,7 @@ def command(generated: CacheReader, folder: Path, *more: str, folds=FOLDS) -> li
 
 
 @pytest.fixture(scope="module")
-def done(generated, tmp_path_factory) -> Path:
+def done(generated, few_rounds, tmp_path_factory) -> Path:
     """The folder of a quick run of two folds: a family of two generators, and the swap."""
     folder = tmp_path_factory.mktemp("loo")
     assert main(command(generated, folder)) == 0
