@@ -1,8 +1,8 @@
 """python -m benchmarks.cross_generator CACHE: how well weights hold on each generator.
 
-CACHE is a matched cache (`benchmarks.protocol`). Every fake generator is scored against reals of
-its own kind. Whether a generator is unseen is up to the weights: give weights trained on the
-train split and a cache of the dev split.
+CACHE is a matched cache (`benchmarks.protocol`); figures of any other are marked as raw. Every
+fake generator is scored against reals of its own kind. Whether a generator is unseen is up to the
+weights: give weights trained on the train split and a cache of the dev split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ffdetect.detector import Detector
 from ffdetect.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
 from preprocess.cache import CacheReader
 
-from .protocol import comparisons
+from .protocol import RAW, comparisons, framing
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,17 @@ class Result:
     ece: float
 
 
-def score_cache(detector: Detector, reader: CacheReader, batch_size: int = 32) -> np.ndarray:
-    """float32 N: the probability of fake for every face of a cache."""
+def score_cache(
+    detector: Detector,
+    reader: CacheReader,
+    rows: Sequence[int] | None = None,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """float32 N: the probability of fake for these rows of a cache, or for every face."""
     detector.check_cache(reader)
-    starts = tqdm(range(0, len(reader), batch_size), unit="batch")
-    batches = (reader.crops(range(i, min(i + batch_size, len(reader)))) for i in starts)
+    rows = range(len(reader)) if rows is None else rows
+    starts = tqdm(range(0, len(rows), batch_size), unit="batch")
+    batches = (reader.crops(rows[i : i + batch_size]) for i in starts)
     return np.concatenate([detector.score_crops(batch) for batch in batches])
 
 
@@ -84,13 +90,23 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def save(results: Sequence[Result], about: dict, out: Path) -> None:
-    """Write OUT.json and OUT.md."""
+def save(results: Sequence[Result], about: dict, out: Path, more: str = "") -> None:
+    """Write OUT.json, and OUT.md with `more` below the table."""
     out.parent.mkdir(parents=True, exist_ok=True)
     values = {**about, "results": [asdict(result) for result in results]}
     out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    head = f"`{about['command']}`\n\n" if "command" in about else ""
-    out.with_suffix(".md").write_text(head + table(results) + "\n", "utf-8")
+    parts = [heading(about), table(results), more]
+    out.with_suffix(".md").write_text("\n\n".join(filter(None, parts)) + "\n", "utf-8")
+
+
+def heading(about: dict) -> str:
+    """What stands above a table: the command, and whether its figures can be trusted."""
+    lines = [f"`{about['command']}`"] if "command" in about else []
+    if about.get("protocol") == RAW:
+        lines.append(f"**{RAW}** (real and fake differ in size, framing or compression)")
+    if about.get("quick"):
+        lines.append("**smoke run**: a few steps on a few faces, its figures mean nothing")
+    return "\n\n".join(lines)
 
 
 def compare(results: dict[str, list[Result]], command: str, out: Path) -> None:
@@ -122,10 +138,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = evaluate(reader.metadata, score_cache(detector, reader))
     except ValueError as error:
         parser.error(str(error))
-    print(table(results))
+    shown = " ".join([name, *(argv or sys.argv[1:])])
+    about = {"command": shown, "protocol": framing(reader.metadata), "weights": detector.about}
+    print(f"{heading(about)}\n\n{table(results)}")
     if args.out:
-        shown = " ".join([name, *(argv or sys.argv[1:])])
-        save(results, {"command": shown, "weights": detector.about}, args.out)
+        save(results, about, args.out)
     return 0
 
 

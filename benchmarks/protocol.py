@@ -21,6 +21,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from ffdetect.data import split_rows
 from preprocess.cache import CacheWriter
 from preprocess.crop import face_rows
 from preprocess.decode import DecodeError, Picture, decode_image
@@ -30,6 +31,8 @@ from preprocess.sources import find_items
 
 FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
 JPEG_QUALITY = 85
+MATCHED = f"matched: {FRAME.size} px, JPEG {JPEG_QUALITY}"
+RAW = "raw: confounded"
 
 # Face swaps in video frames are compared with frames of the same kind; every other generator
 # draws whole portraits and is compared with portraits.
@@ -66,6 +69,30 @@ def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
     names = faces["generator"].to_numpy()[rows]
     kept = [rows[names == name] for name in np.unique(names)]
     return np.sort(np.concatenate([r[:: -(-len(r) // most)] for r in kept]))
+
+
+def framing(faces: pd.DataFrame) -> str:
+    """`MATCHED` if every face comes from a file of the protocol's size and quality, else `RAW`.
+
+    Args:
+        faces: as `CacheReader.metadata`.
+    """
+    square = (faces["source_width"] == FRAME.size) & (faces["source_height"] == FRAME.size)
+    same = square & (faces["jpeg_quality"] == JPEG_QUALITY)
+    return MATCHED if len(faces) and same.all() else RAW
+
+
+def tested_rows(faces: pd.DataFrame) -> np.ndarray:
+    """Rows to judge generators by: held-out reals, and fakes whether they trained or not.
+
+    A generator that has held-out fakes (see `ffdetect.data.split_rows`) is judged by them alone,
+    so that the faces behind them are new too; another by all of its fakes.
+    """
+    target, generator = faces["target"], faces["generator"]
+    held_out = np.zeros(len(faces), bool)
+    held_out[split_rows(faces)[1]] = True
+    both = generator.isin(generator[held_out & (target == 1)])
+    return np.flatnonzero((target >= 0) & (held_out | ((target == 1) & ~both)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

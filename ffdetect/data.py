@@ -67,19 +67,40 @@ def parse_matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return matches
 
 
-def split_rows(metadata: pd.DataFrame, fit_all: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(
+    metadata: pd.DataFrame,
+    fit_all: bool = False,
+    *,
+    fit_fakes: bool = False,
+    without: Sequence[str] = (),
+) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers for training and for validation; faces without a label are left out.
 
     Rows labelled with a split other than "train" validate. Without such labels a tenth of the
-    groups does, chosen by a hash of the group's name. `fit_all` trains on every row.
+    groups does, chosen by a hash of the group's name.
+
+    Args:
+        metadata: as `CacheReader.metadata`.
+        fit_all: train on every row.
+        fit_fakes: train on held-out fakes too, so that a generator is unseen only if it is left
+            out; held-out reals still stay out, and with them the fakes of every generator that
+            works on such faces (it shares a group with them, as a face swap with its video).
+        without: generators and real sources that neither train nor validate. The other rows
+            keep their side.
     """
-    labelled = metadata["target"] >= 0
+    target, generator, group = metadata["target"], metadata["generator"], metadata["group"]
     held_out = ~metadata["split"].isin([*TRAIN_SPLITS, ""])
-    if not (held_out & labelled).any():
-        share = metadata["group"].map(lambda group: zlib.crc32(str(group).encode()) / 2**32)
+    if not (held_out & (target >= 0)).any():
+        share = group.map(lambda group: zlib.crc32(str(group).encode()) / 2**32)
         held_out = share < _HELD_OUT
-    train = labelled if fit_all else labelled & ~held_out
-    return np.flatnonzero(train), np.flatnonzero(labelled & held_out)
+    wanted = (target >= 0) & ~generator.isin(list(without))
+    train = ~held_out
+    if fit_fakes:
+        shown = group.isin(group[held_out & (target == 0) & (group != "")])
+        altering = generator[shown & (target == 1)]
+        train |= (target == 1) & ~generator.isin(altering)
+    train |= fit_all
+    return np.flatnonzero(wanted & train), np.flatnonzero(wanted & held_out)
 
 
 class Pair(NamedTuple):

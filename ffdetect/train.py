@@ -43,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _fit(args, device, *run)
 
 
+def read_options(argv: Sequence[str]) -> dict[str, object]:
+    """Every option of a command by its name, defaults included; exits with 2 if one is wrong."""
+    return vars(_parser().parse_args(argv))
+
+
 def _prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
     for name, least in (("epochs", 0), ("steps", 1), ("batch", 2), ("val_limit", 1)):
@@ -59,14 +64,19 @@ def _prepare(args: argparse.Namespace):
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
     network = _network(args, reader)
     _check_resume(args, network)
-    train, val = split_rows(reader.metadata, args.fit_all)
+    _check_names(args.without, reader, twins)
+    train, val = split_rows(
+        reader.metadata, args.fit_all, fit_fakes=args.fit_fakes, without=args.without
+    )
     if reader.metadata["target"].iloc[val].nunique() < 2:
         raise ValueError(
             f"expected real and fake faces to validate on but got {len(val)} of one kind at most; "
             "label a split or add groups"
         )
     # Twins keep the group and split of their real face, so the same rule keeps sides apart.
-    twin_rows = None if twins is None else split_rows(twins.metadata, args.fit_all)[0]
+    twin_rows = None
+    if twins is not None:
+        twin_rows = split_rows(twins.metadata, args.fit_all, without=args.without)[0]
     mix = Mix(
         args.share_twins, args.share_blends, parse_matches(args.match),
         args.share_swaps, tuple(args.swaps.split(",")) if args.swaps else (),
@@ -94,6 +104,13 @@ def _solve_traces(network: nn.Module, count: int, pairs: PairDataset, workers: i
             found.append(network.statistics(crops.flatten(0, 1)))
     target = np.tile([0, 1], count)
     network.fit_traces([torch.cat(streams) for streams in zip(*found, strict=True)], target)
+
+
+def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:
+    known = {name for r in readers if r is not None for name in r.metadata["generator"]} - {""}
+    unknown = sorted(set(without) - known)
+    if unknown:
+        raise ValueError(f"expected --without among {sorted(known)} but got {unknown}")
 
 
 def _last_checkpoint(args: argparse.Namespace) -> Path:
@@ -200,13 +217,14 @@ def _fit(
     except SystemExit:  # how Lightning ends after Ctrl-C
         print(f"stopped; --resume goes on from {file}", file=sys.stderr)
         return 130
-    chosen = last.best_model_path if args.fit_all else best.best_model_path
+    seen = args.fit_all or args.fit_fakes  # then the validation AUC chooses nothing
+    chosen = last.best_model_path if seen else best.best_model_path
     state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
     network.load_state_dict({n.removeprefix("network."): t for n, t in state.items()
                              if n.startswith("network.")})  # fmt: skip
     auc = float(best.best_model_score)
     save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, auc))
-    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
+    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if seen else ""))
     return 0
 
 
@@ -227,7 +245,7 @@ def _about(args: argparse.Namespace, pairs: PairDataset, auc: float | None) -> d
         "date": datetime.date.today().isoformat(),
         "data": pairs.counts,
         "recipe": json.loads(json.dumps(recipe, default=str)),
-        "validation_auc": None if args.fit_all or auc is None else round(auc, 4),
+        "validation_auc": None if auc is None or args.fit_all or args.fit_fakes else round(auc, 4),
     }
 
 
@@ -274,6 +292,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
     add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
+    add("--fit-fakes", action="store_true",
+        help="train on held-out fakes too, but not on swaps; keep the last epoch")  # fmt: skip
+    add("--without", action="extend", default=[], metavar="NAME[,NAME]",
+        type=lambda names: names.split(","),
+        help="leave these generators and real sources out, of twins too")  # fmt: skip
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     add("--workers", type=int, default=2, help="loader processes (%(default)s)")

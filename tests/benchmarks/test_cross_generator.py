@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from benchmarks.cross_generator import evaluate, main, save, score_cache, table
+from benchmarks.protocol import MATCHED, RAW
 from ffdetect.detector import Detector
 from ffdetect.metrics import calibration_error
 from preprocess.cache import CacheReader
@@ -89,9 +90,24 @@ def test_the_command_prints_and_writes(matched, tiny_weights, tmp_path, capsys):
     assert printed.strip() in out.with_suffix(".md").read_text()
     values = json.loads(out.with_suffix(".json").read_text())
     assert " ".join(command) in values["command"]
+    assert values["protocol"] == MATCHED
     assert values["weights"] == Detector.load(tiny_weights, "cpu").about
     counts = {row["generator"]: (row["fakes"], row["reals"]) for row in values["results"]}
     assert counts == {"dfdc_swap": (3, 3), "gan": (3, 3)}
+
+
+def test_a_raw_cache_is_marked_as_confounded(results, tmp_path):
+    save(results, {"command": "x", "protocol": RAW}, tmp_path / "raw")
+    assert "**raw: confounded**" in (tmp_path / "raw.md").read_text()
+    save(results, {"command": "x", "protocol": MATCHED}, tmp_path / "matched", "more below")
+    text = (tmp_path / "matched.md").read_text()
+    assert "raw" not in text and text.endswith("|\n\nmore below\n")
+
+
+def test_chosen_rows_are_scored(matched, tiny):
+    reader = CacheReader(matched)
+    scores = score_cache(tiny, reader, np.array([7, 2, 4]), batch_size=2)
+    np.testing.assert_allclose(scores, score_cache(tiny, reader)[[7, 2, 4]], atol=1e-4)
 
 
 def test_crops_of_other_settings_are_refused(faces_cache, tiny_weights, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.protocol import comparisons, main, match
+from benchmarks.protocol import MATCHED, RAW, comparisons, framing, main, match, tested_rows
 from preprocess.cache import CacheReader, read_failures
 from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector
@@ -41,6 +41,27 @@ def test_kinds_can_be_given():
     generator, target = np.array(["a", "b", "x", "y"]), np.array([0, 0, 1, 1])
     rows = comparisons(generator, target, {"x": ("b",)})
     assert rows["x"].tolist() == [1, 2] and rows["y"].tolist() == [0, 3]
+
+
+def test_only_a_cache_of_this_protocol_counts_as_matched(matched, faces_cache):
+    faces = CacheReader(matched).metadata
+    assert framing(faces) == MATCHED and "320 px, JPEG 85" in MATCHED
+    assert framing(CacheReader(faces_cache).metadata) == RAW and "confounded" in RAW
+    for column, value in (("source_width", 319), ("source_height", 400), ("jpeg_quality", 90)):
+        other = faces.copy()
+        other.loc[3, column] = value  # one face is enough
+        assert framing(other) == RAW
+    assert framing(faces.iloc[:0]) == RAW
+
+
+def test_generators_are_judged_with_held_out_reals_and_held_out_fakes_first(generated):
+    faces = generated.metadata
+    tested = faces.iloc[tested_rows(faces)]
+    counts = tested.groupby(["generator", "split"]).size().to_dict()
+    assert counts == {("ffhq", "dev"): 6, ("dfdc", "dev"): 6, ("dfdc_swap", "dev"): 6,
+                      ("pggan", "train"): 6, ("sd21", "dev"): 6, ("sdxl", "dev"): 6}  # fmt: skip
+    unlabelled = faces.assign(target=-1)
+    assert len(tested_rows(unlabelled)) == 0
 
 
 @pytest.fixture(scope="module")

@@ -82,14 +82,20 @@ def test_training_leaves_logs_and_checkpoints(trained):
     assert {"best.ckpt", "last.ckpt"} == {file.name for file in folder.glob("*.ckpt")}
 
 
-def test_the_best_epoch_is_what_is_kept(faces_cache, tmp_path, monkeypatch):
+@pytest.fixture
+def worse_and_worse(monkeypatch):
+    """The first epoch of every run is its best."""
     from ffdetect.lit import LitDetector
 
-    def worse_and_worse(self):
+    def validate(self):
         self._seen.clear()
         self.log("val_auc", 0.9 - self.current_epoch / 2)
 
-    monkeypatch.setattr(LitDetector, "on_validation_epoch_end", worse_and_worse)
+    monkeypatch.setattr(LitDetector, "on_validation_epoch_end", validate)
+
+
+@pytest.mark.usefixtures("worse_and_worse")
+def test_the_best_epoch_is_what_is_kept(faces_cache, tmp_path):
     out = tmp_path / "net.safetensors"
     assert run(faces_cache, out) == 0
     assert load_checkpoint(out).about["validation_auc"] == 0.9
@@ -206,6 +212,7 @@ def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path
         (["--match", "gan=unsplash"], "expected reals of .*unsplash.* for gan but found none"),
         (["--share-twins", "0.5"], "expected a cache of re-generated pairs"),
         (["--share-blends", "1.5"], "expected shares .* blends 1.5"),
+        (["--without", "gan,sora"], r"expected --without among .*'gan'.* but got \['sora'\]"),
         (["--twins", "nowhere"], "nowhere: expected a cache"),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: expected a weights file"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors: expected a safetensors file"),
@@ -233,6 +240,55 @@ def test_a_wrong_cache_ends_with_a_message(tmp_path, capsys):
     one_sided = [*train_only, {"target": 0, "split": "dev"}]
     write_cache(tmp_path / "sided", one_sided)
     assert "real and fake faces to validate on" in refused(capsys, tmp_path / "sided", out)
+
+
+def test_left_out_generators_are_not_drawn_from_faces_or_twins(tmp_path):
+    names = [("ffhq", 0), ("gan", 1), ("sd", 1)]
+    faces = [
+        {"generator": name, "target": target, "split": split, "group": f"{name} {split}"}
+        for name, target in names
+        for split in ("train", "dev")
+    ]
+    write_cache(tmp_path / "faces", faces)
+    pairs = [
+        {"generator": kind if target else "ffhq", "target": target, "split": "train",
+         "path": f"1@{kind}", "group": "ffhq train"}
+        for kind in ("flux", "esrgan")
+        for target in (0, 1)
+    ]  # fmt: skip
+    write_cache(tmp_path / "twins", pairs)
+    command = [str(tmp_path / "faces"), "--out", str(tmp_path / "net.safetensors")]
+    command += ["--backbone", "test_resnet", "--share-twins", ".5"]
+    command += ["--twins", str(tmp_path / "twins")]
+    cases = {
+        "": ({"ffhq": 1, "gan": 1, "sd": 1}, 6, [(0, 1), (2, 3)]),
+        "--without gan,flux": ({"ffhq": 1, "sd": 1}, 4, [(2, 3)]),
+        "--without gan --without esrgan": ({"ffhq": 1, "sd": 1}, 4, [(0, 1)]),
+        "--fit-fakes --without sd": ({"ffhq": 1, "gan": 2}, 4, [(0, 1), (2, 3)]),
+        "--fit-all --without sd,flux": ({"ffhq": 2, "gan": 2}, 4, [(2, 3)]),
+    }
+    for more, (counts, known, twins) in cases.items():
+        args = train._parser().parse_args([*command, *more.split()])
+        _, _, drawn, val, _ = train._prepare(args)
+        assert drawn.counts == counts and drawn._pairs == twins, more
+        assert len(val) == known // 2, more
+
+
+@pytest.mark.usefixtures("worse_and_worse")
+def test_what_trained_on_held_out_fakes_keeps_the_last_epoch(faces_cache, tmp_path):
+    out = tmp_path / "net.safetensors"
+    assert run(faces_cache, out, "--fit-fakes", "--without", "dfdc_swap") == 0
+    about = load_checkpoint(out).about
+    assert about["data"] == {"dfdc": 2, "ffhq": 2, "gan": 2} and about["validation_auc"] is None
+    assert about["recipe"]["fit_fakes"] and about["recipe"]["without"] == ["dfdc_swap"]
+    last = torch.load(out.with_suffix(".run") / "last.ckpt", weights_only=True)["state_dict"]
+    weights = load_file(out)["fusion.gate.weight"]
+    assert torch.equal(weights, last["network.fusion.gate.weight"].half())
+
+
+def test_options_are_read_with_their_defaults():
+    options = train.read_options(["faces", "--out", "x.safetensors", "--rate", "0.5"])
+    assert options["rate"] == 0.5 and options["seed"] == 0 and options["without"] == []
 
 
 def test_twins_of_other_crops_are_refused(faces_cache, tmp_path, capsys):

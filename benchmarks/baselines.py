@@ -1,0 +1,301 @@
+"""python -m benchmarks.baselines MATCHED [...] --runs DIR --out OUT: is it better than the usual?
+
+The usual challenge recipe, a frozen probe and any weights files, all judged on the same faces of
+a cache by `benchmarks.protocol`: the recipe and the probe learn from its train split, every way
+is judged on the rest; with --without they learn from all other generators and every way is judged
+on those left out. What one way adds to another is a paired bootstrap: both see the same faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ffdetect.data import split_rows
+from ffdetect.detector import Detector
+from ffdetect.device import pick_device
+from ffdetect.metrics import Interval
+from preprocess.cache import CacheReader
+
+from . import challenge_recipe, frozen_probe
+from .cross_generator import Result, evaluate, heading, score_cache
+from .kept import digest, kept_scores
+from .paired import bootstrap_means, interval
+from .protocol import framing, tested_rows
+
+PROBE = "frozen_probe"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of telling fakes: what it is, what decides its scores, and how to compute them."""
+
+    name: str
+    what: str
+    made: dict
+    compute: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A way's results, and its mean AUC with its interval."""
+
+    what: str
+    results: list[Result]
+    mean: Interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean AUC of one way minus that of another, on the same faces."""
+
+    way: str
+    than: str
+    auc: Interval
+
+
+def chosen_rows(faces: pd.DataFrame, without: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from and rows to judge by.
+
+    Raises:
+        ValueError: unknown generators, or nothing to learn from or to judge by.
+    """
+    generator, target = faces["generator"], faces["target"]
+    known = sorted(set(generator[target == 1]))
+    if set(without) - set(known):
+        raise ValueError(
+            f"expected --without among {known} but got {sorted(set(without) - set(known))}"
+        )
+    train, test = split_rows(faces, fit_fakes=bool(without), without=without)
+    if without:
+        rows = tested_rows(faces)
+        left_out = generator.iloc[rows].isin(list(without)).to_numpy()
+        test = rows[left_out | (target.iloc[rows] == 0).to_numpy()]
+    for what, rows in (("train", train), ("test", test)):
+        if target.iloc[rows].nunique() < 2:
+            raise ValueError(
+                f"expected real and fake faces to {what} on but got {len(rows)} of one kind at most"
+            )
+    return train, test
+
+
+def _recipes(
+    args: argparse.Namespace, reader: CacheReader, train: np.ndarray, test: np.ndarray
+) -> list[Way]:
+    inits = _files(args.init, "--init")
+    models = args.models.split(",") if args.models else []
+    if inits.keys() - set(models):
+        raise ValueError(
+            f"expected --init for one of {models} but got {sorted(inits.keys() - set(models))}"
+        )
+    device = pick_device(args.device)
+    ways = []
+    for name in models:
+        init = inits.get(name)
+        classifier = challenge_recipe.create_classifier(name, init)  # errors come early
+
+        def compute(classifier=classifier) -> np.ndarray:
+            return challenge_recipe.train_and_score(
+                classifier, reader, train, test,
+                epochs=args.epochs, device=device, workers=args.workers,
+            )  # fmt: skip
+
+        start = f"from {init.name}" if init else "from random weights"
+        epochs = f"{args.epochs} epoch{'s' * (args.epochs > 1)}"
+        made = {"epochs": args.epochs, "init": _digest(init) if init else None}
+        ways.append(Way(name, f"challenge recipe, {start}, {epochs}", made, compute))
+    return ways
+
+
+def _probe(
+    args: argparse.Namespace, reader: CacheReader, train: np.ndarray, test: np.ndarray
+) -> list[Way]:
+    if not args.probe:
+        return []
+    backbone = frozen_probe.load_frozen(args.probe, reader.settings.crop.size)
+    backbone = backbone.to(pick_device(args.device))
+    return [
+        Way(
+            PROBE,
+            f"logistic regression on {args.probe.name}",
+            {"weights": _digest(args.probe)},
+            lambda: frozen_probe.probe_scores(backbone, reader, train, test),
+        )
+    ]
+
+
+def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) -> list[Way]:
+    ways = []
+    for name, file in _files(args.weights, "--weights").items():
+        detector = Detector.load(file, args.device)
+        detector.check_cache(reader)
+        recipe = detector.about.get("recipe", {})
+        known = [option for option in ("fit_all", "fit_fakes") if recipe.get(option)]
+        if args.without:
+            trained = set(detector.about.get("data", {})) & set(args.without)
+            known = sorted(trained) + [option for option in known if option == "fit_all"]
+        if known:
+            raise ValueError(f"{file}: expected weights that have not seen the tested faces but "
+                             f"they were trained with {', '.join(known)}")  # fmt: skip
+
+        def compute(detector=detector) -> np.ndarray:
+            return score_cache(detector, reader, test)
+
+        ways.append(Way(name, f"weights {file.name}", {"weights": _digest(file)}, compute))
+    return ways
+
+
+def _files(pairs: Sequence[str], option: str) -> dict[str, Path]:
+    files = {}
+    for pair in pairs:
+        name, _, file = pair.partition("=")
+        if not name or not file:
+            raise ValueError(f"expected {option} NAME=FILE but got {pair!r}")
+        files[name] = Path(file)
+    return files
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _pairs(pairs: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:
+    split = [tuple(pair.split(",")) for pair in pairs]
+    for pair in split:
+        if len(pair) != 2 or set(pair) - set(names):
+            raise ValueError(f"expected --pair A,B of {list(names)} but got {','.join(pair)!r}")
+    return split
+
+
+def measure(
+    faces: pd.DataFrame, ways: dict[str, str], scores: dict[str, np.ndarray],
+    pairs: Sequence[tuple[str, str]],
+) -> tuple[dict[str, Measured], list[Difference]]:  # fmt: skip
+    """Results of every way on the same faces, and of pairs of them.
+
+    Args:
+        faces: as `CacheReader.metadata`.
+        ways: name -> what it is.
+        scores: name -> float N.
+        pairs: names whose difference is wanted, the first minus the second.
+    """
+    means = bootstrap_means(faces, scores)
+    measured = {
+        name: Measured(what, evaluate(faces, scores[name]), interval(means[name]))
+        for name, what in ways.items()
+    }
+    return measured, [Difference(a, b, interval(means[a] - means[b])) for a, b in pairs]
+
+
+def baselines_table(measured: dict[str, Measured], differences: Sequence[Difference]) -> str:
+    """Markdown: one line a way, one column a generator, then the differences."""
+    first = next(iter(measured.values())).results
+    names = [f"{r.generator} ({r.fakes} / {r.reals})" for r in first]
+    lines = [
+        "AUC [95 %] by generator (fakes / reals)",
+        "",
+        f"| way | what | {' | '.join(names)} | mean |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for name, way in measured.items():
+        cells = " | ".join(str(result.auc) for result in way.results)
+        lines.append(f"| {name} | {way.what} | {cells} | **{way.mean}** |")
+    if differences:
+        lines += ["", "| difference of mean AUC | [95 %], paired |", "|---|---|"]
+        lines += [f"| {d.way} minus {d.than} | {_signed(d.auc)} |" for d in differences]
+    return "\n".join(lines)
+
+
+def _signed(value: Interval) -> str:
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 when done, 2 for wrong arguments or files, 130 when stopped."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = "python -m benchmarks.baselines"
+    parser = _parser(name)
+    args = parser.parse_args(argv)
+    try:
+        if args.epochs < 1:
+            raise ValueError(f"expected --epochs of at least 1 but got {args.epochs}")
+        reader = CacheReader(args.matched)
+        train, test = chosen_rows(reader.metadata, args.without)
+        ways = [
+            *_recipes(args, reader, train, test),
+            *_probe(args, reader, train, test),
+            *_detectors(args, reader, test),
+        ]
+        names = [way.name for way in ways]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected ways with names of their own but got {names}")
+        pairs = _pairs(args.pair, names)
+        keys = reader.metadata["key"]
+        rows = {"train": digest(keys.iloc[train]), "test": digest(keys.iloc[test])}
+        scores = {}
+        for way in ways:
+            print(f"{way.name}: {way.what}")
+            made = {**way.made, "faces": rows}
+            scores[way.name] = kept_scores(args.runs / f"{way.name}.npz", made, way.compute)
+        faces = reader.metadata.iloc[test]
+        what = {way.name: way.what for way in ways}
+        measured, differences = measure(faces, what, scores, pairs)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the next baseline", file=sys.stderr)
+        return 130
+    about = {
+        "command": " ".join([name, *argv]),
+        "protocol": framing(reader.metadata),
+        "without": args.without,
+    }
+    text = f"{heading(about)}\n\n{baselines_table(measured, differences)}"
+    values = {
+        **about,
+        "ways": {way.name: {"made": way.made, **asdict(measured[way.name])} for way in ways},
+        "differences": [asdict(difference) for difference in differences],
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    args.out.with_suffix(".md").write_text(text + "\n", "utf-8")
+    print(text)
+    return 0
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    add = parser.add_argument
+    add("matched", nargs="+", metavar="MATCHED", help="written by benchmarks.protocol")
+    add(
+        "--runs", type=Path, default=Path("runs/baselines"), help="scores are kept in (%(default)s)"
+    )
+    add("--out", type=Path, default=Path("benchmarks/results/baselines"),
+        help="write OUT.json and OUT.md (%(default)s)")  # fmt: skip
+    add("--without", type=lambda names: names.split(","), default=[], metavar="NAME[,NAME]",
+        help="learn from all other generators, judge on these")  # fmt: skip
+    add("--models", default="resnet18,efficientnet_b0",
+        help="timm models of the challenge recipe, '' for none (%(default)s)")  # fmt: skip
+    add("--init", action="append", default=[], metavar="NAME=FILE",
+        help="start this model from safetensors")  # fmt: skip
+    add("--epochs", type=int, default=1, help="of the recipe (%(default)s)")
+    add("--probe", type=Path, metavar="FILE", help="ResNet-50 v2 weights for the frozen probe")
+    add("--weights", action="append", default=[], metavar="NAME=FILE",
+        help="score weights of ffdetect.train")  # fmt: skip
+    add("--pair", action="append", default=[], metavar="A,B",
+        help="also the difference A minus B of two ways")  # fmt: skip
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--workers", type=int, default=2, help="loader processes (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
