@@ -6,10 +6,10 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torchmetrics.functional.classification import binary_auroc
 
 from .data import Pair
+from .network import DualStream
 
 _STREAM_LOSS = 0.3  # each stream alone is supervised too, so that none is lazy
 
@@ -27,7 +27,7 @@ class LitDetector(L.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: DualStream,
         *,
         epochs: int,
         steps: int,
@@ -44,34 +44,17 @@ class LitDetector(L.LightningModule):
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def training_step(self, batch: Pair, _: int) -> torch.Tensor:
-        crops, swapped = batch
-        target = torch.tensor([0.0, 1.0], device=crops.device).repeat(len(crops))
-        if self.network.settings.design == "traces":
-            logit = self.network.face_logits(crops.flatten(0, 1))
-            loss = total = self._face_loss(logit, target, swapped.repeat_interleave(2))
-        else:
-            logits = self.network.stream_logits(crops.flatten(0, 1))
-            logit = logits.fused
-            loss = total = F.binary_cross_entropy_with_logits(logit, target)
-            if self.network.settings.streams == "both":
-                for single in (logits.rgb, logits.frequency):
-                    single_loss = F.binary_cross_entropy_with_logits(single, target)
-                    total = total + _STREAM_LOSS * single_loss
-        correct = ((logit > 0) == (target > 0.5)).float().mean()
+        pairs = batch.crops
+        target = torch.tensor([0.0, 1.0], device=pairs.device).repeat(len(pairs))
+        logits = self.network.stream_logits(pairs.flatten(0, 1))
+        loss = F.binary_cross_entropy_with_logits(logits.fused, target)
+        total = loss
+        if self.network.settings.streams == "both":
+            for single in (logits.rgb, logits.frequency):
+                total = total + _STREAM_LOSS * F.binary_cross_entropy_with_logits(single, target)
+        correct = ((logits.fused > 0) == (target > 0.5)).float().mean()
         self.log_dict({"loss": loss, "accuracy": correct}, prog_bar=True)
         return total
-
-    @staticmethod
-    def _face_loss(
-        logit: torch.Tensor, target: torch.Tensor, swapped: torch.Tensor
-    ) -> torch.Tensor:
-        """The trace streams are solved beforehand; a face drawn as a whole does not count as a
-        fake for the face stream."""
-        known = swapped | (target < 0.5)
-        loss = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
-        # as much weight for the fakes it knows as for the reals, which are in every pair
-        weight = torch.where(target > 0.5, 1 / swapped.float().mean().clamp_min(0.1), 1.0) * known
-        return (weight * loss).sum() / weight.sum().clamp_min(1)
 
     def validation_step(self, batch: dict, _: int) -> None:
         logits = self.network(batch["crop"], batch.get("spectrum"), batch.get("residual"))
@@ -100,7 +83,7 @@ class LitDetector(L.LightningModule):
     def configure_optimizers(self) -> dict:
         backbone = self.network.pretrained
         known = {id(parameter) for parameter in backbone}
-        new = [p for p in self.network.parameters() if p.requires_grad and id(p) not in known]
+        new = [p for p in self.network.parameters() if id(p) not in known]
         groups = [{"params": new, "lr": self.rate}]
         if backbone:
             groups.append({"params": backbone, "lr": self.rate * self.backbone_rate})

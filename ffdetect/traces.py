@@ -1,14 +1,14 @@
-"""The shipped network: generator traces by frozen statistics, swaps by a fine-tuned face stream.
+"""The shipped network: linear and small heads on statistics of frozen layers.
 
 What was measured (`benchmarks/results/ablations.md`): a network fine-tuned on aligned fakes
-learns the fingerprints of the decoders that made them and is lost on others, while plain
-statistics of a frozen ImageNet network's early layers hold. So the layers that see traces stay
-frozen:
+learns the fingerprints of the decoders that made them and is lost on others, while statistics of
+a frozen ImageNet network's early layers hold on generators that were never seen. So the whole
+trunk, MobileNetV2 up to stride 16, stays frozen, and three heads read it:
 
-- RGB stream: mean and deviation of each channel of MobileNetV2 at strides 4, 8 and 16;
-- frequency stream: the same of the picture's high-frequency residual, at strides 4 and 8;
-- face stream: the deeper layers, fine-tuned on whole faces of which only a part was changed
-  (swaps, blends); a seam is no trace of a generator.
+- RGB stream: mean and deviation of every channel at strides 4, 8 and 16, linear;
+- frequency stream: the same of the picture's high-frequency residual at strides 4 and 8, linear;
+- face stream: deeper and richer statistics through a hidden layer, for faces of which only a
+  part was changed (swaps, blends): a seam is no trace of a generator.
 
 A face is fake if it shows traces or if it was changed: the logits of both are joined as
 probabilities of independent events.
@@ -16,9 +16,9 @@ probabilities of independent events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import timm
@@ -33,13 +33,23 @@ from preprocess import maps
 from .network import Logits, NetworkSettings
 
 BACKBONE = "mobilenetv2_100"
-_RGB_TAPS = {1: 24, 2: 32, 3: 64}  # stage -> channels
-_FREQUENCY_TAPS = {1: 24, 2: 32}
-_FREQUENCY_SHARE = 0.25
+_STAGES = 5
+_RGB_TAPS = (1, 2, 3)  # stages, at strides 4, 8 and 16
+_FREQUENCY_TAPS = (1, 2)
+_FACE_TAPS = (3, 4)
+_CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
+_HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
+_FREQUENCY_SHARE = 0.4
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
-_DEEP = 4  # the first stage of the face stream
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
-_INVERSE_PENALTY = 0.03
+
+
+class Statistics(NamedTuple):
+    """float32 N x features for each head."""
+
+    rgb: torch.Tensor
+    frequency: torch.Tensor
+    face: torch.Tensor
 
 
 class TraceNet(nn.Module):
@@ -51,15 +61,14 @@ class TraceNet(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = settings
-        stem, stages, head = _folded(timm.create_model(BACKBONE, num_classes=0))
-        self.stem = stem.requires_grad_(False)
-        self.stages = stages[:_DEEP].requires_grad_(False)
-        self.rgb = TraceHead(2 * sum(_RGB_TAPS.values()))
-        self.frequency = TraceHead(2 * sum(_FREQUENCY_TAPS.values()))
-        self.deep = nn.Sequential(*stages[_DEEP:], head)
-        self.face = nn.Sequential(nn.Dropout(0.3), nn.Linear(head[0].out_channels, 1))
+        self.stem, self.stages = _trunk(timm.create_model(BACKBONE, num_classes=0))
         for name, values in (("_mean", self.mean), ("_std", self.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        with torch.no_grad():
+            sizes = [part.shape[1] for part in self.statistics(torch.zeros(1, 3, 64, 64).byte())]
+        self.rgb, self.frequency = LinearHead(sizes[0]), LinearHead(sizes[1])
+        self.face = HiddenHead(sizes[2], settings.width)
+        self.requires_grad_(False)
 
     def forward(
         self,
@@ -77,43 +86,54 @@ class TraceNet(nn.Module):
         residual: torch.Tensor | None = None,
     ) -> Logits:
         """The joined logit and those of the three streams."""
-        if residual is None:
-            residual = maps.residual(crops, self.settings.residual)
-        seen, last = self._statistics(crops.float(), _RGB_TAPS)
-        rgb = self.rgb(seen)
-        frequency = self.frequency(self._statistics(128 + _GAIN * residual, _FREQUENCY_TAPS)[0])
-        face = self._face(last)
+        seen = self.statistics(crops, residual)
+        rgb, frequency = self.rgb(seen.rgb), self.frequency(seen.frequency)
+        face = self.face(seen.face)
         traces = (1 - _FREQUENCY_SHARE) * rgb + _FREQUENCY_SHARE * frequency
         return Logits(either(traces, face), rgb, frequency, face)
 
-    def face_logits(self, crops: torch.Tensor) -> torch.Tensor:
-        """The face stream alone, float32 N: what training descends on."""
-        return self._face(self._statistics(crops.float(), _RGB_TAPS)[1])
+    def statistics(self, crops: torch.Tensor, residual: torch.Tensor | None = None) -> Statistics:
+        """What the heads see of crops, uint8 N x 3 x H x W."""
+        if residual is None:
+            residual = maps.residual(crops, self.settings.residual)
+        outputs, hidden = self._run(crops.float(), _STAGES)
+        filtered, _ = self._run(128 + _GAIN * residual, max(_FREQUENCY_TAPS) + 1)
+        face = [_moments(outputs[i]) for i in _FACE_TAPS] + [_moments(hidden[i]) for i in _HIDDEN]
+        face += [_correlations(outputs[i]) for i in _CORRELATED]
+        return Statistics(
+            torch.cat([_moments(outputs[i]) for i in _RGB_TAPS], 1),
+            torch.cat([_moments(filtered[i]) for i in _FREQUENCY_TAPS], 1),
+            torch.cat(face, 1),
+        )
 
-    def _face(self, last: torch.Tensor) -> torch.Tensor:
-        return self.face(self.deep(last).float().mean((2, 3))).flatten().float()
-
-    def _statistics(
-        self, pixels: torch.Tensor, taps: dict[int, int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """N x 2 C means and deviations at the stages in `taps`, and the last stage's output."""
+    def _run(
+        self, pixels: torch.Tensor, stages: int
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Output of each stage, and of the hidden layer in each stage's last block."""
         x = (pixels.clamp(0, 255) / 255 - self._mean) / self._std
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        found = []
-        for number, stage in enumerate(self.stages[: max(taps) + 1]):
-            x = stage(x)
-            if number in taps:
-                y = x.flatten(2).float()
-                found += [y.mean(2), y.var(2, unbiased=False).add(1e-6).sqrt()]
-        return torch.cat(found, 1), x
+        outputs, hidden = [], []
+        for stage in self.stages[:stages]:
+            *blocks, last = stage
+            for block in blocks:
+                x = block(x)
+            if not hasattr(last, "conv_pwl"):  # the first stage has no hidden layer
+                x = inside = last(x)
+            else:
+                inside = last.bn2(last.conv_dw(last.bn1(last.conv_pw(x))))
+                shortcut, x = x, last.bn3(last.conv_pwl(inside))
+                x = x + shortcut if last.has_skip else x
+            outputs.append(x)
+            hidden.append(inside)
+        return outputs, hidden
 
     @property
     def pretrained(self) -> list[nn.Parameter]:
-        """What training changes slowly, since it starts from ImageNet."""
-        return list(self.deep.parameters())
+        """Nothing of this network is trained by descent."""
+        return []
 
     def load_pretrained(self, file: str | Path) -> None:
-        """Start from a safetensors file of timm's mobilenetv2_100.
+        """Take the trunk from a safetensors file of timm's mobilenetv2_100.
 
         Raises:
             ValueError: not a safetensors file, or weights of another network.
@@ -123,25 +143,28 @@ class TraceNet(nn.Module):
             whole.load_state_dict({name: t.float() for name, t in load_file(file).items()})
         except (SafetensorError, OSError, RuntimeError) as error:
             raise ValueError(f"{file}: expected weights of {BACKBONE} but got: {error}") from error
-        stem, stages, head = _folded(whole)
+        stem, stages = _trunk(whole)
         self.stem.load_state_dict(stem.state_dict())
-        self.stages.load_state_dict(stages[:_DEEP].state_dict())
-        self.deep.load_state_dict(nn.Sequential(*stages[_DEEP:], head).state_dict())
+        self.stages.load_state_dict(stages.state_dict())
 
-    @torch.no_grad()
-    def statistics(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the heads of the RGB and the frequency stream see: float32 N x features each."""
-        residual = 128 + _GAIN * maps.residual(crops, self.settings.residual)
-        rgb = self._statistics(crops.float(), _RGB_TAPS)[0]
-        return rgb, self._statistics(residual, _FREQUENCY_TAPS)[0]
+    def solve(
+        self, seen: Statistics, target: np.ndarray, swapped: np.ndarray, seed: int = 0
+    ) -> None:
+        """Fit the heads.
 
-    def fit_traces(self, statistics: Sequence[torch.Tensor], target: np.ndarray) -> None:
-        """Solve both heads by logistic regression on `statistics` of faces with targets 0 and 1.
-
-        A few hundred coefficients are a convex problem: solving it beats descending to it.
+        Args:
+            seen: `statistics` of N faces.
+            target: int N, 1 for fake.
+            swapped: bool N, the face belongs to a pair whose fake is a changed real. A face drawn
+                as a whole does not count as a fake for the face stream.
         """
-        for head, values in zip((self.rgb, self.frequency), statistics, strict=True):
-            head.fit(values, target)
+        self.rgb.solve(seen.rgb, target)
+        self.frequency.solve(seen.frequency, target)
+        known = torch.from_numpy(swapped | (target == 0))
+        if swapped.any():
+            self.face.solve(seen.face[known], target[known.numpy()], seed)
+        else:
+            self.face.silence()
 
 
 def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -149,36 +172,104 @@ def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return torch.logsumexp(torch.stack([first, second, first + second]), 0)
 
 
-class TraceHead(nn.Module):
-    """Standardised statistics -> logit, by logistic regression."""
+def _moments(x: torch.Tensor) -> torch.Tensor:
+    """N x C x H x W -> N x 2 C, mean and deviation of each channel."""
+    y = x.flatten(2).float()
+    return torch.cat([y.mean(2), y.var(2, unbiased=False).add(1e-6).sqrt()], 1)
+
+
+def _correlations(x: torch.Tensor) -> torch.Tensor:
+    """N x C x H x W -> N x C (C - 1) / 2, correlation of every two channels over the picture."""
+    y = x.flatten(2).float()
+    y = y - y.mean(2, keepdim=True)
+    y = y / y.square().mean(2, keepdim=True).add(1e-6).sqrt()
+    first, second = torch.triu_indices(y.shape[1], y.shape[1], 1, device=y.device)
+    return (y @ y.transpose(1, 2) / y.shape[2])[:, first, second]
+
+
+class _Head(nn.Module):
+    """Standardises statistics and keeps outliers in bounds."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.linear = nn.Linear(features, 1).requires_grad_(False)
+
+    def standardise(self, statistics: torch.Tensor) -> torch.Tensor:
+        x = (statistics.float() - self.centre) / self.scale
+        return x.clamp(-_OUTLIER, _OUTLIER)
+
+    def _fit_scale(self, statistics: torch.Tensor) -> torch.Tensor:
+        self.centre.copy_(statistics.mean(0))
+        self.scale.copy_(statistics.std(0).clamp_min(1e-3))
+        return self.standardise(statistics)
+
+
+class LinearHead(_Head):
+    """Statistics -> logit by logistic regression."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.linear = nn.Linear(features, 1)
 
     def forward(self, statistics: torch.Tensor) -> torch.Tensor:
-        x = (statistics.float() - self.centre) / self.scale
-        return self.linear(x.clamp(-_OUTLIER, _OUTLIER)).flatten()
+        return self.linear(self.standardise(statistics)).flatten().float()
 
-    def fit(self, statistics: torch.Tensor, target: np.ndarray) -> None:
+    @torch.no_grad()
+    def solve(self, statistics: torch.Tensor, target: np.ndarray) -> None:
+        # a few hundred coefficients are a convex problem: solving it beats descending to it
         from sklearn.linear_model import LogisticRegression
 
-        self.centre.copy_(statistics.mean(0))
-        self.scale.copy_(statistics.std(0).clamp_min(1e-4))
-        x = ((statistics - self.centre) / self.scale).clamp(-_OUTLIER, _OUTLIER)
-        solved = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000).fit(x.numpy(), target)
+        x = self._fit_scale(statistics)
+        solved = LogisticRegression(C=0.03, max_iter=1000).fit(x.numpy(), target)
         self.linear.weight.copy_(torch.from_numpy(solved.coef_))
         self.linear.bias.copy_(torch.from_numpy(solved.intercept_))
 
 
-def _folded(network: nn.Module) -> tuple[nn.Sequential, nn.ModuleList, nn.Sequential]:
-    """Stem, stages and last convolution of a timm MobileNetV2, batch norms in the convolutions."""
+class HiddenHead(_Head):
+    """Statistics -> logit through one hidden layer."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__(features)
+        self.layers = nn.Sequential(
+            nn.Dropout(0.1), nn.Linear(features, width), nn.GELU(), nn.Dropout(0.4),
+            nn.Linear(width, 1),
+        )  # fmt: skip
+
+    def forward(self, statistics: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.standardise(statistics)).flatten().float()
+
+    def silence(self) -> None:
+        """Call nothing fake: there was nothing to learn from."""
+        self.layers[-1].weight.zero_()
+        self.layers[-1].bias.fill_(-20)
+
+    def solve(
+        self, statistics: torch.Tensor, target: np.ndarray, seed: int, epochs: int = 40
+    ) -> None:
+        """AdamW on batches with as many real faces as fake ones."""
+        x, wanted = self._fit_scale(statistics), torch.from_numpy(target).float()
+        chance = torch.where(wanted > 0.5, 1 / wanted.sum(), 1 / (1 - wanted).sum())
+        generator = torch.Generator().manual_seed(seed)
+        steps = max(epochs * len(x) // 256, 2)
+        self.layers.requires_grad_(True).train()
+        optimizer = torch.optim.AdamW(self.layers.parameters(), 1e-3, weight_decay=0.5)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps)
+        for _ in range(steps):
+            rows = torch.multinomial(chance, 256, replacement=True, generator=generator)
+            logit = self.layers(x[rows]).flatten()
+            loss = nn.functional.binary_cross_entropy_with_logits(logit, wanted[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        self.layers.requires_grad_(False).eval()
+
+
+def _trunk(network: nn.Module) -> tuple[nn.Sequential, nn.ModuleList]:
+    """Stem and first stages of a timm MobileNetV2, its batch norms folded into convolutions."""
     _fold(network.eval())
-    stem = nn.Sequential(network.conv_stem, network.bn1)
-    head = nn.Sequential(network.conv_head, network.bn2)
-    return stem, nn.ModuleList(network.blocks), head
+    return nn.Sequential(network.conv_stem, network.bn1), nn.ModuleList(network.blocks[:_STAGES])
 
 
 def _fold(module: nn.Module) -> None:

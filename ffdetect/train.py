@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
@@ -23,8 +22,6 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .data import EpochSampler, FaceDataset, Mix, PairDataset, parse_matches, split_rows
 from .device import has_fast_bf16, pick_device
 from .network import DESIGNS, STREAMS, NetworkSettings, create_network
-
-_UNUSED = 2**61  # numbers of pairs that no epoch reaches
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +47,13 @@ def read_options(argv: Sequence[str]) -> dict[str, object]:
 
 def _prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
-    for name, least in (("epochs", 0), ("steps", 1), ("batch", 2), ("val_limit", 1)):
+    for name, least in (
+        ("epochs", 1),
+        ("trace_pairs", 16),
+        ("steps", 1),
+        ("batch", 2),
+        ("val_limit", 1),
+    ):
         if getattr(args, name) < least:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
@@ -87,23 +90,7 @@ def _prepare(args: argparse.Namespace):
     )  # fmt: skip
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
-    resumed = args.resume and _last_checkpoint(args).exists()
-    fresh = args.trace_pairs is None and not args.weights
-    if network.settings.design == "traces" and not resumed and (fresh or args.trace_pairs):
-        _solve_traces(network, args.trace_pairs or 3000, pairs, args.workers)
     return reader, network, pairs, faces, mix
-
-
-def _solve_traces(network: nn.Module, count: int, pairs: PairDataset, workers: int) -> None:
-    """Fit the heads of a `traces` network on the statistics of so many pairs."""
-    loader = DataLoader(pairs, 16, sampler=range(_UNUSED, _UNUSED + count), num_workers=workers)
-    network.eval()
-    found = []
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
-        for crops, _ in tqdm(loader, desc="traces", unit="batch"):
-            found.append(network.statistics(crops.flatten(0, 1)))
-    target = np.tile([0, 1], count)
-    network.fit_traces([torch.cat(streams) for streams in zip(*found, strict=True)], target)
 
 
 def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:
@@ -161,10 +148,8 @@ def _fit(
     val: FaceDataset,
     mix: Mix,
 ) -> int:
-    if args.epochs == 0:
-        save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, None))
-        print(f"{args.out}: without any descent")
-        return 0
+    if network.settings.design == "traces":
+        return _solve(args, reader, network, pairs, val)
     import lightning as L
     from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
     from lightning.pytorch.loggers import CSVLogger
@@ -228,6 +213,34 @@ def _fit(
     return 0
 
 
+def _solve(
+    args: argparse.Namespace,
+    reader: CacheReader,
+    network: nn.Module,
+    pairs: PairDataset,
+    val: FaceDataset,
+) -> int:
+    """A `traces` network: no descent through it, its heads are solved."""
+    from .solve import read_statistics, validation_auc
+
+    folder = args.out.with_suffix(".run")
+    try:
+        seen, swapped = read_statistics(
+            network, pairs, args.trace_pairs, folder, resume=args.resume, workers=args.workers
+        )
+    except KeyboardInterrupt:
+        print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
+        return 130
+    network.solve(seen, np.tile([0, 1], len(swapped)), np.repeat(swapped, 2), args.seed)
+    names = reader.metadata["generator"].to_numpy()
+    aucs = validation_auc(network, val, names, pairs.mix.matches)
+    auc = float(np.mean(list(aucs.values())))
+    print("  ".join(f"{name} {value:.3f}" for name, value in aucs.items()))
+    save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, auc))
+    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
+    return 0
+
+
 def _precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_fast_bf16()
@@ -277,8 +290,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
-    add("--epochs", type=int, default=10, help="0: no descent at all (%(default)s)")
-    add("--trace-pairs", type=int, help="pairs to solve trace heads on (3000; --weights: 0)")
+    add("--epochs", type=int, default=10, help="(%(default)s)")
+    add("--trace-pairs", type=int, default=4000, help="of --design traces (%(default)s)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
     add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")

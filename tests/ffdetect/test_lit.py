@@ -18,20 +18,14 @@ from ffdetect.lit import LitDetector
 class Brightness(nn.Module):
     """Calls bright crops fake; each stream with another certainty."""
 
-    def __init__(
-        self, streams: str, rgb: float = 1.0, frequency: float = 1.0, face: float | None = None
-    ) -> None:
+    def __init__(self, streams: str, rgb: float = 1.0, frequency: float = 1.0) -> None:
         super().__init__()
-        design = "gated" if face is None else "traces"
-        self.settings = NetworkSettings(streams=streams, design=design)
-        self.rgb_scale, self.frequency_scale, self.face_scale = rgb, frequency, face
+        self.settings = NetworkSettings(streams=streams)
+        self.rgb_scale, self.frequency_scale = rgb, frequency
 
     def stream_logits(self, crops: torch.Tensor) -> Logits:
         logit = (crops.float().mean((1, 2, 3)) - 128) / 20
         return Logits(logit, self.rgb_scale * logit, self.frequency_scale * logit)
-
-    def face_logits(self, crops: torch.Tensor) -> torch.Tensor:
-        return self.face_scale * self.stream_logits(crops).fused
 
 
 def module(network: nn.Module, generators=(), matches=None, **options) -> LitDetector:
@@ -44,9 +38,9 @@ def module(network: nn.Module, generators=(), matches=None, **options) -> LitDet
     return made
 
 
-def pairs(real: int, fake: int, swapped: bool = False) -> Pair:
+def pairs(real: int, fake: int) -> Pair:
     greys = torch.tensor([real, fake], dtype=torch.uint8)[None, :, None, None, None]
-    return Pair(greys.expand(3, 2, 3, 128, 128), torch.full((3,), swapped))
+    return Pair(greys.expand(3, 2, 3, 128, 128), torch.zeros(3, dtype=torch.bool))
 
 
 def test_the_first_of_a_pair_is_real_and_the_second_fake():
@@ -61,33 +55,6 @@ def test_each_stream_is_supervised_too():
     for wrong in ({"rgb": -1.0}, {"frequency": -1.0}):
         loss = module(Brightness("both", **wrong)).training_step(pairs(28, 228), 0)
         assert loss > both_right + 1
-
-
-def test_the_face_stream_learns_swaps():
-    for swapped in (True, False):
-        right, wrong = (
-            float(module(Brightness("both", face=scale)).training_step(pairs(28, 228, swapped), 0))
-            for scale in (1.0, -1.0)
-        )
-        assert right < 0.01 and wrong > 4  # reals of every pair count, dark ones here
-
-
-def test_a_face_drawn_as_a_whole_is_no_fake_to_the_face_stream():
-    class Shy(Brightness):
-        """Calls nothing fake."""
-
-        def face_logits(self, crops: torch.Tensor) -> torch.Tensor:
-            return torch.full((len(crops),), -6.0)
-
-    step = module(Shy("both", face=1.0)).training_step
-    assert step(pairs(28, 228, False), 0) < 0.01
-    assert step(pairs(28, 228, True), 0) > 2
-
-
-def test_swaps_weigh_as_much_as_reals_however_few_they_are():
-    mixed = Pair(pairs(28, 28).crops, torch.tensor([True, False, False]))
-    network = Brightness("both", face=1.0)  # says -5 of everything: wrong for the swap alone
-    assert module(network).training_step(mixed, 0) == pytest.approx(5 / 2, abs=0.05)
 
 
 @pytest.mark.parametrize("matches", [{}, {"dfdc_swap": ("dfdc",)}])
