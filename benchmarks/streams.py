@@ -1,7 +1,8 @@
 """python -m benchmarks.streams MATCHED --weights FILE: what does the fusion add to its streams?
 
-One network, four ways to read it: the fused logit, each stream's own logit, and the plain mean of
-the two. MATCHED is a cache by `benchmarks.protocol`; the weights should not have seen it.
+One network, several ways to read it: the fused logit, each stream's own logit, and the plain mean
+of the RGB and the frequency stream. MATCHED is a cache by `benchmarks.protocol`; the weights
+should not have seen it.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from preprocess.cache import CacheReader
 
 from .cross_generator import compare, evaluate
 
-READINGS = ("fused", "rgb", "frequency", "mean of both")
-
 
 @torch.inference_mode()
-def read_streams(network: torch.nn.Module, reader: CacheReader, batch_size: int = 32) -> np.ndarray:
-    """float64 4 x N probabilities, in the order of `READINGS`."""
-    parts = []
+def read_streams(
+    network: torch.nn.Module, reader: CacheReader, batch_size: int = 32
+) -> dict[str, np.ndarray]:
+    """Reading -> float64 N probabilities."""
+    parts: dict[str, list[torch.Tensor]] = {}
     for start in tqdm(range(0, len(reader), batch_size), unit="batch"):
         crops = reader.crops(range(start, min(start + batch_size, len(reader))))
-        fused, rgb, frequency = network.stream_logits(crops)
-        parts.append(torch.stack([fused, rgb, frequency, (rgb + frequency) / 2]).sigmoid())
-    return torch.cat(parts, 1).double().numpy()
+        logits = network.stream_logits(crops)
+        readings = {n: logit for n, logit in logits._asdict().items() if logit is not None}
+        readings["mean of both"] = (logits.rgb + logits.frequency) / 2
+        for name, logit in readings.items():
+            parts.setdefault(name, []).append(logit.double().sigmoid())
+    return {name: torch.cat(values).numpy() for name, values in parts.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"{args.weights}: expected both streams in one network")
     except ValueError as error:
         parser.error(str(error))
-    scores = dict(zip(READINGS, read_streams(network, reader), strict=True))
+    scores = read_streams(network, reader)
     results = {name: evaluate(reader.metadata, score) for name, score in scores.items()}
     command = " ".join(["python -m benchmarks.streams", *(argv or sys.argv[1:])])
     compare(results, command, args.out)

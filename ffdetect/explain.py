@@ -27,6 +27,7 @@ from preprocess.gallery import show_residual, show_spectrum
 
 from .detector import Detector, NoFaceError
 from .network import DualStream, RGBStream
+from .traces import TraceNet
 
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
 _SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side
@@ -104,13 +105,36 @@ def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
     )
 
 
-def heat_map(network: DualStream, crops: torch.Tensor) -> np.ndarray:
+def heat_map(network: DualStream | TraceNet, crops: torch.Tensor) -> np.ndarray:
     """The heat of one ready crop, uint8 1 x 3 x H x W: float32 H x W, see `Explanation`.
 
     Raises:
         ImportError: captum is missing.
         ValueError: a backbone without any square feature map.
     """
+    if isinstance(network, TraceNet):
+        shares = _trace_shares(network, crops)
+    else:
+        shares = _layer_shares(network, crops)
+    heat = np.zeros(crops.shape[-2:], np.float32)
+    for share in shares:
+        # Channels are either second or, in some transformers, last.
+        share = share[0].sum(0 if share.shape[-1] == share.shape[-2] else -1).detach()
+        places = share.cpu().numpy() * share.numel()
+        heat += cv2.resize(places, heat.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    sigma = _SMOOTHING * heat.shape[1]
+    return cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)  # keeps the mean
+
+
+def _trace_shares(network: TraceNet, crops: torch.Tensor) -> list[torch.Tensor]:
+    watched: list[torch.Tensor] = []
+    with torch.inference_mode(False), torch.enable_grad():
+        logit = network.stream_logits(crops.clone(), watched=watched).fused.sum()
+        gradients = torch.autograd.grad(logit, watched)
+    return [(x * g).detach() for x, g in zip(watched, gradients, strict=True)]
+
+
+def _layer_shares(network: DualStream, crops: torch.Tensor) -> Sequence[torch.Tensor]:
     try:
         from captum.attr import LayerGradientXActivation
     except ImportError as error:
@@ -123,15 +147,7 @@ def heat_map(network: DualStream, crops: torch.Tensor) -> np.ndarray:
     # Captum wants float inputs; the networks are given bytes, as when they score.
     method = LayerGradientXActivation(lambda x: network(x.to(torch.uint8)), layers)
     with torch.inference_mode(False), torch.enable_grad():
-        shares = method.attribute(crops.clone().float())
-    heat = np.zeros(crops.shape[-2:], np.float32)
-    for share in shares:
-        # Channels are either second or, in some transformers, last.
-        share = share[0].sum(0 if share.shape[-1] == share.shape[-2] else -1).detach()
-        places = share.cpu().numpy() * share.numel()
-        heat += cv2.resize(places, heat.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    sigma = _SMOOTHING * heat.shape[1]
-    return cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)  # keeps the mean
+        return method.attribute(crops.clone().float())
 
 
 def _last_map(stream: RGBStream, crops: torch.Tensor) -> nn.Module:

@@ -39,6 +39,7 @@ _FREQUENCY_TAPS = (1, 2)
 _FACE_TAPS = (3, 4)
 _CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
 _HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
+_WATCHED = 1  # the stage whose output a heat map is drawn from
 _FREQUENCY_SHARE = 0.4
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
@@ -84,20 +85,32 @@ class TraceNet(nn.Module):
         crops: torch.Tensor,
         spectrum: torch.Tensor | None = None,
         residual: torch.Tensor | None = None,
+        watched: list[torch.Tensor] | None = None,
     ) -> Logits:
-        """The joined logit and those of the three streams."""
-        seen = self.statistics(crops, residual)
+        """The joined logit and those of the three streams.
+
+        Args:
+            crops, residual: see `forward`.
+            watched: takes the feature maps that everything passes through, one of the picture and
+                one of its residual, so that gradients by them can be had.
+        """
+        seen = self.statistics(crops, residual, watched)
         rgb, frequency = self.rgb(seen.rgb), self.frequency(seen.frequency)
         face = self.face(seen.face)
         traces = (1 - _FREQUENCY_SHARE) * rgb + _FREQUENCY_SHARE * frequency
         return Logits(either(traces, face), rgb, frequency, face)
 
-    def statistics(self, crops: torch.Tensor, residual: torch.Tensor | None = None) -> Statistics:
-        """What the heads see of crops, uint8 N x 3 x H x W."""
+    def statistics(
+        self,
+        crops: torch.Tensor,
+        residual: torch.Tensor | None = None,
+        watched: list[torch.Tensor] | None = None,
+    ) -> Statistics:
+        """What the heads see of crops, uint8 N x 3 x H x W; see `stream_logits`."""
         if residual is None:
             residual = maps.residual(crops, self.settings.residual)
-        outputs, hidden = self._run(crops.float(), _STAGES)
-        filtered, _ = self._run(128 + _GAIN * residual, max(_FREQUENCY_TAPS) + 1)
+        outputs, hidden = self._run(crops.float(), _STAGES, watched)
+        filtered, _ = self._run(128 + _GAIN * residual, max(_FREQUENCY_TAPS) + 1, watched)
         face = [_moments(outputs[i]) for i in _FACE_TAPS] + [_moments(hidden[i]) for i in _HIDDEN]
         face += [_correlations(outputs[i]) for i in _CORRELATED]
         return Statistics(
@@ -107,7 +120,7 @@ class TraceNet(nn.Module):
         )
 
     def _run(
-        self, pixels: torch.Tensor, stages: int
+        self, pixels: torch.Tensor, stages: int, watched: list[torch.Tensor] | None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Output of each stage, and of the hidden layer in each stage's last block."""
         x = (pixels.clamp(0, 255) / 255 - self._mean) / self._std
@@ -123,6 +136,9 @@ class TraceNet(nn.Module):
                 inside = last.bn2(last.conv_dw(last.bn1(last.conv_pw(x))))
                 shortcut, x = x, last.bn3(last.conv_pwl(inside))
                 x = x + shortcut if last.has_skip else x
+            if watched is not None and len(outputs) == _WATCHED:
+                x = x.detach().requires_grad_()
+                watched.append(x)
             outputs.append(x)
             hidden.append(inside)
         return outputs, hidden

@@ -80,10 +80,7 @@ def _prepare(args: argparse.Namespace):
     twin_rows = None
     if twins is not None:
         twin_rows = split_rows(twins.metadata, args.fit_all, without=args.without)[0]
-    mix = Mix(
-        args.share_twins, args.share_blends, parse_matches(args.match),
-        args.share_swaps, tuple(args.swaps.split(",")) if args.swaps else (),
-    )  # fmt: skip
+    mix = _mix(args)
     pairs = PairDataset(
         reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
         window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
@@ -91,6 +88,14 @@ def _prepare(args: argparse.Namespace):
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
     return reader, network, pairs, faces, mix
+
+
+def _mix(args: argparse.Namespace) -> Mix:
+    swapped = tuple(n for n in args.swaps.split(",") if n and n not in args.without)
+    swaps, blends = args.share_swaps, args.share_blends
+    if args.swaps and not swapped:  # all left out: blends stand in
+        swaps, blends = 0.0, blends + swaps
+    return Mix(args.share_twins, blends, parse_matches(args.match), swaps, swapped)
 
 
 def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:

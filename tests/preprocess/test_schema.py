@@ -50,7 +50,7 @@ def test_png_takes_less_space_than_ppm(astronaut):
     ("setting", "value", "message"),
     [
         ("maps", ("wavelet",), "expected maps among .* but got .'wavelet'"),
-        ("residual", "laplace", r"expected a residual among \['median', 'npr', 'srm'\] but got"),
+        ("residual", "laplace", r"expected a residual among \['detail', 'median', 'npr', 'srm'\]"),
         ("codec", "jpeg", "expected a codec among .* but got 'jpeg'"),
         ("faces", "two", "expected faces to be 'largest' or 'all' but got 'two'"),
         ("frames", 0, "expected at least 1 frame per clip but got 0"),
