@@ -266,20 +266,29 @@ class HiddenHead(_Head):
         """AdamW on batches with as many real faces as fake ones."""
         x, wanted = self._fit_scale(statistics), torch.from_numpy(target).float()
         chance = torch.where(wanted > 0.5, 1 / wanted.sum(), 1 / (1 - wanted).sum())
-        generator = torch.Generator().manual_seed(seed)
         steps = max(epochs * len(x) // 256, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._descend(x, wanted, chance, steps)
+        self.layers.requires_grad_(False).eval()
+
+    def _descend(
+        self, x: torch.Tensor, wanted: torch.Tensor, chance: torch.Tensor, steps: int
+    ) -> None:
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
         self.layers.requires_grad_(True).train()
         optimizer = torch.optim.AdamW(self.layers.parameters(), 1e-3, weight_decay=0.5)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps)
         for _ in range(steps):
-            rows = torch.multinomial(chance, 256, replacement=True, generator=generator)
+            rows = torch.multinomial(chance, 256, replacement=True)
             logit = self.layers(x[rows]).flatten()
             loss = nn.functional.binary_cross_entropy_with_logits(logit, wanted[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-        self.layers.requires_grad_(False).eval()
 
 
 def _trunk(network: nn.Module) -> tuple[nn.Sequential, nn.ModuleList]:

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
+from ffdetect.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
-from ffdetect.traces import TraceHead, TraceNet, either
+from ffdetect.traces import HiddenHead, LinearHead, TraceNet, either
 from preprocess import maps
 from preprocess.faces import CropSettings
 
@@ -52,7 +53,7 @@ def test_streams_and_the_joined_logit(network):
     crops = random_crops(3)
     logits = network.stream_logits(crops)
     assert all(part.shape == (3,) and part.dtype == torch.float32 for part in logits)
-    traces = 0.75 * logits.rgb + 0.25 * logits.frequency
+    traces = 0.6 * logits.rgb + 0.4 * logits.frequency
     torch.testing.assert_close(logits.fused, either(traces, logits.face))
     torch.testing.assert_close(network(crops), logits.fused)
 
@@ -64,33 +65,39 @@ def test_statistics_are_those_of_the_stages_of_timm(pretrained):
     crops = random_crops(2)
     residual = 128 + 6 * maps.residual(crops, "detail").float()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (TraceNet.mean, TraceNet.std))
-    expected = {}
-    for name, pixels, taps in (("rgb", crops, (1, 2, 3)), ("frequency", residual, (1, 2))):
+    found = {}
+    for name, pixels in (("rgb", crops), ("frequency", residual)):
+        hidden = {}
+        hooks = [
+            stage[-1].bn2.register_forward_hook(
+                lambda module, inputs, output, n=number, kept=hidden: kept.update({n: output})
+            )
+            for number, stage in enumerate(backbone.blocks)
+        ]
         x = backbone.bn1(backbone.conv_stem((pixels.clamp(0, 255) / 255 - mean) / std))
-        values = []
-        for number, stage in enumerate(backbone.blocks):
+        outputs = []
+        for stage in backbone.blocks[:5]:
             x = stage(x)
-            if number in taps:
-                values += [x.mean((2, 3)), x.std((2, 3), unbiased=False)]
-        expected[name] = torch.cat(values, 1).detach()
-    rgb, frequency = network.statistics(crops)
-    assert rgb.shape == (2, 240) and frequency.shape == (2, 112)
-    torch.testing.assert_close(rgb, expected["rgb"], rtol=1e-2, atol=2e-3)
-    torch.testing.assert_close(frequency, expected["frequency"], rtol=1e-2, atol=2e-3)
+            outputs.append(x.detach())
+        found[name] = outputs, {n: h.detach() for n, h in hidden.items()}
+        for hook in hooks:
+            hook.remove()
 
+    def moments(*layers: torch.Tensor) -> list[torch.Tensor]:
+        return [v for x in layers for v in (x.mean((2, 3)), x.std((2, 3), unbiased=False))]
 
-def test_the_face_stream_starts_as_the_deep_end_of_timm(pretrained):
-    file, backbone = pretrained
-    network = create_network(NetworkSettings(design="traces", residual="detail")).eval()
-    network.load_pretrained(file)
-    crops = random_crops(2)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (TraceNet.mean, TraceNet.std))
-    with torch.no_grad():
-        pooled = backbone((crops.float() / 255 - mean) / std)
-        expected = network.face(pooled).flatten()
-        torch.testing.assert_close(
-            network.stream_logits(crops).face, expected, rtol=1e-2, atol=1e-3
-        )
+    outputs, hidden = found["rgb"]
+    face = moments(outputs[3], outputs[4], hidden[2], hidden[3], hidden[4])
+    for layer in outputs[1:3]:
+        matrices = [np.corrcoef(x.flatten(1).numpy()) for x in layer]
+        upper = [matrix[np.triu_indices(len(matrix), 1)] for matrix in matrices]
+        face.append(torch.from_numpy(np.stack(upper)).float())
+    seen = network.statistics(crops)
+    near = {"rtol": 1e-2, "atol": 3e-3}
+    torch.testing.assert_close(seen.rgb, torch.cat(moments(*outputs[1:4]), 1), **near)
+    filtered = found["frequency"][0]
+    torch.testing.assert_close(seen.frequency, torch.cat(moments(*filtered[1:3]), 1), **near)
+    torch.testing.assert_close(seen.face, torch.cat(face, 1), **near)
 
 
 def test_a_cached_residual_is_used(network):
@@ -101,20 +108,17 @@ def test_a_cached_residual_is_used(network):
     assert not torch.allclose(other.frequency, network.stream_logits(crops).frequency)
 
 
-def test_only_the_face_stream_is_trained():
-    network = create_network(NetworkSettings(design="traces", residual="detail")).train()
-    network.stream_logits(random_crops(2)).face.sum().backward()
-    moved = {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None}
-    assert moved == {"deep", "face"}
-    assert {id(p) for p in network.pretrained} == {id(p) for p in network.deep.parameters()}
+def test_nothing_is_left_to_descend_on(network):
+    assert not network.pretrained
+    assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_a_head_is_the_logistic_regression_of_scikit_learn():
+def test_a_linear_head_is_the_logistic_regression_of_scikit_learn():
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, 300)
     x = rng.normal(0, [1, 20, 0.01], (300, 3)) + np.outer(target, [1, 0, 0.01]) + [0, 100, 5]
-    head = TraceHead(3)
-    head.fit(torch.from_numpy(x).float(), target)
+    head = LinearHead(3)
+    head.solve(torch.from_numpy(x).float(), target)
     scaled = (x - x.mean(0)) / x.std(0)
     solved = LogisticRegression(C=0.03).fit(scaled, target)
     got = head(torch.from_numpy(x).float()).detach().numpy()
@@ -122,23 +126,66 @@ def test_a_head_is_the_logistic_regression_of_scikit_learn():
 
 
 def test_a_statistic_far_out_does_not_run_away():
-    head = TraceHead(1)
-    head.fit(torch.randn(200, 1), np.tile([0, 1], 100))
+    head = LinearHead(1)
+    head.solve(torch.randn(200, 1), np.tile([0, 1], 100))
     far, farther = head(torch.tensor([[50.0], [5000.0]]))
     assert far == farther
 
 
-def test_solving_separates_what_the_statistics_separate(network):
-    smooth = random_crops(40)
+def test_a_hidden_head_learns_what_no_line_separates():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(1200, 2))).float()
+    target = ((x[:, 0] * x[:, 1]) > 0).long().numpy()
+    torch.manual_seed(0)
+    head = HiddenHead(2, 64)
+    head.solve(x[:800], target[:800], seed=0, epochs=150)
+    assert auc(target[800:], head(x[800:]).numpy()) > 0.9
+    assert not head.training or not head.layers.training
+
+
+def halves(count: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Real and fake crops by turns; the fakes are noisier."""
+    smooth = random_crops(count)
+    torch.manual_seed(0)
     noisy = (smooth.float() + 12 * torch.randn(smooth.shape)).clamp(0, 255).to(torch.uint8)
-    crops = torch.stack([smooth, noisy], 1).flatten(0, 1)
-    target = np.tile([0, 1], 40)
+    return torch.stack([smooth, noisy], 1).flatten(0, 1), np.tile([0, 1], count)
+
+
+def test_solving_separates_what_the_statistics_separate(network):
+    crops, target = halves(40)
     solved = create_network(network.settings).eval()
     solved.load_state_dict(network.state_dict())
-    solved.fit_traces(solved.statistics(crops), target)
+    solved.solve(solved.statistics(crops), target, np.ones(80, bool))
     logits = solved.stream_logits(crops)
-    for part in (logits.rgb, logits.frequency):
-        assert ((part > 0).numpy() == (target == 1)).mean() > 0.95
+    for part in logits:
+        assert ((part > 0).numpy() == (target == 1)).mean() > 0.9
+
+
+def test_the_face_stream_learns_of_changed_faces_alone(network):
+    crops, target = halves(40)
+    solved = create_network(network.settings).eval()
+    solved.load_state_dict(network.state_dict())
+    solved.solve(solved.statistics(crops), target, np.zeros(80, bool))
+    logits = solved.stream_logits(crops)
+    assert (logits.face < -19).all()
+    traces = 0.6 * logits.rgb + 0.4 * logits.frequency
+    torch.testing.assert_close(logits.fused, traces, rtol=1e-3, atol=1e-3)
+    # half of the pairs are swaps, the others clean faces and noisy whole ones
+    swapped = np.arange(80) < 40
+    solved.solve(solved.statistics(crops), np.where(swapped, 1 - target, target), swapped)
+    face = solved.stream_logits(crops).face.numpy()
+    assert auc((1 - target)[:40], face[:40]) > 0.9  # what swaps look like here: clean
+    assert face[40:][target[40:] == 1].mean() < face[:40][target[:40] == 0].mean()
+
+
+def test_feature_maps_can_be_watched(network):
+    crops, watched = random_crops(1), []
+    with torch.enable_grad():
+        logit = network.stream_logits(crops, watched=watched).fused
+        gradients = torch.autograd.grad(logit.sum(), watched)
+    torch.testing.assert_close(logit.detach(), network(crops))
+    assert [tuple(x.shape) for x in watched] == [(1, 24, 32, 32)] * 2
+    assert all(g.abs().sum() > 0 for g in gradients)
 
 
 def test_weights_files_bring_the_design_back(network, tmp_path):
