@@ -40,6 +40,7 @@ _FACE_TAPS = (3, 4)
 _CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
 _HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
 _WATCHED = 1  # the stage whose output a heat map is drawn from
+_SWAP_WEIGHT = 0.2  # of swaps in what the trace streams learn
 _FREQUENCY_SHARE = 0.4
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
@@ -174,8 +175,9 @@ class TraceNet(nn.Module):
             swapped: bool N, the face belongs to a pair whose fake is a changed real. A face drawn
                 as a whole does not count as a fake for the face stream.
         """
-        self.rgb.solve(seen.rgb, target)
-        self.frequency.solve(seen.frequency, target)
+        weight = np.where(swapped, _SWAP_WEIGHT, 1.0)
+        self.rgb.solve(seen.rgb, target, weight)
+        self.frequency.solve(seen.frequency, target, weight)
         known = torch.from_numpy(swapped | (target == 0))
         if swapped.any():
             self.face.solve(seen.face[known], target[known.numpy()], seed)
@@ -232,12 +234,13 @@ class LinearHead(_Head):
         return self.linear(self.standardise(statistics)).flatten().float()
 
     @torch.no_grad()
-    def solve(self, statistics: torch.Tensor, target: np.ndarray) -> None:
+    def solve(self, statistics: torch.Tensor, target: np.ndarray, weight: np.ndarray) -> None:
         # a few hundred coefficients are a convex problem: solving it beats descending to it
         from sklearn.linear_model import LogisticRegression
 
         x = self._fit_scale(statistics)
-        solved = LogisticRegression(C=0.03, max_iter=1000).fit(x.numpy(), target)
+        solved = LogisticRegression(C=0.03, max_iter=1000)
+        solved.fit(x.numpy(), target, weight)
         self.linear.weight.copy_(torch.from_numpy(solved.coef_))
         self.linear.bias.copy_(torch.from_numpy(solved.intercept_))
 

@@ -118,16 +118,17 @@ def test_a_linear_head_is_the_logistic_regression_of_scikit_learn():
     target = rng.integers(0, 2, 300)
     x = rng.normal(0, [1, 20, 0.01], (300, 3)) + np.outer(target, [1, 0, 0.01]) + [0, 100, 5]
     head = LinearHead(3)
-    head.solve(torch.from_numpy(x).float(), target)
+    weight = rng.choice([0.2, 1.0], 300)
+    head.solve(torch.from_numpy(x).float(), target, weight)
     scaled = (x - x.mean(0)) / x.std(0)
-    solved = LogisticRegression(C=0.03).fit(scaled, target)
+    solved = LogisticRegression(C=0.03).fit(scaled, target, weight)
     got = head(torch.from_numpy(x).float()).detach().numpy()
     np.testing.assert_allclose(got, solved.decision_function(scaled), atol=0.02)
 
 
 def test_a_statistic_far_out_does_not_run_away():
     head = LinearHead(1)
-    head.solve(torch.randn(200, 1), np.tile([0, 1], 100))
+    head.solve(torch.randn(200, 1), np.tile([0, 1], 100), np.ones(200))
     far, farther = head(torch.tensor([[50.0], [5000.0]]))
     assert far == farther
 
