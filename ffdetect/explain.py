@@ -191,7 +191,7 @@ def save_explanation(explanation: Explanation, file: str | Path) -> None:
     heat.set_title("heat map\nred: looks fake, blue: looks real")
 
     residual.imshow(show_residual(e.residual))
-    residual.set_title(f"high-frequency residual\n{_opinion('residual and spectrum', e.frequency)}")
+    residual.set_title(f"high-frequency residual\n{_opinion('frequencies', e.frequency)}")
     spectrum.imshow(show_spectrum(e.spectrum), cmap="gray", extent=(-0.5, 0.5, 0.5, -0.5))
     spectrum.set_title("log spectrum\n[cycles per pixel]")
     for axes in (crop, heat, residual):
