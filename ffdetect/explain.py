@@ -2,7 +2,8 @@
 
 One sheet a picture: the crop with its score, a heat map over it, the residual and the spectrum.
 The heat map shows what moved the score. It is no proof: it is as wrong as the score is, real
-faces have red places too, and what the spectrum adds lies nowhere in particular.
+faces have red places too, so has the border that is filled in outside of the picture, and what
+the spectrum adds to the score lies nowhere in particular.
 
 The heat is HiResCAM (Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful
 explanations of convolutional neural networks") on the last feature map of each stream, added up.
@@ -207,7 +208,7 @@ def save_explanation(explanation: Explanation, file: str | Path) -> None:
     heat.set_title("heat map\nred: looks fake, blue: looks real")
 
     residual.imshow(show_residual(e.residual))
-    residual.set_title(f"high-frequency residual\n{_opinion('residual and spectrum', e.frequency)}")
+    residual.set_title(f"high-frequency residual\n{_opinion('frequencies', e.frequency)}")
     spectrum.imshow(show_spectrum(e.spectrum), cmap="gray", extent=(-0.5, 0.5, 0.5, -0.5))
     spectrum.set_title("log spectrum\n[cycles per pixel]")
     for axes in (crop, heat, residual):

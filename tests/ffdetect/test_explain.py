@@ -53,14 +53,14 @@ def add_grid(crops: torch.Tensor) -> torch.Tensor:
 def train_on_grids(streams: str) -> DualStream:
     """A tiny network that tells crops with a grid all over from those without."""
     network = tiny_network(size=128, streams=streams).train()
-    optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for step in range(30):
-            real = random_crops(8, seed=step)
+        for step in range(15):
+            real = random_crops(4, seed=step)
             crops = torch.cat([real, add_grid(real)])
             logits = network.stream_logits(crops)
-            target = (torch.arange(16) >= 8).float()
+            target = (torch.arange(8) >= 4).float()
             loss = sum(
                 torch.nn.functional.binary_cross_entropy_with_logits(logit, target)
                 for logit in logits
@@ -87,7 +87,9 @@ def test_the_heat_lies_where_the_trace_is(streams):
 
 def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared, shipped):
     table = pd.read_csv(shared / "faces" / "manifest.csv")
-    table = table[(table["source"] == "ffhq") & (table["split"] == "dev") & (table["target"] == 0)]
+    table = table[
+        (table["generator"] == "ffhq") & (table["split"] == "dev") & (table["target"] == 0)
+    ]
     regenerate = create_regenerator("realesr_general_x4v3", shared / "weights" / "regenerators")
     hits = count = 0
     for path in table["path"]:
@@ -99,12 +101,13 @@ def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared, sh
             pixels = torch.from_numpy(crop.copy()).permute(2, 0, 1)
             twins = regenerate(pixels, np.random.default_rng(count))
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)  # no seam to find
-        mixed = twins.fake * soft + twins.real * (1 - soft)
+        mixed = twins.real + (twins.fake.float() - twins.real) * torch.from_numpy(soft)
         hits += lies_in(heat_map(shipped._network, mixed.round().to(torch.uint8)[None]), mask)
         count += 1
         if count == 16:
             break
-    assert binomtest(hits, count, alternative="greater").pvalue < 0.05, (hits, count)
+    assert count == 16
+    assert binomtest(hits, count, alternative="greater").pvalue < 0.05, hits
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_the_mean_of_the_heat_is_gradient_times_features():
     for hook in hooks:
         hook.remove()
     gradients = torch.autograd.grad(logit.sum(), features)
-    expected = sum(float((f * g).sum()) for f, g in zip(features, gradients, strict=True))
+    expected = sum((f.detach() * g).sum().item() for f, g in zip(features, gradients, strict=True))
     assert heat_map(network, crops).mean() == pytest.approx(expected, rel=1e-3)
 
 
@@ -216,20 +219,19 @@ def flat() -> Explanation:
 
 
 def test_fake_is_drawn_red_and_real_blue(flat, tmp_path):
-    pixels = {}
+    red = {}
     for name, heat in (("as is", flat.heat), ("mirrored", flat.heat[:, ::-1])):
         save_explanation(replace(flat, heat=heat), tmp_path / "new" / f"{name}.png")
         with Image.open(tmp_path / "new" / f"{name}.png") as picture:
             assert picture.format == "PNG"
-            pixels[name] = np.array(picture.convert("RGB")).astype(int)
-    red, blue = ((p[..., 0] - p[..., 2]) for p in (pixels["as is"], pixels["mirrored"]))
-    places = np.flatnonzero((red > 60).sum(0) > 100), np.flatnonzero((blue > 60).sum(0) > 100)
-    assert len(places[0]) > 100 and len(places[1]) > 100
-    assert places[0].max() <= places[1].min() + 1  # red fills the left half, then the right one
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
-        "as is.png",
-        "mirrored.png",
-    ]
+            pixels = np.array(picture.convert("RGB")).astype(int)
+        strong = pixels[..., 0] - pixels[..., 2] > 60
+        red[name] = set(np.flatnonzero(strong.sum(0) > 100))
+    left, right = (red["as is"] - red["mirrored"]), (red["mirrored"] - red["as is"])
+    assert len(left) > 100 and len(right) > 100  # the colour bar is in both
+    assert max(left) < min(right)
+    names = sorted(file.name for file in (tmp_path / "new").iterdir())
+    assert names == ["as is.png", "mirrored.png"]
 
 
 def test_faint_heat_is_drawn_faint(flat, tmp_path):
