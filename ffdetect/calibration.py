@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.special import expit
 
 FPRS = (0.1, 0.01, 0.001)
@@ -103,6 +102,8 @@ def fit_platt(target: np.ndarray, logit: np.ndarray, weight: np.ndarray) -> tupl
     Raises:
         ValueError: a class is missing, or fakes do not score above reals.
     """
+    from scipy.optimize import minimize
+
     fake, weight = target == 1, weight / max(weight.sum(), 1e-12)
     counts = [np.count_nonzero(weight[fake == kind]) for kind in (False, True)]
     if not all(counts):
