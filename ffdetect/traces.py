@@ -192,8 +192,10 @@ def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def _moments(x: torch.Tensor) -> torch.Tensor:
     """N x C x H x W -> N x 2 C, mean and deviation of each channel."""
-    y = x.flatten(2).float()
-    return torch.cat([y.mean(2), y.var(2, unbiased=False).add(1e-6).sqrt()], 1)
+    x = x.float()
+    mean = x.mean((2, 3))
+    variance = x.square().mean((2, 3)) - mean.square()  # torch.var is eight times slower here
+    return torch.cat([mean, variance.clamp_min(0).add(1e-6).sqrt()], 1)
 
 
 def _correlations(x: torch.Tensor) -> torch.Tensor:
