@@ -121,6 +121,16 @@ def test_a_detector_doubts_where_its_views_part(judging, astronaut):
     assert between.reasons[0].startswith("views of the face disagree")
 
 
+def test_a_detector_looks_at_more_views_than_it_scores(judging, tiny, astronaut):
+    plain = judging(CALIBRATION).analyze(astronaut).faces[0]
+    logits = tiny.crop_logits(plain.crop[None], tta="flip+crops").flatten().tolist()
+    other = max(logits[1:], key=lambda logit: abs(logit - logits[0]))
+    middle = 1 / (1 + np.exp(0.25 - (logits[0] + other) / 4))
+    face = judging(with_thresholds(middle, middle)).analyze(astronaut).faces[0]
+    assert face.score == pytest.approx(plain.score, abs=1e-6)
+    assert face.reasons and face.reasons[0].startswith("views of the face disagree")
+
+
 def test_a_detector_sees_how_a_file_was_compressed(judging, astronaut):
     judged = judging(with_thresholds(1e-6, 2e-6))
     assert judged.analyze(encode(astronaut, "JPEG", quality=90)).faces[0].verdict == "fake"
