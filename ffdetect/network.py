@@ -10,8 +10,9 @@ linear probe gets a mean AUC of .52 on NPR (Tan et al. 2024), .50 on SRM, .49 on
 residual and .56 on the plain pixels. No residual is best everywhere (NPR leads the median
 residual on SDXL, .56 to .38, and trails it on StyleGAN2, .59 to .73); NPR has the best mean of the
 three, by less than the interval of a single figure (+-.05). In the trained network the gated
-fusion reads .682, the plain mean of both streams .673, RGB alone .683, frequency alone .550: the
-frequency stream adds nothing yet.
+fusion read .682, the plain mean of both streams .673, RGB alone .683, frequency alone .550: a
+frequency stream trained in this way adds nothing. The shipped weights have another design, see
+`traces`; this one is for training any timm backbone.
 """
 
 from __future__ import annotations
