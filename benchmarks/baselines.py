@@ -29,7 +29,7 @@ from . import challenge_recipe, frozen_probe
 from .cross_generator import Result, evaluate, heading, score_cache
 from .kept import digest, kept_scores
 from .paired import bootstrap_means, interval
-from .protocol import framing, tested_rows
+from .protocol import framing, judged_rows
 
 PROBE = "frozen_probe"
 
@@ -76,7 +76,7 @@ def chosen_rows(faces: pd.DataFrame, without: Sequence[str]) -> tuple[np.ndarray
         )
     train, test = split_rows(faces, fit_fakes=bool(without), without=without)
     if without:
-        rows = tested_rows(faces)
+        rows = judged_rows(faces)
         left_out = generator.iloc[rows].isin(list(without)).to_numpy()
         test = rows[left_out | (target.iloc[rows] == 0).to_numpy()]
     for what, rows in (("train", train), ("test", test)):

@@ -29,7 +29,7 @@ from preprocess.schema import settings_difference
 from .cross_generator import Result, evaluate, heading, save, score_cache, table
 from .heat_map import NEW_PICTURES, SEEN, UNSEEN, draw_heat_map
 from .kept import digest, kept_scores
-from .protocol import comparisons, framing, tested_rows
+from .protocol import comparisons, framing, judged_rows
 
 # A smoke run: says that the command works, and nothing else.
 _QUICK = (
@@ -298,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(own)
     try:
         faces, matched = CacheReader(args.faces), CacheReader(args.matched)
-        rows = tested_rows(matched.metadata)
+        rows = judged_rows(matched.metadata)
         if args.quick:
             rows = rows[matched.metadata.iloc[rows].groupby("generator").cumcount() < _QUICK_FACES]
         training = [*(_QUICK if args.quick else []), *training]

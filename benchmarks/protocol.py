@@ -75,7 +75,7 @@ def framing(faces: pd.DataFrame) -> str:
     return MATCHED if len(faces) and same.all() else RAW
 
 
-def tested_rows(faces: pd.DataFrame) -> np.ndarray:
+def judged_rows(faces: pd.DataFrame) -> np.ndarray:
     """Rows to judge generators by: held-out reals, and fakes whether they trained or not.
 
     A generator that has held-out fakes (see `ffdetect.data.split_rows`) is judged by them alone,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.protocol import MATCHED, RAW, comparisons, framing, main, match, tested_rows
+from benchmarks.protocol import MATCHED, RAW, comparisons, framing, judged_rows, main, match
 from preprocess.cache import CacheReader, read_failures
 from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector
@@ -56,12 +56,12 @@ def test_only_a_cache_of_this_protocol_counts_as_matched(matched, faces_cache):
 
 def test_generators_are_judged_with_held_out_reals_and_held_out_fakes_first(generated):
     faces = generated.metadata
-    tested = faces.iloc[tested_rows(faces)]
+    tested = faces.iloc[judged_rows(faces)]
     counts = tested.groupby(["generator", "split"]).size().to_dict()
     assert counts == {("ffhq", "dev"): 6, ("dfdc", "dev"): 6, ("dfdc_swap", "dev"): 6,
                       ("pggan", "train"): 6, ("sd21", "dev"): 6, ("sdxl", "dev"): 6}  # fmt: skip
     unlabelled = faces.assign(target=-1)
-    assert len(tested_rows(unlabelled)) == 0
+    assert len(judged_rows(unlabelled)) == 0
 
 
 @pytest.fixture(scope="module")
