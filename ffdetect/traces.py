@@ -40,6 +40,7 @@ _FACE_TAPS = (3, 4)
 _CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
 _HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
 _WATCHED = 1  # the stage whose output a heat map is drawn from
+_SWAP_ODDS = 2.0  # the face stream learns at even odds but speaks for faces of every kind
 _SWAP_WEIGHT = 0.2  # of swaps in what the trace streams learn
 _FREQUENCY_SHARE = 0.4
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
@@ -275,6 +276,7 @@ class HiddenHead(_Head):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._descend(x, wanted, chance, steps)
+        self.layers[-1].bias.sub_(_SWAP_ODDS)
         self.layers.requires_grad_(False).eval()
 
     def _descend(
