@@ -276,8 +276,8 @@ class HiddenHead(_Head):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._descend(x, wanted, chance, steps)
-        self.layers[-1].bias.sub_(_SWAP_ODDS)
         self.layers.requires_grad_(False).eval()
+        self.layers[-1].bias.sub_(_SWAP_ODDS)
 
     def _descend(
         self, x: torch.Tensor, wanted: torch.Tensor, chance: torch.Tensor, steps: int
