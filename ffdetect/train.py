@@ -23,6 +23,9 @@ from .data import EpochSampler, FaceDataset, Mix, PairDataset, parse_matches, sp
 from .device import has_fast_bf16, pick_device
 from .network import DESIGNS, STREAMS, NetworkSettings, create_network
 
+# Options that leave the statistics of a pair as they are.
+_NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when trained, 2 for wrong arguments or caches, 130 when stopped."""
@@ -226,9 +229,15 @@ def _solve(
     val: FaceDataset,
 ) -> int:
     """A `traces` network: no descent through it, its heads are solved."""
-    from .solve import read_statistics, validation_auc
+    from .solve import keep_made, read_statistics, validation_auc
 
     folder = args.out.with_suffix(".run")
+    made = {n: str(v) for n, v in vars(args).items() if n not in _NOT_OF_STATISTICS}
+    try:
+        keep_made(folder, made, args.resume)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     try:
         seen, swapped = read_statistics(
             network, pairs, args.trace_pairs, folder, resume=args.resume, workers=args.workers

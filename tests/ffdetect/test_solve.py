@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -141,6 +142,8 @@ def test_the_command_is_resumed_after_a_stop(cache, backbone, tmp_path, monkeypa
     assert "--resume goes on" in capsys.readouterr().err and not out.exists()
     assert train.main(command(cache, out, backbone, "--resume")) == 0
     assert count == [0, 16, 16, 32]
+    assert train.main(command(cache, out, backbone, "--resume", "--mild", "0.5")) == 2
+    assert re.search("expected statistics of this command .*mild", capsys.readouterr().err)
 
 
 def test_swaps_that_are_left_out_are_stood_in_for_by_blends(cache, backbone, tmp_path):
