@@ -121,10 +121,10 @@ class Detector:
         Args:
             weights: a file written by `ffdetect.train`; None for the weights in this package.
             device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1" ...
-            precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. The shipped weights read
-                fine statistics: in bf16 their scores move by 0.04 on average and by 0.29 at most
-                (300 faces on a CPU), and their thresholds hold for fp32 alone. On a CPU without
-                avx512_bf16 or AMX, bf16 is many times slower.
+            precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. The shipped weights
+                read fine statistics: in bf16 their scores move by 0.04 on average and by 0.29 at
+                most (300 faces on a CPU), and their thresholds hold for fp32 alone. On a CPU
+                without avx512_bf16 or AMX, bf16 is many times slower.
 
         Raises:
             WeightsError: a missing, damaged or foreign weights file.
