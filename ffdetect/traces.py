@@ -1,9 +1,9 @@
 """The shipped network: linear and small heads on statistics of frozen layers.
 
-What was measured (`benchmarks/results/ablations.md`): a network fine-tuned on aligned fakes
-learns the fingerprints of the decoders that made them and is lost on others, while statistics of
-a frozen ImageNet network's early layers hold on generators that were never seen. So the whole
-trunk, MobileNetV2 up to stride 16, stays frozen, and three heads read it:
+In a trial, MobileNetV2 fine-tuned on the aligned fakes of two decoders told unseen portraits with
+an AUC of .74 after 150 batches and .66 after 600: it learnt those decoders' fingerprints. A line on
+statistics of the frozen early layers holds (`benchmarks/results/ablations.md`). So the whole trunk,
+MobileNetV2 up to stride 16, stays frozen, and three heads read it:
 
 - RGB stream: mean and deviation of every channel at strides 4, 8 and 16, linear;
 - frequency stream: the same of the picture's high-frequency residual at strides 4 and 8, linear;

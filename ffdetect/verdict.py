@@ -16,7 +16,7 @@ FAKE_FPR = 0.01  # "fake": of real faces one in a hundred scores as high
 REAL_FPR = 0.1  # "real": lower than the score that one real face in ten passes
 
 # Measured by `benchmarks.limits` on 42 real and 70 drawn portraits, damaged step by step, with
-# weights that had seen them undamaged (AUC .91, 60 % of fakes caught, 7 % of reals flagged; with
+# earlier weights that had seen them undamaged (AUC .91, 60 % caught, 7 % of reals flagged; with
 # so few faces these rates are rough):
 MIN_SIDE = 96  # pixels. At 96 px AUC is .88, 34 % of fakes are caught; at 64 px .73 and 6 %.
 MAX_BLUR = 0.64  # Median at a Gaussian blur of 1.4 px: AUC .84, 17 % of reals flagged.
