@@ -79,10 +79,7 @@ def train_and_score(
     torch.manual_seed(seed)
     classifier = classifier.to(device).train()
     faces = _Faces(reader, train, _transform(classifier[0], v2.RandAugment()))
-    # A last batch of one face has no batch statistics.
-    batches = DataLoader(
-        faces, batch, shuffle=True, drop_last=len(faces) % batch == 1, num_workers=workers
-    )
+    batches = DataLoader(faces, batch, shuffle=True, num_workers=workers)
     optimizer = torch.optim.Adam(classifier.parameters(), 0.005)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 4, 0.85)
     for epoch in range(epochs):

@@ -17,6 +17,7 @@ from benchmarks.baselines import chosen_rows, main
 from benchmarks.protocol import MATCHED
 from ffdetect.backbones import create_backbone
 from ffdetect.checkpoint import save_checkpoint
+from ffdetect.detector import Detector
 
 from ..ffdetect.helpers import random_crops, tiny_network, write_cache
 
@@ -79,6 +80,10 @@ def test_all_ways_are_judged_on_the_same_faces(generated, weights, tmp_path, cap
     for difference in values["differences"]:
         expected = means[difference["way"]] - means[difference["than"]]
         assert difference["auc"]["value"] == pytest.approx(expected)
+    rows = np.flatnonzero(faces["split"] == "dev")
+    scores = Detector.load(weights("a"), "cpu").score_crops(generated.crops(rows))
+    kept = np.load(tmp_path / "runs" / "rgb.npz")["scores"]
+    np.testing.assert_allclose(kept, scores, atol=1e-4)
     text = (tmp_path / "out.md").read_text()
     assert text.strip() in capsys.readouterr().out and "raw" not in text
     assert "challenge recipe, from random weights, 1 epoch" in text
@@ -126,7 +131,6 @@ def test_the_recipe_learns_what_is_plain_to_see(tmp_path):
     got = scores(24, [39, 24, 26, 37, 30, 31])
     assert got.dtype == np.float32 and ((got >= 0) & (got <= 1)).all()
     assert roc_auc_score([1, 0, 0, 1, 0, 1], got) == 1
-    # Five faces: the last batch of one is left out.
     np.testing.assert_array_equal(scores(5, [30, 31]), scores(5, [30, 31]))
 
 

@@ -61,6 +61,7 @@ def test_the_interval_is_as_wide_as_the_figure_scatters(faces, scores):
     target = faces["target"].to_numpy()
     samples = {str(i): target + rng.normal(0, 1, len(faces)) for i in range(200)}
     fresh = [means[0] for means in bootstrap_means(faces, samples, rounds=0).values()]
+    assert np.mean(rounds[1:]) == pytest.approx(rounds[0], abs=0.01)
     assert np.std(rounds[1:]) == pytest.approx(np.std(fresh), rel=0.25)
     found = interval(rounds)
     assert (found.high - found.low) / 4 == pytest.approx(np.std(fresh), rel=0.3)
