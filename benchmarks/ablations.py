@@ -21,13 +21,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ffdetect.data import Mix, PairDataset, parse_matches, split_rows
+from ffdetect.data import Mix, PairDataset, split_rows
 from ffdetect.device import has_fast_bf16
 from ffdetect.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.solve import read_statistics
 from ffdetect.traces import HiddenHead, LinearHead, TraceNet
 from preprocess.cache import CacheReader
+from preprocess.matching import parse_matches
 
 from .protocol import comparisons
 

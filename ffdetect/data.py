@@ -56,17 +56,6 @@ class Mix:
             raise ValueError("expected the names of the generators that swap faces")
 
 
-def parse_matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`Mix.matches` from the arguments of --match, each FAKE=REAL[,REAL]."""
-    matches = {}
-    for pair in pairs:
-        fake, _, reals = pair.partition("=")
-        if not fake or not reals:
-            raise ValueError(f"expected --match FAKE=REAL[,REAL] but got {pair!r}")
-        matches[fake] = tuple(reals.split(","))
-    return matches
-
-
 def split_rows(
     metadata: pd.DataFrame,
     fit_all: bool = False,

@@ -14,7 +14,7 @@ from preprocess.schema import settings_difference
 
 from .data import FaceDataset, PairDataset
 from .device import has_fast_bf16
-from .metrics import auc
+from .metrics import generator_aucs
 from .traces import Statistics, TraceNet
 
 _BATCH = 16  # pairs
@@ -112,14 +112,5 @@ def validation_auc(
             rows.append(batch["row"])
             target.append(batch["target"])
             logit.append(network(batch["crop"], residual=batch.get("residual")))
-    name = names[torch.cat(rows).numpy()].astype(str)
-    truth, score = torch.cat(target).numpy(), torch.cat(logit).double().numpy()
-    kept = [source for sources in matches.values() for source in sources]
-    aucs = {}
-    for generator in sorted(set(name[truth == 1])):
-        sources = matches.get(generator)
-        fits = np.isin(name, sources) if sources else ~np.isin(name, kept)
-        chosen = (fits & (truth == 0)) | ((name == generator) & (truth == 1))
-        if len(np.unique(truth[chosen])) == 2:
-            aucs[generator] = auc(truth[chosen], score[chosen])
-    return aucs
+    seen, truth, score = (torch.cat(parts).numpy() for parts in (rows, target, logit))
+    return generator_aucs(names[seen], truth, score, matches)

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader
 
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
+from preprocess.matching import parse_matches
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .data import EpochSampler, FaceDataset, Mix, PairDataset, parse_matches, split_rows
+from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
 from .device import has_fast_bf16, pick_device
 from .network import DESIGNS, STREAMS, NetworkSettings, create_network
 

@@ -81,6 +81,13 @@ def test_validation_judges_each_generator_by_reals_of_its_kind(matches):
     assert made._seen == []
 
 
+def test_a_network_that_diverged_does_not_end_the_training():
+    made = module(Brightness("rgb"), ["ffhq", "gan"])
+    made._seen.append((torch.tensor([0, 1]), torch.tensor([0, 1]), torch.full((2,), torch.nan)))
+    made.on_validation_epoch_end()
+    assert made.logged["val_auc"] == 0.5
+
+
 @pytest.mark.parametrize("steps", [1, 2, 10, 40])
 def test_the_learning_rate_rises_and_falls_in_a_run_of_any_length(steps):
     from .helpers import tiny_network
