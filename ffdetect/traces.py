@@ -30,7 +30,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from preprocess import maps
 
-from .network import Logits, NetworkSettings
+from .network import Logits, NetworkSettings, Scorer
 
 BACKBONE = "mobilenetv2_100"
 _STAGES = 5
@@ -55,15 +55,14 @@ class Statistics(NamedTuple):
     face: torch.Tensor
 
 
-class TraceNet(nn.Module):
-    """uint8 N x 3 x H x W RGB crops -> float32 N logits; see the module."""
+class TraceNet(Scorer):
+    """Three heads on a frozen trunk; see the module."""
 
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
     def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.stem, self.stages = _trunk(timm.create_model(BACKBONE, num_classes=0))
         for name, values in (("_mean", self.mean), ("_std", self.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
@@ -72,15 +71,6 @@ class TraceNet(nn.Module):
         self.rgb, self.frequency = LinearHead(sizes[0]), LinearHead(sizes[1])
         self.face = HiddenHead(sizes[2], settings.width)
         self.requires_grad_(False)
-
-    def forward(
-        self,
-        crops: torch.Tensor,
-        spectrum: torch.Tensor | None = None,
-        residual: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits of whole faces; `residual` as cached, computed where not given."""
-        return self.stream_logits(crops, spectrum, residual).fused
 
     def stream_logits(
         self,
@@ -92,7 +82,7 @@ class TraceNet(nn.Module):
         """The joined logit and those of the three streams.
 
         Args:
-            crops, residual: see `forward`.
+            crops, residual: see `forward`; no stream looks at the spectrum.
             watched: takes the feature maps that everything passes through, one of the picture and
                 one of its residual, so that gradients by them can be had.
         """

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from preprocess.cache import CacheReader
@@ -22,7 +21,7 @@ from preprocess.matching import parse_matches
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
 from .device import has_fast_bf16, pick_device
-from .network import DESIGNS, STREAMS, NetworkSettings, create_network
+from .network import DESIGNS, STREAMS, NetworkSettings, Scorer, create_network
 
 # Options that leave the statistics of a pair as they are.
 _NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg")
@@ -113,7 +112,7 @@ def _last_checkpoint(args: argparse.Namespace) -> Path:
     return args.out.with_suffix(".run") / "last.ckpt"
 
 
-def _check_resume(args: argparse.Namespace, network: nn.Module) -> None:
+def _check_resume(args: argparse.Namespace, network: Scorer) -> None:
     last = _last_checkpoint(args)
     if not (args.resume and last.exists()):
         return
@@ -126,7 +125,7 @@ def _check_resume(args: argparse.Namespace, network: nn.Module) -> None:
         raise ValueError(f"{last}: expected this run's network but it holds another one's weights")
 
 
-def _network(args: argparse.Namespace, reader: CacheReader) -> nn.Module:
+def _network(args: argparse.Namespace, reader: CacheReader) -> Scorer:
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
         if checkpoint.crop != reader.settings.crop:
@@ -152,7 +151,7 @@ def _fit(
     args: argparse.Namespace,
     device: torch.device,
     reader: CacheReader,
-    network: nn.Module,
+    network: Scorer,
     pairs: PairDataset,
     val: FaceDataset,
     mix: Mix,
@@ -225,7 +224,7 @@ def _fit(
 def _solve(
     args: argparse.Namespace,
     reader: CacheReader,
-    network: nn.Module,
+    network: Scorer,
     pairs: PairDataset,
     val: FaceDataset,
 ) -> int:
