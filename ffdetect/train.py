@@ -23,6 +23,12 @@ from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
 from .device import has_fast_bf16, pick_device
 from .network import DESIGNS, STREAMS, NetworkSettings, Scorer, create_network
 
+# Options that one design alone looks at.
+_OF_DESIGN = {
+    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate", "ema",
+              "precision"),
+    "traces": ("trace_pairs",),
+}  # fmt: skip
 # Options that leave the statistics of a pair as they are.
 _NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg")
 
@@ -216,7 +222,9 @@ def _fit(
     network.load_state_dict({n.removeprefix("network."): t for n, t in state.items()
                              if n.startswith("network.")})  # fmt: skip
     auc = float(best.best_model_score)
-    save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, auc))
+    save_checkpoint(
+        args.out, network, reader.settings.crop, _about(args, network.settings, pairs, auc)
+    )
     print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if seen else ""))
     return 0
 
@@ -250,7 +258,9 @@ def _solve(
     aucs = validation_auc(network, val, names, pairs.mix.matches)
     auc = float(np.mean(list(aucs.values())))
     print("  ".join(f"{name} {value:.3f}" for name, value in aucs.items()))
-    save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, auc))
+    save_checkpoint(
+        args.out, network, reader.settings.crop, _about(args, network.settings, pairs, auc)
+    )
     print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
     return 0
 
@@ -262,12 +272,15 @@ def _precision(wanted: str, device: torch.device) -> str:
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
 
 
-def _about(args: argparse.Namespace, pairs: PairDataset, auc: float | None) -> dict:
-    recipe = {
-        k: str(v) if isinstance(v, Path) else v
-        for k, v in vars(args).items()
-        if k not in ("caches", "twins", "out", "init", "weights", "device", "workers")
-    }
+def _about(
+    args: argparse.Namespace, network: NetworkSettings, pairs: PairDataset, auc: float | None
+) -> dict:
+    unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
+    for design, options in _OF_DESIGN.items():
+        unused |= set(options) if design != network.design else set()
+    recipe = {name: value for name, value in vars(args).items() if name not in unused}
+    # The cache or --weights may have decided these.
+    recipe |= {name: value for name, value in network.to_dict().items() if name in recipe}
     return {
         "date": datetime.date.today().isoformat(),
         "data": pairs.counts,

@@ -122,7 +122,9 @@ def test_the_command_solves_and_validates(cache, backbone, tmp_path, capsys):
     checkpoint = load_checkpoint(out)
     assert checkpoint.network.settings.design == "traces"
     assert checkpoint.about["validation_auc"] > 0.6
-    assert checkpoint.about["recipe"]["trace_pairs"] == 48
+    recipe = checkpoint.about["recipe"]
+    assert recipe["trace_pairs"] == 48 and recipe["residual"] == "detail"
+    assert not {"backbone", "streams", "epochs", "steps", "rate", "precision"} & set(recipe)
     json.dumps(checkpoint.about)
 
 

@@ -64,6 +64,8 @@ def test_the_weights_tell_how_they_were_made(trained):
     recipe = about["recipe"]
     assert recipe["backbone"] == "test_resnet" and recipe["match"] == ["dfdc_swap=dfdc"]
     assert recipe["share_blends"] == 0.3 and recipe["seed"] == 0
+    assert recipe["epochs"] == 2 and recipe["streams"] == "both" and recipe["residual"] == "npr"
+    assert "trace_pairs" not in recipe  # of another design
     assert 0 <= about["validation_auc"] <= 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"])
     assert not any(str(trained.parent) in str(value) for value in recipe.values())
@@ -163,13 +165,15 @@ def test_going_on_from_weights_trains_them_in_training_mode(trained, faces_cache
     stale = out.with_suffix(".run") / "last.ckpt"
     stale.parent.mkdir()
     stale.write_bytes(b"from an older run")
-    assert run(faces_cache, out, "--weights", str(trained), "--fit-all", "--epochs", "1") == 0
+    more = ("--weights", str(trained), "--fit-all", "--epochs", "1", "--backbone", "resnet18")
+    assert run(faces_cache, out, *more) == 0
     assert torch.load(stale, weights_only=True)["global_step"] == 2
     before, after = load_file(trained), load_file(out)
     counts = [name for name in after if name.endswith("num_batches_tracked")]
     assert counts and all(after[name] == before[name] + 2 for name in counts)
     about = load_checkpoint(out).about
     assert about["validation_auc"] is None and about["recipe"]["fit_all"] is True
+    assert about["recipe"]["backbone"] == "test_resnet"  # of the weights
     assert not torch.equal(before["fusion.gate.weight"], after["fusion.gate.weight"])
 
 
