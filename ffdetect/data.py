@@ -93,10 +93,16 @@ def split_rows(
 
 
 class Pair(NamedTuple):
-    """`crops` uint8 2 x 3 x H x W, first the real, then the fake; `swapped` if the fake is a real
-    picture of which a part was changed."""
+    """A real face and a fake one.
+
+    Attributes:
+        crops: uint8 2 x 3 x H x W, first the real.
+        kind: the generator or regenerator of the fake, or "blend".
+        swapped: the fake is a real picture of which a part was changed.
+    """
 
     crops: torch.Tensor
+    kind: str
     swapped: bool
 
 
@@ -167,33 +173,34 @@ class PairDataset(Dataset):
 
     def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng([self.seed, index])
-        draw = rng.random()
-        mix, swapped = self.mix, True
+        draw, mix, swapped = rng.random(), self.mix, True
         if draw < mix.twins:
-            (real, fake), swapped = self._twin_pair(rng), False
+            kind, real, fake = self._twin_pair(rng)
+            swapped = False
         elif draw < mix.twins + mix.blends:
-            real, fake = self._blended_pair(rng)
+            kind, real, fake = self._blended_pair(rng)
         elif draw < mix.twins + mix.blends + mix.swaps:
-            real, fake = self._collected_pair(self._swaps, rng)
+            kind, real, fake = self._collected_pair(self._swaps, rng)
         else:
-            (real, fake), swapped = self._collected_pair(self._whole, rng), False
+            kind, real, fake = self._collected_pair(self._whole, rng)
+            swapped = False
         pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
-            return Pair(self.transform(pair).contiguous(), swapped)
+            return Pair(self.transform(pair).contiguous(), kind, swapped)
 
     def _collected_pair(
         self, fakes: dict[str, np.ndarray], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[str, np.ndarray, np.ndarray]:
         generator = _draw(fakes, rng)
         sources = self.mix.matches.get(generator, ())
         reals = {name: self._reals[name] for name in sources or self._free or self._reals
                  if name in self._reals}  # fmt: skip
         real = rng.choice(reals[_draw(reals, rng)])
         fake = rng.choice(fakes[generator])
-        return self.reader.crop(int(real)), self.reader.crop(int(fake))
+        return generator, self.reader.crop(int(real)), self.reader.crop(int(fake))
 
-    def _blended_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _blended_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
         if self._pairs and rng.random() < 0.3:
             real, fake = self._pairs[rng.integers(len(self._pairs))]
             crop, twin = self.twins.crop(real), self.twins.crop(fake)
@@ -202,11 +209,12 @@ class PairDataset(Dataset):
             row = int(rng.choice(self._reals[_draw(self._reals, rng)]))
             crop, twin = self.reader.crop(row), None
             landmarks = _landmarks(self.reader, row)
-        return crop, self_blend(crop, landmarks, rng, twin)
+        return "blend", crop, self_blend(crop, landmarks, rng, twin)
 
-    def _twin_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _twin_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
         real, fake = self._pairs[rng.integers(len(self._pairs))]
-        return self.twins.crop(real), self.twins.crop(fake)
+        kind = self.twins.metadata["generator"].iat[fake]
+        return kind, self.twins.crop(real), self.twins.crop(fake)
 
 
 def _by_generator(metadata: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,9 +13,8 @@ from tqdm import tqdm
 from preprocess.schema import settings_difference
 
 from .data import FaceDataset, PairDataset
-from .device import has_fast_bf16
 from .metrics import generator_aucs
-from .traces import Statistics, TraceNet
+from .traces import PairStatistics, Statistics, TraceNet
 
 _BATCH = 16  # pairs
 _PART = 256  # pairs of one file
@@ -47,15 +46,12 @@ def read_statistics(
     *,
     resume: bool = False,
     workers: int = 0,
-) -> tuple[Statistics, np.ndarray]:
+) -> PairStatistics:
     """Statistics of the first `count` pairs, kept in `folder` as they come.
 
     Args:
         resume: go on from the parts in the folder, which must be of the same command.
         workers: processes that draw and augment the pairs.
-
-    Returns:
-        statistics of 2 `count` faces, real and fake by turns, and bool `count`: see `Pair.swapped`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -76,22 +72,24 @@ def read_statistics(
                 parts.append({name: stored[name] for name in stored.files})
             bar.update(len(numbers))
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    swapped = whole.pop("swapped")
-    return Statistics(**{name: torch.from_numpy(v) for name, v in whole.items()}), swapped
+    kinds, swapped = whole.pop("kinds"), whole.pop("swapped")
+    faces = Statistics(**{name: torch.from_numpy(v) for name, v in whole.items()})
+    return PairStatistics(faces, kinds, swapped)
 
 
 def _read(
     network: TraceNet, pairs: PairDataset, numbers: range, workers: int
 ) -> dict[str, np.ndarray]:
     loader = DataLoader(pairs, _BATCH, sampler=numbers, num_workers=workers)
-    found, swapped = [], []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
+    found, kinds, swapped = [], [], []
+    with torch.no_grad():  # in float32, as scores are: bfloat16 moved scores by .04, at most by .29
         for batch in loader:
             found.append(network.statistics(batch.crops.flatten(0, 1)))
+            kinds += batch.kind
             swapped.append(batch.swapped)
-    joined = Statistics(*(torch.cat(values).float() for values in zip(*found, strict=True)))
-    return {**{n: v.numpy() for n, v in joined._asdict().items()},
-            "swapped": torch.cat(swapped).numpy()}  # fmt: skip
+    faces = Statistics(*(torch.cat(values) for values in zip(*found, strict=True)))
+    values = {name: value.numpy() for name, value in faces._asdict().items()}
+    return {**values, "kinds": np.array(kinds), "swapped": torch.cat(swapped).numpy()}
 
 
 def validation_auc(

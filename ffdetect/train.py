@@ -247,13 +247,13 @@ def _solve(
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        seen, swapped = read_statistics(
+        seen = read_statistics(
             network, pairs, args.trace_pairs, folder, resume=args.resume, workers=args.workers
         )
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
         return 130
-    network.solve(seen, np.tile([0, 1], len(swapped)), np.repeat(swapped, 2), args.seed)
+    network.solve(seen, args.seed)
     names = reader.metadata["generator"].to_numpy()
     aucs = validation_auc(network, val, names, pairs.mix.matches)
     auc = float(np.mean(list(aucs.values())))

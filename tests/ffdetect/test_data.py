@@ -286,11 +286,15 @@ def test_swaps_are_drawn_by_their_share_and_marked(reader, twins):
     assert {int(p.crops[1, 0, 64, 64]) for p in swaps} == set(range(16, 20))
     assert len(swaps) == pytest.approx(240, abs=40)
     assert {SOURCES[int(p.crops[0, 0, 64, 64])] for p in swaps} == {"dfdc"}
+    assert {p.kind for p in swaps} == {"dfdc_swap"}
+    for pair, fake in zip(whole, fakes, strict=True):
+        expected = twins.metadata["generator"].iat[fake - 100] if fake >= 100 else SOURCES[fake]
+        assert pair.kind == expected
 
 
 def test_blends_count_as_swaps(reader):
     dataset = PairDataset(reader, np.arange(20), mix=Mix(blends=1.0), window=128)
-    assert all(dataset[i].swapped for i in range(5))
+    assert all(dataset[i].swapped and dataset[i].kind == "blend" for i in range(5))
 
 
 def test_mild_pairs_keep_their_scale(tmp_path):
