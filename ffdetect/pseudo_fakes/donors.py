@@ -11,7 +11,8 @@ from preprocess.cache import CacheReader
 from preprocess.faces import TEMPLATE, Face, crop_landmarks, fit_similarity
 
 _MOST = 1000  # faces of one source that are compared
-_BEST = 20  # of them one is taken at random
+_BEST = 20  # of them one is taken at random, in a small source of fewer
+_SHARE = 1 / 40
 # How much a difference in each of `pose` and `skin` counts, in deviations of the source.
 _WEIGHTS = np.array([3.0, 1.5, 0.7, 1.0, 0.7, 0.7])
 
@@ -47,7 +48,7 @@ class Donors:
         return self._rows
 
     def pick(self, row: int, rng: np.random.Generator) -> int:
-        """The row of a face to paste over that of `row`: one of the 20 that fit best.
+        """The row of a face to paste over that of `row`: one of the best 20.
 
         Raises:
             ValueError: the source of `row` has no other group.
@@ -60,7 +61,8 @@ class Donors:
         pool = self._pools[source]
         distance = np.linalg.norm(pool.features - _features(self.reader, row) / pool.scale, axis=1)
         distance[self._people[pool.rows] == self._people[row]] = np.inf
-        best = np.argsort(distance, kind="stable")[:_BEST]
+        count = int(np.clip(len(distance) * _SHARE, 3, _BEST))
+        best = np.argsort(distance, kind="stable")[:count]
         return int(rng.choice(pool.rows[best[np.isfinite(distance[best])]]))
 
     def _read(self, source: str) -> _Pool:

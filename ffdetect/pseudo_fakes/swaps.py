@@ -21,6 +21,7 @@ _FRAME = np.array(
     [[-0.25, -0.25], [0.5, -0.25], [1.25, -0.25], [1.25, 0.5]]
     + [[1.25, 1.25], [0.5, 1.25], [-0.25, 1.25], [-0.25, 0.5]]
 )
+_GAINS = (0.5, 0.7, 0.7), (2.0, 1.3, 1.3)  # least and most, of lightness and both colours
 _COARSE = 4  # seams are looked for at a quarter of the size
 _GRID = 24  # nodes of a warp on each axis; it is smooth, so that between them it is linear
 
@@ -56,7 +57,7 @@ def swap(
     shape = crop.shape[:2]
     mask = face_mask(shape, landmarks, rng)
     face = warp_face(donor, donor_landmarks, landmarks, shape)
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         face = match_histograms(face, crop, mask)
     else:
         face = match_colours(face, crop, mask, rng.uniform(0.8, 1.0))
@@ -85,20 +86,21 @@ def warp_face(
     frame = _apply(face_matrix(target), _FRAME)
     source = np.concatenate([source, _apply(fit_similarity(target, source), frame)])
     target = np.concatenate([target, frame])
-    height, width = shape
-    x, y = np.linspace(0, width, _GRID), np.linspace(0, height, _GRID)
     # Smoothed just enough that coinciding landmarks (a profile) do not break the solution.
     spline = RBFInterpolator(target / 256, source, smoothing=1e-6)
+    x, y = (np.linspace(0, length, _GRID) for length in shape[::-1])
     nodes = spline(np.stack(np.meshgrid(x, y), 2).reshape(-1, 2) / 256)
-    nodes = nodes.reshape(_GRID, _GRID, 2).astype(np.float32)
-    # From nodes to pixels; cv2 puts the centre of the first pixel at 0, landmarks at 0.5.
-    place = np.meshgrid(
-        (np.arange(width) + 0.5) * ((_GRID - 1) / width),
-        (np.arange(height) + 0.5) * ((_GRID - 1) / height),
-    )
-    place = [axis.astype(np.float32) for axis in place]
-    places = cv2.remap(nodes, *place, cv2.INTER_LINEAR) - 0.5
+    down, across = (_linear(length) for length in shape)
+    places = np.stack([down @ axis @ across.T for axis in nodes.T.reshape(2, _GRID, _GRID)], 2)
+    # cv2 puts the centre of the first pixel at 0, landmarks have it at 0.5.
+    places = (places - 0.5).astype(np.float32)
     return cv2.remap(donor, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _linear(length: int) -> np.ndarray:
+    """What each node counts at each of so many pixels; cv2's own interpolation is too coarse."""
+    places = (np.arange(length) + 0.5) * ((_GRID - 1) / length)
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(_GRID)), 0)
 
 
 def match_colours(
@@ -121,7 +123,7 @@ def match_colours(
     mean, wanted = ((x * weights).sum((0, 1)) for x in (lab, goal))
     spread, wide = (np.sqrt((((x - m) ** 2) * weights).sum((0, 1)))
                     for x, m in ((lab, mean), (goal, wanted)))  # fmt: skip
-    gain = np.clip(wide / np.maximum(spread, 1e-3), 0.5, 2.0)
+    gain = np.clip(wide / np.maximum(spread, 1e-3), *_GAINS)
     matched = lab + amount * ((lab - mean) * gain + wanted - lab)
     rgb = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB)
     return np.round(rgb * 255).clip(0, 255).astype(np.uint8)
@@ -159,7 +161,8 @@ def _soften(face: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarr
         face = cv2.resize(face, (width, height), interpolation=enlarge)
     if rng.random() < 0.3:  # many tools sharpen what they paste
         blurred = cv2.GaussianBlur(face, (0, 0), side * rng.uniform(0.004, 0.012))
-        face = cv2.addWeighted(face, (amount := rng.uniform(0.4, 1.2)) + 1, blurred, -amount, 0)
+        amount = rng.uniform(0.4, 1.2)
+        face = cv2.addWeighted(face, 1 + amount, blurred, -amount, 0)
     return face
 
 
