@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from preprocess.cache import CacheReader
-from preprocess.faces import Face, crop_landmarks
 
 from .augment import recode, training_transform
-from .pseudo_fakes import self_blend
+from .pseudo_fakes import Donors, read_landmarks, replace_region, self_blend, swap
 
 TRAIN_SPLITS = ("train",)
 _HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
@@ -37,6 +37,8 @@ class Mix:
             kept for the generators that name them. Others are paired freely.
         swaps: share of face swaps, drawn from the generators in `swapped`.
         swapped: generators that change a part of a real picture; blends do so too.
+        made_swaps: a real face and the same with another person's face pasted over it.
+        regions: a real face and the same with a part of it from its re-generated twin.
     """
 
     twins: float = 0.0
@@ -44,9 +46,12 @@ class Mix:
     matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
     swaps: float = 0.0
     swapped: tuple[str, ...] = ()
+    made_swaps: float = 0.0
+    regions: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = {"twins": self.twins, "blends": self.blends, "swaps": self.swaps}
+        names = ("twins", "blends", "swaps", "made_swaps", "regions")
+        shares = {name: getattr(self, name) for name in names}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(
                 "expected shares of at least 0 and at most 1 together but got "
@@ -54,6 +59,11 @@ class Mix:
             )
         if self.swaps and not self.swapped:
             raise ValueError("expected the names of the generators that swap faces")
+
+    @property
+    def made(self) -> float:
+        """Share of the pairs whose fake is made from a real face."""
+        return self.twins + self.blends + self.made_swaps + self.regions
 
 
 def split_rows(
@@ -97,7 +107,7 @@ class Pair(NamedTuple):
 
     Attributes:
         crops: uint8 2 x 3 x H x W, first the real.
-        kind: the generator or regenerator of the fake, or "blend".
+        kind: the generator or regenerator of the fake, or "blend", "swap" or "region".
         swapped: the fake is a real picture of which a part was changed.
     """
 
@@ -147,14 +157,23 @@ class PairDataset(Dataset):
         self._whole = {n: rows for n, rows in self._fakes.items() if n not in self.mix.swapped}
         if self.mix.swaps and not self._swaps:
             raise ValueError(f"expected fakes by {self.mix.swapped} but got {list(self._fakes)}")
-        if not self._whole and self.mix.swaps + self.mix.twins + self.mix.blends < 1:
+        if not self._whole and self.mix.swaps + self.mix.made < 1:
             self._whole = self._fakes
         self._pairs = [] if twins is None else _twin_pairs(twins.metadata, twin_rows)
-        if self.mix.twins and not self._pairs:
-            raise ValueError("expected a cache of re-generated pairs for this share of twins")
+        for share in ("twins", "regions"):
+            if getattr(self.mix, share) and not self._pairs:
+                raise ValueError(f"expected a cache of re-generated pairs for a share of {share}")
+        self._drawn = dict(self._pairs)  # the re-generated version of a real face
+        if self.mix.made_swaps:
+            self._donors = Donors(reader, rows[chosen["target"] == 0])
+            self._twin_donors = Donors(twins, np.array(list(self._drawn), int)) if twins else None
+            if not self._donors.rows:
+                raise ValueError(
+                    "expected real faces of two groups or more for a share of made_swaps"
+                )
 
     def _check(self, reals: dict, fakes: dict) -> None:
-        if not reals or (not fakes and self.mix.twins + self.mix.blends < 1):
+        if not reals or (not fakes and self.mix.made < 1):
             raise ValueError(
                 f"expected real and fake faces to train on but got sources {list(reals)} "
                 f"and generators {list(fakes)}"
@@ -173,21 +192,25 @@ class PairDataset(Dataset):
 
     def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng([self.seed, index])
-        draw, mix, swapped = rng.random(), self.mix, True
-        if draw < mix.twins:
-            kind, real, fake = self._twin_pair(rng)
-            swapped = False
-        elif draw < mix.twins + mix.blends:
-            kind, real, fake = self._blended_pair(rng)
-        elif draw < mix.twins + mix.blends + mix.swaps:
-            kind, real, fake = self._collected_pair(self._swaps, rng)
-        else:
-            kind, real, fake = self._collected_pair(self._whole, rng)
-            swapped = False
+        kind, real, fake, swapped = self._pair(rng)
         pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             return Pair(self.transform(pair).contiguous(), kind, swapped)
+
+    def _pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray, bool]:
+        draw, bound = rng.random(), 0.0
+        for share, make, swapped in (
+            (self.mix.twins, self._twin_pair, False),
+            (self.mix.blends, self._blended_pair, True),
+            (self.mix.swaps, partial(self._collected_pair, self._swaps), True),
+            (self.mix.made_swaps, self._swapped_pair, True),
+            (self.mix.regions, self._region_pair, True),
+        ):
+            bound += share
+            if draw < bound:
+                return *make(rng), swapped
+        return *self._collected_pair(self._whole, rng), False
 
     def _collected_pair(
         self, fakes: dict[str, np.ndarray], rng: np.random.Generator
@@ -204,12 +227,29 @@ class PairDataset(Dataset):
         if self._pairs and rng.random() < 0.3:
             real, fake = self._pairs[rng.integers(len(self._pairs))]
             crop, twin = self.twins.crop(real), self.twins.crop(fake)
-            landmarks = _landmarks(self.twins, real)
+            landmarks = read_landmarks(self.twins, real)
         else:
             row = int(rng.choice(self._reals[_draw(self._reals, rng)]))
             crop, twin = self.reader.crop(row), None
-            landmarks = _landmarks(self.reader, row)
+            landmarks = read_landmarks(self.reader, row)
         return "blend", crop, self_blend(crop, landmarks, rng, twin)
+
+    def _swapped_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+        donors, drawn = self._donors, {}
+        # With pairs, some of the pasted faces are those that a generator drew.
+        if self._twin_donors and self._twin_donors.rows and rng.random() < 0.3:
+            donors, drawn = self._twin_donors, self._drawn
+        reader = donors.reader
+        row = int(rng.choice(donors.rows[_draw(donors.rows, rng)]))
+        donor = donors.pick(row, rng)
+        crop, face = reader.crop(row), reader.crop(drawn.get(donor, donor))
+        places = read_landmarks(reader, row), read_landmarks(reader, donor)
+        return "swap", crop, swap(crop, places[0], face, places[1], rng)
+
+    def _region_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+        real, fake = self._pairs[rng.integers(len(self._pairs))]
+        crop, twin = self.twins.crop(real), self.twins.crop(fake)
+        return "region", crop, replace_region(crop, twin, read_landmarks(self.twins, real), rng)
 
     def _twin_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
         real, fake = self._pairs[rng.integers(len(self._pairs))]
@@ -233,12 +273,6 @@ def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[i
     reals, fakes = ({p: int(n) for p, n, t in zip(chosen["path"], numbers, chosen["target"],
                      strict=True) if t == wanted} for wanted in (0, 1))  # fmt: skip
     return [(real, fakes[path]) for path, real in reals.items() if path in fakes]
-
-
-def _landmarks(reader: CacheReader, row: int) -> np.ndarray:
-    record = reader.metadata.iloc[row]
-    face = Face(record["box"], np.reshape(record["landmarks"], (5, 2)), 1.0)
-    return crop_landmarks(face, reader.settings.crop)
 
 
 class EpochSampler(Sampler[int]):

@@ -104,7 +104,8 @@ def _mix(args: argparse.Namespace) -> Mix:
     swaps, blends = args.share_swaps, args.share_blends
     if args.swaps and not swapped:  # all left out: blends stand in
         swaps, blends = 0.0, blends + swaps
-    return Mix(args.share_twins, blends, parse_matches(args.match), swaps, swapped)
+    made = {"made_swaps": args.share_made_swaps, "regions": args.share_regions}
+    return Mix(args.share_twins, blends, parse_matches(args.match), swaps, swapped, **made)
 
 
 def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:
@@ -314,6 +315,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
     add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
+    add("--share-made-swaps", type=float, default=0.0,
+        help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
+    add("--share-regions", type=float, default=0.0,
+        help="share of pairs with a part from --twins (%(default)s)")  # fmt: skip
     add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
