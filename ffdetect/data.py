@@ -197,11 +197,11 @@ class PairDataset(Dataset):
         if self._pairs and rng.random() < 0.3:
             real, fake = self._pairs[rng.integers(len(self._pairs))]
             crop, twin = self.twins.crop(real), self.twins.crop(fake)
-            landmarks = _landmarks(self.twins, real)
+            landmarks = read_landmarks(self.twins, real)
         else:
             row = int(rng.choice(self._reals[_draw(self._reals, rng)]))
             crop, twin = self.reader.crop(row), None
-            landmarks = _landmarks(self.reader, row)
+            landmarks = read_landmarks(self.reader, row)
         return crop, self_blend(crop, landmarks, rng, twin)
 
     def _twin_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +227,8 @@ def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[i
     return [(real, fakes[path]) for path, real in reals.items() if path in fakes]
 
 
-def _landmarks(reader: CacheReader, row: int) -> np.ndarray:
+def read_landmarks(reader: CacheReader, row: int) -> np.ndarray:
+    """Landmarks of a cached face in pixels of its crop: float64 5 x 2."""
     record = reader.metadata.iloc[row]
     face = Face(record["box"], np.reshape(record["landmarks"], (5, 2)), 1.0)
     return crop_landmarks(face, reader.settings.crop)
