@@ -279,8 +279,13 @@ def create_regenerator(kind: str, folder: str | Path, device: str = "cpu") -> Re
     for file in files:
         if file.is_file():
             return (_upscale if kind.startswith("realesr") else _autoencode)(file, device)
-    found = sorted({f.name.split(".")[0] for f in Path(folder).glob("*.safetensors")})
+    found = regenerator_kinds(folder)
     raise ValueError(f"{folder}: expected {kind}.safetensors but there are only {found}")
+
+
+def regenerator_kinds(folder: str | Path) -> list[str]:
+    """What `create_regenerator` can load from a folder, by name; empty if there is none."""
+    return sorted({file.name.split(".")[0] for file in Path(folder).glob("*.safetensors")})
 
 
 def _ready(network: nn.Module, device: str) -> nn.Module:

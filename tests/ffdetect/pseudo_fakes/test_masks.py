@@ -77,15 +77,15 @@ def test_regions_cover_what_their_names_say():
         x, y = point.astype(int)
         return drawn[:, y, x]
 
-    assert at(regions("mouth"), mouth).min() > 0.9 and at(regions("mouth"), eyes[0]).max() < 1e-6
+    assert at(regions("mouth"), mouth).min() > 0.9 and at(regions("mouth"), eyes[0]).max() < 0.01
     drawn = regions("eyes")
     left, right = (at(drawn, eye) for eye in eyes)
-    assert (np.maximum(left, right) > 0.9).all() and at(drawn, mouth).max() == 0
+    assert (np.maximum(left, right) > 0.9).all() and at(drawn, mouth).max() < 0.01
     assert (np.minimum(left, right) < 0.1).any() and (np.minimum(left, right) > 0.9).any()
     assert all(at(regions("face"), point).min() > 0.7 for point in (*eyes, nose, mouth))
     background = regions("background")
     assert all(at(background, point).max() < 0.3 for point in (*eyes, nose, mouth))
-    assert background[:, :10].min() == 1 and background[:, -10:].min() == 1
+    assert min(background[:, :10].min(), background[:, -10:].min()) > 0.99
     places = [np.argwhere(blob > 0.5).mean(0) for blob in regions("blob")]
     assert np.std(places, axis=0).min() > 15
 
