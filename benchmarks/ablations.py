@@ -95,15 +95,13 @@ def _scores(kinds: tuple[str, ...], row: Row, parts: dict[str, Part], matched: P
     score = 0.0
     for stream in ("rgb", "frequency") if row.reading == "both" else (row.reading,):
         x = torch.cat([getattr(parts[kind], stream) for kind in kinds])
-        # Video frames, too, tell how reals differ.
-        reals = torch.cat([getattr(parts[kind], stream)[0::2] for kind in {*kinds, "swaps"}])
         names = np.repeat(kinds, [len(parts[kind].rgb) // 2 for kind in kinds])
-        score = score + _solve(row.head, x, names, reals)(getattr(matched, stream)).numpy()
+        score = score + _solve(row.head, x, names)(getattr(matched, stream)).numpy()
     return score
 
 
 @torch.no_grad()
-def _solve(head: str, x: torch.Tensor, kinds: np.ndarray, reals: torch.Tensor) -> nn.Module:
+def _solve(head: str, x: torch.Tensor, kinds: np.ndarray) -> nn.Module:
     target = np.tile([0, 1], len(kinds))
     if head == "hidden":
         made = HiddenHead(x.shape[1], 64)
@@ -111,7 +109,7 @@ def _solve(head: str, x: torch.Tensor, kinds: np.ndarray, reals: torch.Tensor) -
             made.solve(x, target, seed=0, epochs=15)
         return made.eval().requires_grad_(False)
     made = LinearHead(x.shape[1])
-    made.solve(x, kinds, reals)
+    made.solve(x, kinds)
     if head == "logistic":
         from sklearn.linear_model import LogisticRegression
 

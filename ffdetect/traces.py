@@ -181,9 +181,9 @@ class TraceNet(Scorer):
         """
         faces, kinds, swapped = pairs
         whole = swapped if swapped.all() else ~swapped
-        for head, seen in ((self.rgb, faces.rgb), (self.frequency, faces.frequency)):
-            rows = torch.from_numpy(np.repeat(whole, 2))
-            head.solve(seen[rows], kinds[whole], reals=seen[0::2])
+        rows = torch.from_numpy(np.repeat(whole, 2))
+        self.rgb.solve(faces.rgb[rows], kinds[whole])
+        self.frequency.solve(faces.frequency[rows], kinds[whole])
         if not swapped.any():
             return self.face.silence()
         target = np.tile([0, 1], len(kinds))
@@ -248,19 +248,13 @@ class LinearHead(_Head):
         return self.linear(self.standardise(statistics)).flatten().float()
 
     @torch.no_grad()
-    def solve(self, statistics: torch.Tensor, kinds: np.ndarray, reals: torch.Tensor) -> None:
-        """Fit the line.
-
-        Args:
-            statistics: 2 N x features of real and fake faces by turns.
-            kinds: str N, see `PairStatistics`.
-            reals: M x features that tell how reals differ.
-        """
+    def solve(self, statistics: torch.Tensor, kinds: np.ndarray) -> None:
+        """Fit to 2 N x features of real and fake faces by turns; kinds: str N, what made them."""
         from sklearn.linear_model import LogisticRegression
 
         x = self._fit_scale(statistics).double()
         real, fake = x[0::2], x[1::2]
-        spread = torch.atleast_2d(torch.cov(self.standardise(reals).double().T))
+        spread = torch.atleast_2d(torch.cov(real.T))
         spread += _SHRINKAGE * torch.eye(len(spread))
         names, number, count = np.unique(kinds, return_inverse=True, return_counts=True)
         away = torch.stack([(fake - real)[number == i].mean(0) for i in range(len(names))], 1)

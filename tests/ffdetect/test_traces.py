@@ -131,7 +131,7 @@ def test_one_kind_gives_the_discriminant_of_scikit_learn(monkeypatch):
     monkeypatch.setattr(traces, "_SHRINKAGE", 0.0)
     x = fakes_away(np.random.default_rng(0), [0.5, -1, 0.2], 4000)
     head = LinearHead(3)
-    head.solve(x, np.full(4000, "a"), reals=x[0::2])
+    head.solve(x, np.full(4000, "a"))
     scaled = (x - x.mean(0)) / x.std(0)
     judge = LinearDiscriminantAnalysis().fit(scaled, np.tile([0, 1], 4000))
     got = head.linear.weight[0].detach().numpy()
@@ -147,28 +147,31 @@ def test_kinds_count_alike_however_easy_and_frequent_they_are():
     easy, hard = fakes_away(rng, [3, 0, 0], 900), fakes_away(rng, [0, 0.3, 0], 300)
     x, kinds = torch.cat([easy, hard]), np.repeat(["easy", "hard"], [900, 300])
     head = LinearHead(3)
-    head.solve(x, kinds, reals=x[0::2])
+    head.solve(x, kinds)
     along = head.linear.weight[0].detach()
     assert along[1] == pytest.approx(along[0].item(), rel=0.35)
     assert abs(along[2]) < 0.1 * along[0]
 
 
 def test_shrinkage_trusts_no_statistic_for_being_still(monkeypatch):
-    """Reals hardly differ in the third: without shrinkage it would outweigh the others."""
-    x = fakes_away(np.random.default_rng(0), [1, 1, 1])
-    reals = x[0::2] * torch.tensor([1, 1, 0.01]) + torch.tensor([0, 0, 4.95])
+    """Statistics that hardly differ among reals would outweigh the others without it."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(400, 2))
+    real[:, 1] = real[:, 0] + 0.01 * rng.normal(size=400)  # nearly the same statistic twice
+    x = torch.from_numpy(np.stack([real, real + [1.0, 1.1]], 1).reshape(-1, 2)).float()
     weights = {}
     for amount in (0.0, 4.0):
         monkeypatch.setattr(traces, "_SHRINKAGE", amount)
-        head = LinearHead(3)
-        head.solve(x, np.full(400, "a"), reals)
-        weights[amount] = (head.linear.weight[0, 2] / head.linear.weight[0, 0]).item()
-    assert weights[0.0] > 100 and weights[4.0] < 2
+        head = LinearHead(2)
+        head.solve(x, np.full(400, "a"))
+        weights[amount] = head.linear.weight[0].detach()
+    assert weights[0.0][0] < 0 < weights[0.0][1]  # their difference: that is noise
+    assert weights[4.0][0] == pytest.approx(weights[4.0][1].item(), rel=0.2)
 
 
 def test_a_statistic_far_out_does_not_run_away():
     head, x = LinearHead(1), torch.randn(200, 1)
-    head.solve(x, np.full(100, "a"), reals=x[0::2])
+    head.solve(x, np.full(100, "a"))
     far, farther = head(torch.tensor([[50.0], [5000.0]]))
     assert far == farther
 
@@ -221,7 +224,7 @@ def test_the_face_stream_learns_of_changed_faces_alone(network):
     assert auc(target[:40], face[:40]) > 0.9
     assert face[41::2].mean() < face[0:40:2].mean()  # whole fakes are no swaps
     assert auc(target[40:], logits.rgb[40:].numpy()) > 0.9  # and swaps are no traces
-    assert auc(target[:40], logits.rgb[:40].numpy()) < 0.1
+    assert auc(target[:40], logits.rgb[:40].numpy()) < 0.3
 
 
 def test_feature_maps_can_be_watched(network):
