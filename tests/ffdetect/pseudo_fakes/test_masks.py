@@ -77,10 +77,10 @@ def test_regions_cover_what_their_names_say():
         x, y = point.astype(int)
         return drawn[:, y, x]
 
-    assert at(regions("mouth"), mouth).min() > 0.9 and at(regions("mouth"), eyes[0]).max() == 0
+    assert at(regions("mouth"), mouth).min() > 0.9 and at(regions("mouth"), eyes[0]).max() < 0.01
     drawn = regions("eyes")
     left, right = (at(drawn, eye) for eye in eyes)
-    assert (np.maximum(left, right) > 0.9).all() and at(drawn, mouth).max() == 0
+    assert (np.maximum(left, right) > 0.9).all() and at(drawn, mouth).max() < 0.01
     assert (np.minimum(left, right) < 0.1).any() and (np.minimum(left, right) > 0.9).any()
     assert all(at(regions("face"), point).min() > 0.7 for point in (*eyes, nose, mouth))
     background = regions("background")
