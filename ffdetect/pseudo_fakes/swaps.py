@@ -57,13 +57,15 @@ def swap(
     shape = crop.shape[:2]
     mask = face_mask(shape, landmarks, rng)
     face = warp_face(donor, donor_landmarks, landmarks, shape)
-    if rng.random() < 0.15:
-        face = match_histograms(face, crop, mask)
-    else:
-        face = match_colours(face, crop, mask, rng.uniform(0.8, 1.0))
     side = float(np.hypot(*face_matrix(landmarks)[:, 0]))  # of the face box, in pixels
+    core = _core(shape, landmarks, side)
+    skin = mask * core  # a mask may reach into the background, whose colour is no matter
+    if rng.random() < 0.15:
+        face = match_histograms(face, crop, skin)
+    else:
+        face = match_colours(face, crop, skin, rng.uniform(0.8, 1.0))
     face = _soften(face, side, rng)
-    mask = _avoid_seams(mask, face, crop, landmarks, side)
+    mask = _avoid_seams(mask, face, crop, core, side)
     if rng.random() < 0.2:
         face = _clone(face, crop, mask)
     mask = mask[..., None]
@@ -166,8 +168,17 @@ def _soften(face: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarr
     return face
 
 
+def _core(shape: tuple[int, int], landmarks: np.ndarray, side: float) -> np.ndarray:
+    """A soft mask over eyes, nose and mouth: float32 H x W in 0..1."""
+    core = np.zeros(shape, np.float32)
+    hull = cv2.convexHull(np.asarray(landmarks, np.float32))
+    cv2.fillConvexPoly(core, np.round(hull).astype(np.int32), 1)
+    core = cv2.dilate(core, np.ones(2 * [round(0.12 * side) | 1], np.uint8))
+    return cv2.GaussianBlur(core, (0, 0), 0.04 * side)
+
+
 def _avoid_seams(
-    mask: np.ndarray, face: np.ndarray, crop: np.ndarray, landmarks: np.ndarray, side: float
+    mask: np.ndarray, face: np.ndarray, crop: np.ndarray, core: np.ndarray, side: float
 ) -> np.ndarray:
     """Draw the mask in where hair, background or a hand would meet skin."""
     height, width = mask.shape
@@ -179,11 +190,8 @@ def _avoid_seams(
         lab.append(cv2.cvtColor(cv2.GaussianBlur(x, (0, 0), 0.04 * coarse), cv2.COLOR_RGB2LAB))
     distance = np.linalg.norm(lab[0] - lab[1], axis=2)
     fits = 1 - np.clip((distance - 8) / 10, 0, 1)
-    core = np.zeros(fits.shape, np.float32)  # eyes, nose and mouth may differ as they like
-    hull = cv2.convexHull((np.asarray(landmarks) / _COARSE).astype(np.float32))
-    cv2.fillConvexPoly(core, np.round(hull).astype(np.int32), 1)
-    core = cv2.dilate(core, np.ones(2 * [round(0.12 * coarse) | 1], np.uint8))
-    fits = np.maximum(fits, cv2.GaussianBlur(core, (0, 0), 0.04 * coarse))
+    # Eyes, nose and mouth may differ as they like.
+    fits = np.maximum(fits, cv2.resize(core, small, interpolation=cv2.INTER_AREA))
     fits = cv2.GaussianBlur(fits, (0, 0), 0.02 * coarse)
     return mask * cv2.resize(fits, (width, height), interpolation=cv2.INTER_LINEAR)
 

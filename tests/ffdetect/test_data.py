@@ -14,6 +14,7 @@ from torch import nn
 
 from ffdetect.augment import recode
 from ffdetect.data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
+from ffdetect.pseudo_fakes import swap
 from preprocess.cache import CacheReader
 
 from .helpers import random_crops, write_cache
@@ -297,6 +298,95 @@ def test_blends_count_as_swaps(reader):
     assert all(dataset[i].swapped and dataset[i].kind == "blend" for i in range(5))
 
 
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> CacheReader:
+    """Textured faces: 12 of six people in "ffhq", 4 of two in "dfdc", 3 of one in "album"."""
+    crops = random_crops(19).permute(0, 2, 3, 1).numpy()
+    rows = [{"crop": crop, "generator": "ffhq" if i < 12 else "dfdc" if i < 16 else "album",
+             "group": f"person {min(i, 16) // 2}"} for i, crop in enumerate(crops)]  # fmt: skip
+    return write_cache(tmp_path_factory.mktemp("data") / "people", rows)
+
+
+def test_made_swaps_paste_a_face_of_another_group_of_the_same_source(people, monkeypatch):
+    rows = {crop.tobytes(): row for row, crop in enumerate(map(people.crop, range(19)))}
+    pasted = []
+
+    def spy(crop, landmarks, donor, donor_landmarks, rng):
+        pasted.append((rows[crop.tobytes()], rows[donor.tobytes()]))
+        assert np.allclose(landmarks, donor_landmarks) and landmarks.shape == (5, 2)
+        return swap(crop, landmarks, donor, donor_landmarks, rng)
+
+    monkeypatch.setattr("ffdetect.data.swap", spy)
+    dataset = PairDataset(people, np.arange(1, 19), mix=Mix(made_swaps=1.0))
+    dataset.transform = nn.Identity()
+    for i in range(60):
+        pair = dataset[i]
+        assert pair.swapped
+        assert np.array_equal(pair.crops[0].permute(1, 2, 0), people.crop(pasted[i][0]))
+        assert (pair.crops[0] != pair.crops[1]).any()
+    sources, groups = people.metadata["generator"], people.metadata["group"]
+    assert all(sources[a] == sources[b] and groups[a] != groups[b] for a, b in pasted)
+    assert {sources[a] for a, _ in pasted} == {"ffhq", "dfdc"}  # no one to take from in "album"
+    assert 0 not in {row for rows in pasted for row in rows}  # not among the rows given
+
+
+def test_some_made_swaps_paste_a_re_generated_face(people, twins, monkeypatch):
+    pasted = []
+
+    def spy(crop, landmarks, donor, *_):
+        pasted.append((int(crop[0, 0, 0]), int(donor[0, 0, 0])))
+        return crop
+
+    monkeypatch.setattr("ffdetect.data.swap", spy)
+    dataset = PairDataset(people, np.arange(19), mix=Mix(made_swaps=1.0), twins=twins)
+    monkeypatch.setattr(people, "crop", lambda row: np.zeros((128, 128, 3), np.uint8))
+    for i in range(200):
+        dataset[i]
+    regenerated = [(real, donor) for real, donor in pasted if real >= 100]
+    assert 35 < len(regenerated) < 85
+    # The target stays real, the donor is the twin of another face.
+    assert all(
+        real % 2 == 0 and donor % 2 == 1 and donor - real != 1 for real, donor in regenerated
+    )
+
+
+def test_regions_come_from_the_twin_of_the_same_face(reader, twins):
+    dataset = PairDataset(reader, np.arange(20), mix=Mix(regions=1.0), twins=twins)
+    dataset.transform = nn.Identity()
+    for i in range(30):
+        pair = dataset[i]
+        real = pair.crops[0].unique().tolist()
+        assert pair.swapped and len(real) == 1 and real[0] % 2 == 0
+        assert pair.crops[1].unique().tolist() == [real[0], real[0] + 1]
+
+
+def test_every_kind_of_pair_is_drawn_by_its_share(people, twins, monkeypatch):
+    shares = {"twins": 0.1, "blends": 0.15, "swaps": 0.2, "made_swaps": 0.25, "regions": 0.2}
+    made = {"_twin_pair": "twins", "_blended_pair": "blends", "_swapped_pair": "made_swaps",
+            "_region_pair": "regions"}  # fmt: skip
+    drawn = Counter()
+    flat = np.zeros((128, 128, 3), np.uint8)
+    for method, kind in made.items():
+        monkeypatch.setattr(
+            PairDataset, method, lambda self, rng, kind=kind: drawn.update([kind]) or (flat, flat)
+        )
+    monkeypatch.setattr(people, "metadata", people.metadata.assign(
+        target=[0] * 14 + [1] * 5,
+        generator=["ffhq"] * 14 + ["faceswap"] * 2 + ["gan"] * 3,
+    ))  # fmt: skip
+    mix = Mix(**shares, swapped=("faceswap",))
+    dataset = PairDataset(people, np.arange(19), mix=mix, twins=twins)
+    dataset.transform = nn.Identity()
+    monkeypatch.setattr(dataset, "_collected_pair", lambda fakes, rng: (
+        drawn.update(["swaps" if "faceswap" in fakes else "whole"]) or (flat, flat)
+    ))  # fmt: skip
+    swapped = sum(dataset[i].swapped for i in range(1000))
+    assert {kind: count / 1000 for kind, count in drawn.items()} == pytest.approx(
+        {**shares, "whole": 0.1}, abs=0.04
+    )
+    assert swapped == 1000 - drawn["twins"] - drawn["whole"]
+
+
 def test_mild_pairs_keep_their_scale(tmp_path):
     rng = np.random.default_rng(0)
     rows = [{"target": i, "crop": rng.integers(0, 256, (128, 128, 3), np.uint8)} for i in (0, 1)]
@@ -324,7 +414,9 @@ def test_pairs_travel_to_worker_processes(reader):
         (range(10, 20), {}, r"expected real and fake .* sources \[\]"),
         (range(10, 20), {"mix": Mix(blends=1)}, "expected real and fake"),
         (range(0), {}, "expected real and fake"),
-        (range(20), {"mix": Mix(twins=0.5)}, "expected a cache of re-generated pairs"),
+        (range(20), {"mix": Mix(twins=0.5)}, "expected a cache of re-generated pairs .* twins"),
+        (range(20), {"mix": Mix(regions=0.5)}, "expected a cache of re-generated pairs .* regions"),
+        ([0, 10], {"mix": Mix(made_swaps=0.5)}, "expected real faces of two groups or more"),
         (range(20), {"mix": Mix(swaps=0.5, swapped=("f2f",))}, "expected fakes by .*f2f"),
         (range(20), {"mix": Mix(matches={"gan": ("unsplash",)})}, "unsplash.* for gan but found"),
     ],
@@ -334,15 +426,24 @@ def test_what_cannot_be_trained_on_is_refused(reader, rows, options, message):
         PairDataset(reader, np.array(rows, int), **options)
 
 
+def test_made_swaps_and_blends_need_no_fakes(reader):
+    mix = Mix(blends=0.5, made_swaps=0.5)
+    assert len(rows_drawn(PairDataset(reader, np.arange(10), mix=mix), 5)) == 5
+
+
 def test_blends_alone_need_no_fakes(reader):
     drawn = rows_drawn(PairDataset(reader, np.arange(10), mix=Mix(blends=1.0)), 20)
     assert all(real < 10 for real, _ in drawn)
 
 
-@pytest.mark.parametrize("shares", [(-0.1, 0), (0, -0.1), (0.6, 0.5)])
+@pytest.mark.parametrize(
+    "shares",
+    [{"twins": -0.1}, {"blends": -0.1}, {"twins": 0.6, "blends": 0.5}, {"regions": -0.1},
+     {"blends": 0.6, "made_swaps": 0.5}],
+)  # fmt: skip
 def test_shares_beyond_one_are_refused(shares):
     with pytest.raises(ValueError, match="expected shares of at least 0 and at most 1"):
-        Mix(*shares)
+        Mix(**shares)
 
 
 def test_the_sampler_goes_on_from_epoch_to_epoch():

@@ -290,6 +290,14 @@ def test_what_trained_on_held_out_fakes_keeps_the_last_epoch(faces_cache, tmp_pa
     assert torch.equal(weights, last["network.fusion.gate.weight"].half())
 
 
+def test_every_share_reaches_the_mix():
+    command = ["faces", "--out", "x.safetensors", "--swaps", "dfdc_swap", "--share-twins", "0.1"]
+    command += ["--share-blends", "0.15", "--share-swaps", "0.2", "--share-made-swaps", "0.25"]
+    mix = train._mix(train._parser().parse_args([*command, "--share-regions", "0.05"]))
+    assert (mix.twins, mix.blends, mix.swaps) == (0.1, 0.15, 0.2)
+    assert (mix.made_swaps, mix.regions) == (0.25, 0.05)
+
+
 def test_options_are_read_with_their_defaults():
     options = train.read_options(["faces", "--out", "x.safetensors", "--rate", "0.5"])
     assert options["rate"] == 0.5 and options["seed"] == 0 and options["without"] == []

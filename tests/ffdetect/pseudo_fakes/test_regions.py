@@ -21,7 +21,7 @@ def test_a_part_comes_from_the_twin_and_the_rest_stays(portrait):
         fake = replace_region(crop, twin, landmarks, np.random.default_rng(seed))
         assert fake.dtype == np.uint8 and fake.shape == crop.shape
         kept = (fake == crop).all(2).mean()
-        assert 0.05 < kept < 0.995
+        assert 0.02 < kept < 0.995
         low, high = np.minimum(crop, twin), np.maximum(crop, twin)
         assert (low <= fake).all() and (fake <= high).all()
         assert np.abs(fake.astype(int) - twin).max(2).min() <= 8  # somewhere it is the twin
@@ -35,10 +35,10 @@ def test_every_region_is_drawn_as_often_as_said(monkeypatch):
         return region_mask(shape, landmarks, rng, region)
 
     monkeypatch.setattr("ffdetect.pseudo_fakes.regions.region_mask", spy)
-    for seed in range(300):
+    for seed in range(150):
         replace_region(REAL, TWIN, LANDMARKS, np.random.default_rng(seed))
-    shares = {region: drawn.count(region) / 300 for region in REGIONS}
-    assert shares == pytest.approx(REGIONS, abs=0.08)
+    shares = {region: drawn.count(region) / 150 for region in REGIONS}
+    assert shares == pytest.approx(REGIONS, abs=0.1)
 
 
 def test_the_random_state_decides_everything():
