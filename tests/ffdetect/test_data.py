@@ -368,7 +368,9 @@ def test_every_kind_of_pair_is_drawn_by_its_share(people, twins, monkeypatch):
     flat = np.zeros((128, 128, 3), np.uint8)
     for method, kind in made.items():
         monkeypatch.setattr(
-            PairDataset, method, lambda self, rng, kind=kind: drawn.update([kind]) or (flat, flat)
+            PairDataset,
+            method,
+            lambda self, rng, kind=kind: drawn.update([kind]) or ("", flat, flat),
         )
     monkeypatch.setattr(people, "metadata", people.metadata.assign(
         target=[0] * 14 + [1] * 5,
@@ -378,7 +380,7 @@ def test_every_kind_of_pair_is_drawn_by_its_share(people, twins, monkeypatch):
     dataset = PairDataset(people, np.arange(19), mix=mix, twins=twins)
     dataset.transform = nn.Identity()
     monkeypatch.setattr(dataset, "_collected_pair", lambda fakes, rng: (
-        drawn.update(["swaps" if "faceswap" in fakes else "whole"]) or (flat, flat)
+        drawn.update(["swaps" if "faceswap" in fakes else "whole"]) or ("", flat, flat)
     ))  # fmt: skip
     swapped = sum(dataset[i].swapped for i in range(1000))
     assert {kind: count / 1000 for kind, count in drawn.items()} == pytest.approx(
