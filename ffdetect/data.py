@@ -23,6 +23,8 @@ from .augment import recode, training_transform
 from .pseudo_fakes import self_blend
 
 TRAIN_SPLITS = ("train",)
+# A generator is drawn by its size to this power: by sqrt, small ones count, large ones count more.
+BALANCES = {"size": 1.0, "sqrt": 0.5, "equal": 0.0}
 _HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
 
 
@@ -37,6 +39,7 @@ class Mix:
             kept for the generators that name them. Others are paired freely.
         swaps: share of face swaps, drawn from the generators in `swapped`.
         swapped: generators that change a part of a real picture; blends do so too.
+        balance: how often a generator or real source is drawn, a name from `BALANCES`.
     """
 
     twins: float = 0.0
@@ -44,8 +47,11 @@ class Mix:
     matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
     swaps: float = 0.0
     swapped: tuple[str, ...] = ()
+    balance: str = "sqrt"
 
     def __post_init__(self) -> None:
+        if self.balance not in BALANCES:
+            raise ValueError(f"expected a balance among {[*BALANCES]} but got {self.balance!r}")
         shares = {"twins": self.twins, "blends": self.blends, "swaps": self.swaps}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(
@@ -104,8 +110,8 @@ def split_rows(
 
 
 class Pair(NamedTuple):
-    """`crops` uint8 2 x 3 x H x W, first the real, then the fake; `swapped` if the fake is a real
-    picture of which a part was changed."""
+    """`crops` uint8 2V x 3 x H x W, real and fake by turns in V views; `swapped` if the fake is a
+    real picture of which a part was changed."""
 
     crops: torch.Tensor
     swapped: bool
@@ -125,6 +131,8 @@ class PairDataset(Dataset):
         window: side of the training windows in pixels.
         seed: any integer.
         mild: share of pairs that keep their scale and get one JPEG coding of usual quality.
+        policy: a name from `augment.POLICIES`, or "" for none.
+        views: how often each pair is augmented, each time in another way.
     """
 
     def __init__(
@@ -138,10 +146,13 @@ class PairDataset(Dataset):
         window: int = 160,
         seed: int = 0,
         mild: float = 0.0,
+        policy: str = "",
+        views: int = 1,
     ) -> None:
         self.reader, self.twins, self.seed = reader, twins, seed
         self.mix = mix or Mix()
-        self.transform = training_transform(window, mild)
+        self.transform = training_transform(window, mild, policy)
+        self.views = views
         chosen = reader.metadata.iloc[rows]
         self._reals = _by_generator(chosen[chosen["target"] == 0], rows[chosen["target"] == 0])
         self._fakes = _by_generator(chosen[chosen["target"] == 1], rows[chosen["target"] == 1])
@@ -191,16 +202,17 @@ class PairDataset(Dataset):
         pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
-            return Pair(self.transform(pair).contiguous(), swapped)
+            views = [self.transform(pair) for _ in range(self.views)]
+            return Pair(torch.cat(views).contiguous(), swapped)
 
     def _collected_pair(
         self, fakes: dict[str, np.ndarray], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        generator = _draw(fakes, rng)
+        generator = _draw(fakes, rng, self.mix.balance)
         sources = self.mix.matches.get(generator, ())
         reals = {name: self._reals[name] for name in sources or self._free or self._reals
                  if name in self._reals}  # fmt: skip
-        real = rng.choice(reals[_draw(reals, rng)])
+        real = rng.choice(reals[_draw(reals, rng, self.mix.balance)])
         fake = rng.choice(fakes[generator])
         return self.reader.crop(int(real)), self.reader.crop(int(fake))
 
@@ -210,7 +222,7 @@ class PairDataset(Dataset):
             crop, twin = self.twins.crop(real), self.twins.crop(fake)
             landmarks = _landmarks(self.twins, real)
         else:
-            row = int(rng.choice(self._reals[_draw(self._reals, rng)]))
+            row = int(rng.choice(self._reals[_draw(self._reals, rng, self.mix.balance)]))
             crop, twin = self.reader.crop(row), None
             landmarks = _landmarks(self.reader, row)
         return crop, self_blend(crop, landmarks, rng, twin)
@@ -224,9 +236,8 @@ def _by_generator(metadata: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndar
     return {name: rows[places] for name, places in metadata.groupby("generator").indices.items()}
 
 
-def _draw(groups: dict[str, np.ndarray], rng: np.random.Generator) -> str:
-    """A generator, by the square root of its size: small ones count, large ones count more."""
-    weights = np.sqrt([len(rows) for rows in groups.values()])
+def _draw(groups: dict[str, np.ndarray], rng: np.random.Generator, balance: str) -> str:
+    weights = np.array([len(rows) for rows in groups.values()]) ** BALANCES[balance]
     return list(groups)[rng.choice(len(groups), p=weights / weights.sum())]
 
 
