@@ -41,7 +41,9 @@ def module(network: nn.Module, generators=(), matches=None, **options) -> LitDet
     made = LitDetector(network, generators=np.array(generators), matches=matches or {}, **schedule)
     made.logged = {}
     made.log = lambda name, value, **_: made.logged.update({name: float(value)})
-    made.log_dict = lambda values, **_: made.logged.update({k: float(v) for k, v in values.items()})
+    made.log_dict = lambda values, **_: made.logged.update(
+        {name: float(torch.as_tensor(value).detach()) for name, value in values.items()}
+    )
     made.print = lambda *_: None
     return made
 

@@ -1,4 +1,4 @@
-"""Losses against torch, torchvision and scipy-like definitions written out."""
+"""Losses against those of torch and torchvision."""
 
 from __future__ import annotations
 

@@ -284,32 +284,22 @@ def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path
             "expected a backbone for --layer-decay but --streams frequency has none",
         ),
         (["--freeze", "1"], "expected --init or --weights: --freeze would keep random weights"),
-        (["--design", "traces", "--mix", "mixup"], "expected no --mix for --design traces"),
-        (
-            [
-                "--design",
-                "traces",
-                "--label-smoothing",
-                ".1",
-                "--hard",
-                "2",
-                "--consistency",
-                "1",
-                "--ema",
-                ".9",
-                "--layer-decay",
-                ".7",
-                "--freeze",
-                "1",
-            ],
-            "expected no --label-smoothing, --hard, --consistency, --ema, --layer-decay, --freeze for",
-        ),
     ],
 )
 def test_wrong_arguments_end_with_a_message(faces_cache, tmp_path, capsys, more, message):
     err = refused(capsys, faces_cache, tmp_path / "net.safetensors", *more)
     assert re.search(message, err), err
     assert not (tmp_path / "net.run").exists()
+
+
+def test_what_is_not_trained_by_descent_refuses_its_options(faces_cache, tmp_path, capsys):
+    options = {"--mix": "mixup", "--label-smoothing": "0.1", "--hard": "2", "--consistency": "1",
+               "--ema": "0.9", "--layer-decay": "0.7", "--freeze": "1"}  # fmt: skip
+    given = [part for option in options.items() for part in option]
+    for more in (given, *(given[i : i + 2] for i in range(0, len(given), 2))):
+        out = tmp_path / "net.safetensors"
+        err = refused(capsys, faces_cache, out, "--design", "traces", *more)
+        assert f"expected no {', '.join(more[::2])} for --design traces, whose heads are" in err
 
 
 def test_a_wrong_cache_ends_with_a_message(tmp_path, capsys):
