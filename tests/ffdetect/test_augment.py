@@ -186,7 +186,8 @@ def test_a_mild_pair_gets_no_policy(monkeypatch):
     pair = torch.full((2, 3, 160, 160), 200, dtype=torch.uint8)
     for seed in range(8):
         torch.manual_seed(seed)
-        assert training_transform(128, 1.0, "augmix")(pair).min() > 150
+        assert training_transform(128, 0.999, "augmix")(pair).min() > 150
+        assert training_transform(128, 0.001, "augmix")(pair).float().mean() < 20
         assert training_transform(128, 0.0, "augmix")(pair).float().mean() < 20
 
 

@@ -159,6 +159,7 @@ def test_a_step_leaves_frozen_stages_as_they_are(stages, layer_decay):
     made = module(network.train(), steps=10, layer_decay=layer_decay)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     optimizer = made.configure_optimizers()["optimizer"]
+    assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
     crops = random_crops(8).unflatten(0, (4, 2))
     made.training_step(Pair(crops, torch.zeros(4, dtype=torch.bool)), 0).backward()
     optimizer.step()

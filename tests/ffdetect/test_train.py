@@ -281,7 +281,7 @@ def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path
         (["--layer-decay", "0"], "expected --layer-decay above 0 and at most 1 but got 0.0"),
         (
             ["--layer-decay", "0.7", "--streams", "frequency"],
-            "expected a backbone for --layer-decay but --streams frequency has none",
+            "--layer-decay: expected a backbone but got --streams frequency",
         ),
         (["--freeze", "1"], "expected --init or --weights: --freeze would keep random weights"),
     ],
