@@ -130,7 +130,9 @@ def _check_descent(args: argparse.Namespace, network: nn.Module) -> None:
     if not 0 < args.layer_decay <= 1:
         raise ValueError(f"expected --layer-decay above 0 and at most 1 but got {args.layer_decay}")
     if settings.streams == "frequency" and (args.freeze or args.layer_decay < 1):
-        raise ValueError("--freeze and --layer-decay: expected a backbone but got --streams frequency")
+        raise ValueError(
+            "--freeze and --layer-decay: expected a backbone but got --streams frequency"
+        )
     if args.freeze:
         if not (args.init or args.weights):
             raise ValueError("expected --init or --weights: --freeze would keep random weights")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from ffdetect import train
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
+from ffdetect.losses import Objective
 from preprocess.cache import CacheReader
 
 from .helpers import random_crops, write_cache
@@ -174,12 +175,22 @@ def test_going_on_from_weights_trains_them_in_training_mode(trained, faces_cache
     assert not torch.equal(before["fusion.gate.weight"], after["fusion.gate.weight"])
 
 
-def test_every_option_of_descent_reaches_the_training(trained, faces_cache, tmp_path):
-    out = tmp_path / "net.safetensors"
+def test_every_option_of_descent_reaches_the_training(trained, faces_cache, tmp_path, monkeypatch):
+    from ffdetect.lit import LitDetector
+
+    out, step, seen = tmp_path / "net.safetensors", LitDetector.training_step, []
+
+    def watch(self, pairs, number):
+        seen.append((self.objective, pairs.crops.shape))
+        return step(self, pairs, number)
+
+    monkeypatch.setattr(LitDetector, "training_step", watch)
     more = ["--policy", "trivialaugment", "--balance", "equal", "--mix", "cutmix", "--hard", "2"]
     more += ["--label-smoothing", "0.1", "--consistency", "0.5", "--layer-decay", "0.7"]
     more += ["--freeze", "1", "--ema", "0.5", "--weights", str(trained), "--epochs", "1"]
     assert run(faces_cache, out, *more) == 0
+    aim = Objective(mix="cutmix", label_smoothing=0.1, focus=2.0, consistency=0.5)
+    assert seen == [(aim, (2, 4, 3, 128, 128))] * 2
     before, after = load_file(trained), load_file(out)
     frozen = tuple(f"rgb.backbone.{name}" for name in ("conv1.", "bn1.", "layer1."))
     for name in after:
