@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,14 +16,6 @@ def run(cache, out, *more: str) -> int:
     command = [str(cache), "--out", str(out), "--backbone", "test_resnet", "--streams", "rgb"]
     command += ["--epochs", "2", "--steps", "2", "--batch", "4", "--workers", "0"]
     return train.main([*command, "--device", "cpu", "--precision", "fp32", *more])
-
-
-@pytest.fixture
-def keep_interrupts():
-    """Lightning turns Ctrl-C off for good when it stops a run."""
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.usefixtures("keep_interrupts")

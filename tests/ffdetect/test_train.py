@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
 
 import numpy as np
 import pandas as pd
@@ -115,14 +114,6 @@ def test_the_same_seed_gives_the_same_weights(trained, faces_cache, tmp_path):
     assert run(faces_cache, out, "--match", "dfdc_swap=dfdc", "--share-blends", "0.3") == 0
     first, second = load_file(trained), load_file(out)
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
-
-
-@pytest.fixture
-def keep_interrupts():
-    """Lightning turns Ctrl-C off for good when it stops a run."""
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)
 
 
 def test_a_stopped_run_is_resumed(faces_cache, tmp_path, monkeypatch, capsys, keep_interrupts):
