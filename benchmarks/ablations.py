@@ -21,17 +21,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ffdetect.data import Mix, PairDataset, parse_matches, split_rows
-from ffdetect.device import has_fast_bf16
+from ffdetect.data import Mix, PairDataset, split_rows
 from ffdetect.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.solve import read_statistics
 from ffdetect.traces import HiddenHead, LinearHead, TraceNet
 from preprocess.cache import CacheReader
+from preprocess.matching import parse_matches
 
 from .protocol import comparisons
-
-_FREQUENCY_SHARE = 0.4  # as in the network
 
 
 @dataclass(frozen=True)
@@ -48,34 +46,33 @@ class Row:
 
     Attributes:
         name: what it was.
-        weights: component -> its weight in the mix.
+        kinds: components of the mix.
         reading: "both" streams, "rgb" or "frequency".
-        head: "linear", or "hidden" for one with a hidden layer.
+        head: "discriminant" as in the network, "logistic" or "hidden" (with a hidden layer).
     """
 
     name: str
-    weights: dict[str, float]
+    kinds: tuple[str, ...]
     reading: str = "both"
-    head: str = "linear"
+    head: str = "discriminant"
 
 
-def rows_to_try(kinds: Sequence[str], collected: Sequence[str]) -> list[Row]:
+def rows_to_try(
+    kinds: Sequence[str], candidates: Sequence[str], collected: Sequence[str]
+) -> list[Row]:
     """The table's rows, from one kind of twin to everything."""
-    every = dict.fromkeys(kinds, 1.0)
-    swaps = {**every, "swaps": 0.2}
-    rows = [Row(f"{kind} alone", {kind: 1.0}) for kind in kinds]
-    rows.append(Row("all kinds of twins", every))
-    if len(kinds) > 2:
-        rows += [Row(f"all but {kind}", {k: 1.0 for k in kinds if k != kind}) for kind in kinds]
-    rows.append(Row("swaps alone", {"swaps": 1.0}))
-    rows += [Row(f"twins, swaps {w}", {**every, "swaps": w}) for w in (0.2, 1.0)]
-    rows.append(Row("twins, swaps 0.2, blends 0.2", {**swaps, "blends": 0.2}))
-    for weight in (0.02, 0.1, 0.5):
-        name = f"twins, swaps 0.2, each other generator {weight}"
-        rows.append(Row(name, {**swaps, **dict.fromkeys(collected, weight)}))
-    rows.append(Row("collected generators alone", dict.fromkeys(collected, 1.0)))
-    rows += [Row(f"twins, swaps 0.2: {r} alone", swaps, r) for r in ("rgb", "frequency")]
-    rows.append(Row("twins, swaps 0.2: hidden layer", swaps, head="hidden"))
+    every = tuple(kinds)
+    rows = [Row("all twins", every)]
+    rows += [Row(f"all twins: {r} alone", every, reading=r) for r in ("rgb", "frequency")]
+    rows += [Row(f"all twins: {h} head", every, head=h) for h in ("logistic", "hidden")]
+    rows += [Row(f"{kind} alone", (kind,)) for kind in (*kinds, *candidates)]
+    if len(kinds) > 1:
+        rows += [Row(f"all but {kind}", tuple(k for k in kinds if k != kind)) for kind in kinds]
+    rows += [Row(f"all and {kind}", (*every, kind)) for kind in candidates]
+    rows += [Row(f"all and {kind}", (*every, kind)) for kind in ("swaps", "blends")]
+    rows.append(Row("all and each other generator", (*every, *collected)))
+    rows.append(Row("each other generator", tuple(collected)))
+    rows.append(Row("each other generator: logistic head", tuple(collected), head="logistic"))
     return rows
 
 
@@ -85,43 +82,42 @@ def judge(
     """AUC of each generator against reals of its kind."""
     aucs, solved = {}, {}
     for name, chosen in comparisons(generator, target).items():
-        weights = {k: w for k, w in row.weights.items() if k != name}
-        if not weights:
+        kinds = tuple(kind for kind in row.kinds if kind != name)
+        if not kinds:
             continue
-        key = tuple(sorted(weights))
-        if key not in solved:
-            solved[key] = _scores(weights, row, parts, matched)
-        aucs[name] = auc(target[chosen], solved[key][chosen])
+        if kinds not in solved:
+            solved[kinds] = _scores(kinds, row, parts, matched)
+        aucs[name] = auc(target[chosen], solved[kinds][chosen])
     return aucs
 
 
-def _scores(
-    weights: dict[str, float], row: Row, parts: dict[str, Part], matched: Part
-) -> np.ndarray:
-    score, shares = 0.0, {"rgb": 1 - _FREQUENCY_SHARE, "frequency": _FREQUENCY_SHARE}
-    for stream in shares if row.reading == "both" else [row.reading]:
-        x = torch.cat([getattr(parts[name], stream) for name in weights])
-        sizes = [len(parts[name].rgb) for name in weights]
-        target = np.concatenate([np.tile([0, 1], size // 2) for size in sizes])
-        each = [np.full(n, w / n) for n, w in zip(sizes, weights.values(), strict=True)]
-        weight = np.concatenate(each) * sum(sizes) / sum(weights.values())
-        head = _solve(row.head, x, target, weight)
-        logit = head(getattr(matched, stream)).numpy()
-        score = score + (shares[stream] if row.reading == "both" else 1.0) * logit
+def _scores(kinds: tuple[str, ...], row: Row, parts: dict[str, Part], matched: Part) -> np.ndarray:
+    score = 0.0
+    for stream in ("rgb", "frequency") if row.reading == "both" else (row.reading,):
+        x = torch.cat([getattr(parts[kind], stream) for kind in kinds])
+        names = np.repeat(kinds, [len(parts[kind].rgb) // 2 for kind in kinds])
+        score = score + _solve(row.head, x, names)(getattr(matched, stream)).numpy()
     return score
 
 
 @torch.no_grad()
-def _solve(head: str, x: torch.Tensor, target: np.ndarray, weight: np.ndarray) -> nn.Module:
-    if head == "linear":
-        made = LinearHead(x.shape[1])
-        made.solve(x, target, weight)
-        return made.requires_grad_(False)
-    drawn = np.random.default_rng(0).choice(len(x), 2 * len(x), p=weight / weight.sum())
-    made = HiddenHead(x.shape[1], 64)
-    with torch.enable_grad():
-        made.solve(x[drawn], target[drawn], seed=0, epochs=15)
-    return made.eval().requires_grad_(False)
+def _solve(head: str, x: torch.Tensor, kinds: np.ndarray) -> nn.Module:
+    target = np.tile([0, 1], len(kinds))
+    if head == "hidden":
+        made = HiddenHead(x.shape[1], 64)
+        with torch.enable_grad():
+            made.solve(x, target, seed=0, epochs=15)
+        return made.eval().requires_grad_(False)
+    made = LinearHead(x.shape[1])
+    made.solve(x, kinds)
+    if head == "logistic":
+        from sklearn.linear_model import LogisticRegression
+
+        solved = LogisticRegression(C=0.03, max_iter=1000)
+        solved.fit(made.standardise(x).numpy(), target)
+        made.linear.weight.copy_(torch.from_numpy(solved.coef_))
+        made.linear.bias.copy_(torch.from_numpy(solved.intercept_))
+    return made.requires_grad_(False)
 
 
 def read_parts(
@@ -151,19 +147,19 @@ def read_parts(
             faces, rows, mix=mix, twins=twins if mix.twins else None, twin_rows=twin_rows,
             window=faces.settings.crop.size, mild=0.75,
         )  # fmt: skip
-        seen, _ = read_statistics(network, data, pairs, runs / name, resume=True)
-        parts[name] = Part(seen.rgb, seen.frequency)
+        faces_seen = read_statistics(network, data, pairs, runs / name, resume=True).faces
+        parts[name] = Part(faces_seen.rgb, faces_seen.frequency)
     return parts
 
 
 @torch.no_grad()
 def read_matched(network: TraceNet, reader: CacheReader, batch: int = 32) -> Part:
     found = []
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
-        for start in tqdm(range(0, len(reader), batch), unit="batch", desc="matched"):
-            crops = reader.crops(range(start, min(start + batch, len(reader))))
-            found.append(network.statistics(crops))
-    return Part(*(torch.cat([getattr(f, s) for f in found]).float() for s in ("rgb", "frequency")))
+    for start in tqdm(range(0, len(reader), batch), unit="batch", desc="matched"):
+        found.append(
+            network.statistics(reader.crops(range(start, min(start + batch, len(reader)))))
+        )
+    return Part(*(torch.cat([getattr(f, s) for f in found]) for s in ("rgb", "frequency")))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -175,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--twins", nargs="+", type=Path, required=True, help="written by ffdetect.regenerate")
     add("--init", type=Path, required=True, help="mobilenetv2_100 weights")
     add("--match", action="append", default=["dfdc_swap=dfdc"], help="as in ffdetect.train")
+    add("--candidates", default="", help="kinds of twins that are tried, but not in the mix")
     add("--swaps", default="dfdc_swap", help="as in ffdetect.train (%(default)s)")
     add("--pairs", type=int, default=512, help="of each component (%(default)s)")
     add("--runs", type=Path, default=Path("runs/ablations"), help="statistics (%(default)s)")
@@ -193,11 +190,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     generator, target = table["generator"].to_numpy().astype(str), table["target"].to_numpy()
     seen = read_matched(network, matched)
     collected = [n for n in parts if n in set(faces.metadata["generator"])]
-    kinds = [n for n in parts if n not in (*collected, "swaps", "blends")]
+    candidates = [name for name in args.candidates.split(",") if name]
+    if unknown := sorted(set(candidates) - set(parts)):
+        parser.error(f"expected --candidates among {sorted(parts)} but got {unknown}")
+    kinds = [n for n in parts if n not in (*collected, *candidates, "swaps", "blends")]
     names = list(comparisons(generator, target))
     lines = [f"| mix | {' | '.join(names)} | mean |", "|---" * (len(names) + 2) + "|"]
     results = {}
-    for row in tqdm(rows_to_try(kinds, collected), unit="mix"):
+    for row in tqdm(rows_to_try(kinds, candidates, collected), unit="mix"):
         aucs = judge(row, parts, seen, generator, target)
         results[row.name] = aucs
         cells = [f"{aucs[n]:.3f}" if n in aucs else "" for n in names]

@@ -42,7 +42,7 @@ def kept_scores(file: Path, made: dict, compute: Callable[[], np.ndarray]) -> np
     if difference:
         raise ValueError(
             f"{file}: expected scores made as asked for but got others "
-            f"({'; '.join(difference)}); choose another --runs, or delete the file"
+            f"({'; '.join(difference)}); choose another folder, or delete the file"
         )
     return scores
 

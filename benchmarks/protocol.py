@@ -26,6 +26,7 @@ from preprocess.cache import CacheWriter
 from preprocess.crop import face_rows
 from preprocess.decode import DecodeError, Picture, decode_image
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
+from preprocess.matching import matched_rows
 from preprocess.schema import CacheError, CacheSettings, Failure
 from preprocess.sources import find_items
 
@@ -54,14 +55,8 @@ def comparisons(
     generator: np.ndarray, target: np.ndarray, kinds: dict[str, tuple[str, ...]] = KINDS
 ) -> dict[str, np.ndarray]:
     """Fake generator -> rows to judge it by: its fakes and the reals of its own kind."""
-    kept = [source for sources in kinds.values() for source in sources]
-    rows = {}
-    for name in sorted(set(generator[target == 1])):
-        fits = np.isin(generator, kinds[name]) if name in kinds else ~np.isin(generator, kept)
-        chosen = np.flatnonzero((fits & (target == 0)) | ((generator == name) & (target == 1)))
-        if len(np.unique(target[chosen])) == 2:
-            rows[name] = chosen
-    return rows
+    rows = matched_rows(generator, target, kinds)
+    return {name: chosen for name, chosen in rows.items() if (target[chosen] == 0).any()}
 
 
 def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.checkpoint import load_checkpoint
+from ffdetect.network import Scorer
 from preprocess.cache import CacheReader
 
 from .cross_generator import compare, evaluate
@@ -24,7 +25,7 @@ from .cross_generator import compare, evaluate
 
 @torch.inference_mode()
 def read_streams(
-    network: torch.nn.Module, reader: CacheReader, batch_size: int = 32
+    network: Scorer, reader: CacheReader, batch_size: int = 32
 ) -> dict[str, np.ndarray]:
     """Reading -> float64 N probabilities."""
     parts: dict[str, list[torch.Tensor]] = {}

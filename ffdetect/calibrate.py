@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from preprocess.cache import CacheReader
+from preprocess.matching import parse_matches
 
 from .calibration import (
     FPRS,
@@ -32,7 +33,7 @@ from .calibration import (
     threshold_at,
 )
 from .checkpoint import write_calibration
-from .data import parse_matches, split_rows
+from .data import split_rows
 from .detector import Detector
 from .metrics import calibration_error
 

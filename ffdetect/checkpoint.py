@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from preprocess.faces import CropSettings
 from preprocess.maps import SPECTRUM_NAME
 from preprocess.schema import settings_difference
 
 from .calibration import Calibration
-from .network import NetworkSettings, create_network
+from .network import NetworkSettings, Scorer, create_network
 
 FORMAT = 1
 
@@ -36,7 +35,7 @@ class Checkpoint:
         calibration: what turns its logits into calibrated scores; None if it was never measured.
     """
 
-    network: nn.Module
+    network: Scorer
     crop: CropSettings
     about: dict
     calibration: Calibration | None = None
@@ -44,7 +43,7 @@ class Checkpoint:
 
 def save_checkpoint(
     file: str | Path,
-    network: nn.Module,
+    network: Scorer,
     crop: CropSettings,
     about: dict,
     half: bool = True,
@@ -93,7 +92,7 @@ def _write(file: Path, state: dict, metadata: dict, calibration: Calibration | N
     temporary.replace(file)
 
 
-def _inputs(network: nn.Module) -> dict:
+def _inputs(network: Scorer) -> dict:
     """How this version turns a crop into what the network sees; weights must have seen the same."""
     settings = network.settings
     normal = network if settings.design == "traces" else getattr(network.rgb, "backbone", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,9 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from preprocess.cache import CacheReader
-from preprocess.faces import Face, crop_landmarks
 
 from .augment import recode, training_transform
-from .pseudo_fakes import self_blend
+from .pseudo_fakes import Donors, read_landmarks, replace_region, self_blend, swap
 
 TRAIN_SPLITS = ("train",)
 # A generator is drawn by its size to this power: by sqrt, small ones count, large ones count more.
@@ -39,6 +39,8 @@ class Mix:
             kept for the generators that name them. Others are paired freely.
         swaps: share of face swaps, drawn from the generators in `swapped`.
         swapped: generators that change a part of a real picture; blends do so too.
+        made_swaps: a real face and the same with another person's face pasted over it.
+        regions: a real face and the same with a part of it from its re-generated twin.
         balance: how often a generator or real source is drawn, a name from `BALANCES`.
     """
 
@@ -47,12 +49,15 @@ class Mix:
     matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
     swaps: float = 0.0
     swapped: tuple[str, ...] = ()
+    made_swaps: float = 0.0
+    regions: float = 0.0
     balance: str = "sqrt"
 
     def __post_init__(self) -> None:
         if self.balance not in BALANCES:
             raise ValueError(f"expected a balance among {[*BALANCES]} but got {self.balance!r}")
-        shares = {"twins": self.twins, "blends": self.blends, "swaps": self.swaps}
+        names = ("twins", "blends", "swaps", "made_swaps", "regions")
+        shares = {name: getattr(self, name) for name in names}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(
                 "expected shares of at least 0 and at most 1 together but got "
@@ -61,16 +66,10 @@ class Mix:
         if self.swaps and not self.swapped:
             raise ValueError("expected the names of the generators that swap faces")
 
-
-def parse_matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`Mix.matches` from the arguments of --match, each FAKE=REAL[,REAL]."""
-    matches = {}
-    for pair in pairs:
-        fake, _, reals = pair.partition("=")
-        if not fake or not reals:
-            raise ValueError(f"expected --match FAKE=REAL[,REAL] but got {pair!r}")
-        matches[fake] = tuple(reals.split(","))
-    return matches
+    @property
+    def made(self) -> float:
+        """Share of the pairs whose fake is made from a real face."""
+        return self.twins + self.blends + self.made_swaps + self.regions
 
 
 def split_rows(
@@ -110,10 +109,16 @@ def split_rows(
 
 
 class Pair(NamedTuple):
-    """`crops` uint8 2V x 3 x H x W, real and fake by turns in V views; `swapped` if the fake is a
-    real picture of which a part was changed."""
+    """A real face and a fake one.
+
+    Attributes:
+        crops: uint8 2V x 3 x H x W, real and fake by turns in V views.
+        kind: the generator or regenerator of the fake, or "blend", "swap" or "region".
+        swapped: the fake is a real picture of which a part was changed.
+    """
 
     crops: torch.Tensor
+    kind: str
     swapped: bool
 
 
@@ -163,14 +168,23 @@ class PairDataset(Dataset):
         self._whole = {n: rows for n, rows in self._fakes.items() if n not in self.mix.swapped}
         if self.mix.swaps and not self._swaps:
             raise ValueError(f"expected fakes by {self.mix.swapped} but got {list(self._fakes)}")
-        if not self._whole and self.mix.swaps + self.mix.twins + self.mix.blends < 1:
+        if not self._whole and self.mix.swaps + self.mix.made < 1:
             self._whole = self._fakes
         self._pairs = [] if twins is None else _twin_pairs(twins.metadata, twin_rows)
-        if self.mix.twins and not self._pairs:
-            raise ValueError("expected a cache of re-generated pairs for this share of twins")
+        for share in ("twins", "regions"):
+            if getattr(self.mix, share) and not self._pairs:
+                raise ValueError(f"expected a cache of re-generated pairs for a share of {share}")
+        self._drawn = dict(self._pairs)  # the re-generated version of a real face
+        if self.mix.made_swaps:
+            self._donors = Donors(reader, rows[chosen["target"] == 0])
+            self._twin_donors = Donors(twins, np.array(list(self._drawn), int)) if twins else None
+            if not self._donors.rows:
+                raise ValueError(
+                    "expected real faces of two groups or more for a share of made_swaps"
+                )
 
     def _check(self, reals: dict, fakes: dict) -> None:
-        if not reals or (not fakes and self.mix.twins + self.mix.blends < 1):
+        if not reals or (not fakes and self.mix.made < 1):
             raise ValueError(
                 f"expected real and fake faces to train on but got sources {list(reals)} "
                 f"and generators {list(fakes)}"
@@ -189,56 +203,78 @@ class PairDataset(Dataset):
 
     def __getitem__(self, index: int) -> Pair:
         rng = np.random.default_rng([self.seed, index])
-        draw = rng.random()
-        mix, swapped = self.mix, True
-        if draw < mix.twins:
-            (real, fake), swapped = self._twin_pair(rng), False
-        elif draw < mix.twins + mix.blends:
-            real, fake = self._blended_pair(rng)
-        elif draw < mix.twins + mix.blends + mix.swaps:
-            real, fake = self._collected_pair(self._swaps, rng)
-        else:
-            (real, fake), swapped = self._collected_pair(self._whole, rng), False
+        kind, real, fake, swapped = self._pair(rng)
         pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
             views = [self.transform(pair) for _ in range(self.views)]
-            return Pair(torch.cat(views).contiguous(), swapped)
+            return Pair(torch.cat(views).contiguous(), kind, swapped)
+
+    def _pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray, bool]:
+        draw, bound = rng.random(), 0.0
+        for share, make, swapped in (
+            (self.mix.twins, self._twin_pair, False),
+            (self.mix.blends, self._blended_pair, True),
+            (self.mix.swaps, partial(self._collected_pair, self._swaps), True),
+            (self.mix.made_swaps, self._swapped_pair, True),
+            (self.mix.regions, self._region_pair, True),
+        ):
+            bound += share
+            if draw < bound:
+                return *make(rng), swapped
+        return *self._collected_pair(self._whole, rng), False
 
     def _collected_pair(
         self, fakes: dict[str, np.ndarray], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        generator = _draw(fakes, rng, self.mix.balance)
+    ) -> tuple[str, np.ndarray, np.ndarray]:
+        generator = self._draw(fakes, rng)
         sources = self.mix.matches.get(generator, ())
         reals = {name: self._reals[name] for name in sources or self._free or self._reals
                  if name in self._reals}  # fmt: skip
-        real = rng.choice(reals[_draw(reals, rng, self.mix.balance)])
+        real = rng.choice(reals[self._draw(reals, rng)])
         fake = rng.choice(fakes[generator])
-        return self.reader.crop(int(real)), self.reader.crop(int(fake))
+        return generator, self.reader.crop(int(real)), self.reader.crop(int(fake))
 
-    def _blended_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _blended_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
         if self._pairs and rng.random() < 0.3:
             real, fake = self._pairs[rng.integers(len(self._pairs))]
             crop, twin = self.twins.crop(real), self.twins.crop(fake)
-            landmarks = _landmarks(self.twins, real)
+            landmarks = read_landmarks(self.twins, real)
         else:
-            row = int(rng.choice(self._reals[_draw(self._reals, rng, self.mix.balance)]))
+            row = int(rng.choice(self._reals[self._draw(self._reals, rng)]))
             crop, twin = self.reader.crop(row), None
-            landmarks = _landmarks(self.reader, row)
-        return crop, self_blend(crop, landmarks, rng, twin)
+            landmarks = read_landmarks(self.reader, row)
+        return "blend", crop, self_blend(crop, landmarks, rng, twin)
 
-    def _twin_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _swapped_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+        donors, drawn = self._donors, {}
+        # With pairs, some of the pasted faces are those that a generator drew.
+        if self._twin_donors and self._twin_donors.rows and rng.random() < 0.3:
+            donors, drawn = self._twin_donors, self._drawn
+        reader = donors.reader
+        row = int(rng.choice(donors.rows[self._draw(donors.rows, rng)]))
+        donor = donors.pick(row, rng)
+        crop, face = reader.crop(row), reader.crop(drawn.get(donor, donor))
+        places = read_landmarks(reader, row), read_landmarks(reader, donor)
+        return "swap", crop, swap(crop, places[0], face, places[1], rng)
+
+    def _region_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
         real, fake = self._pairs[rng.integers(len(self._pairs))]
-        return self.twins.crop(real), self.twins.crop(fake)
+        crop, twin = self.twins.crop(real), self.twins.crop(fake)
+        return "region", crop, replace_region(crop, twin, read_landmarks(self.twins, real), rng)
+
+    def _twin_pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray]:
+        real, fake = self._pairs[rng.integers(len(self._pairs))]
+        kind = self.twins.metadata["generator"].iat[fake]
+        return kind, self.twins.crop(real), self.twins.crop(fake)
+
+    def _draw(self, groups: dict[str, np.ndarray], rng: np.random.Generator) -> str:
+        weights = np.array([len(rows) for rows in groups.values()]) ** BALANCES[self.mix.balance]
+        return list(groups)[rng.choice(len(groups), p=weights / weights.sum())]
 
 
 def _by_generator(metadata: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: rows[places] for name, places in metadata.groupby("generator").indices.items()}
-
-
-def _draw(groups: dict[str, np.ndarray], rng: np.random.Generator, balance: str) -> str:
-    weights = np.array([len(rows) for rows in groups.values()]) ** BALANCES[balance]
-    return list(groups)[rng.choice(len(groups), p=weights / weights.sum())]
 
 
 def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[int, int]]:
@@ -247,12 +283,6 @@ def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[i
     reals, fakes = ({p: int(n) for p, n, t in zip(chosen["path"], numbers, chosen["target"],
                      strict=True) if t == wanted} for wanted in (0, 1))  # fmt: skip
     return [(real, fakes[path]) for path, real in reals.items() if path in fakes]
-
-
-def _landmarks(reader: CacheReader, row: int) -> np.ndarray:
-    record = reader.metadata.iloc[row]
-    face = Face(record["box"], np.reshape(record["landmarks"], (5, 2)), 1.0)
-    return crop_landmarks(face, reader.settings.crop)
 
 
 class EpochSampler(Sampler[int]):

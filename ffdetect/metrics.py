@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
+
+from preprocess.matching import matched_rows
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,26 @@ def auc(target: np.ndarray, score: np.ndarray) -> float:
     fakes = int(target.sum())
     ranks = rankdata(score)[target].sum()
     return float((ranks - fakes * (fakes + 1) / 2) / (fakes * (len(target) - fakes)))
+
+
+def generator_aucs(
+    generator: np.ndarray,
+    target: np.ndarray,
+    score: np.ndarray,
+    matches: Mapping[str, Sequence[str]],
+) -> dict[str, float]:
+    """AUC of each generator against reals of its kind; one without such reals is left out.
+
+    Args:
+        generator, target, matches: see `preprocess.matching.matched_rows`.
+        score: float N, of any scale.
+    """
+    rows = matched_rows(generator, target, matches)
+    return {
+        name: auc(target[chosen], score[chosen])
+        for name, chosen in rows.items()
+        if (target[chosen] == 0).any()
+    }
 
 
 def tpr_at_fpr(target: np.ndarray, score: np.ndarray, fpr: float) -> float:

@@ -64,7 +64,7 @@ class NetworkSettings:
         return asdict(self)
 
 
-def create_network(settings: NetworkSettings) -> nn.Module:
+def create_network(settings: NetworkSettings) -> Scorer:
     """Build the network of these settings with random weights."""
     if settings.design == "traces":
         from .traces import TraceNet
@@ -82,12 +82,36 @@ class Logits(NamedTuple):
     face: torch.Tensor | None = None
 
 
-class DualStream(nn.Module):
-    """uint8 N x 3 x H x W RGB crops -> float32 N logits."""
+class Scorer(nn.Module):
+    """A network of any design, which has streams: its `stream_logits` tells what each says.
+
+    uint8 N x 3 x H x W RGB crops -> float32 N logits.
+    """
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = settings
+
+    def forward(
+        self,
+        crops: torch.Tensor,
+        spectrum: torch.Tensor | None = None,
+        residual: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits of whole faces.
+
+        Args:
+            crops: uint8 N x 3 x H x W.
+            spectrum, residual: cached maps of these very crops; computed where not given.
+        """
+        return self.stream_logits(crops, spectrum, residual).fused
+
+
+class DualStream(Scorer):
+    """Two streams over any backbone, and their fusion; see the module."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
         self.rgb = self.frequency = None
         if settings.streams != "frequency":
             self.rgb = RGBStream(settings)
@@ -106,20 +130,6 @@ class DualStream(nn.Module):
         load_backbone(self.rgb.backbone, file)
         if getattr(self.rgb.backbone, "frozen_norms", False):
             self.settings = replace(self.settings, frozen_norms=True)
-
-    def forward(
-        self,
-        crops: torch.Tensor,
-        spectrum: torch.Tensor | None = None,
-        residual: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits of whole faces.
-
-        Args:
-            crops: uint8 N x 3 x H x W.
-            spectrum, residual: cached maps of these very crops; computed where not given.
-        """
-        return self.stream_logits(crops, spectrum, residual).fused
 
     def stream_logits(
         self,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.transforms import v2
 
 UPSAMPLERS = ("nearest", "bilinear", "shuffle", "transposed")
 
@@ -46,6 +47,8 @@ class AutoencoderSettings:
         branches: the blocks at the smallest scale have a group-normalised branch.
         upsampler: one of `UPSAMPLERS`, what doubles the size in the decoder.
         noise: deviation of the noise added to the latent, in deviations of the latent.
+        gain: deviation of the random factors, one a channel, that each doubled map is multiplied
+            with. Every picture then has a decoder of its own; tones are taken from the input.
     """
 
     width: int = 64
@@ -55,6 +58,7 @@ class AutoencoderSettings:
     branches: bool = True
     upsampler: str = "nearest"
     noise: float = 0.0
+    gain: float = 0.0
 
     def __post_init__(self) -> None:
         if self.upsampler not in UPSAMPLERS:
@@ -78,9 +82,11 @@ class Autoencoder(nn.Module):
             stages += [_Block(s.width, s.branches and i == last) for _ in range(s.blocks)]
         self.encoder = nn.Sequential(*stages, _conv(s.width, s.latent))
         stages = [_Squash(), _conv(s.latent, s.width), nn.ReLU()]
+        self._doubled = []
         for i in range(s.halvings):
             stages += [_Block(s.width, s.branches and i == 0) for _ in range(s.blocks)]
             stages += _double(s.upsampler, s.width)
+            self._doubled.append(len(stages) - 1)
         self.decoder = nn.Sequential(*stages, _Block(s.width), _conv(s.width, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -88,11 +94,23 @@ class Autoencoder(nn.Module):
         if self.settings.noise:
             strength = self.settings.noise * latent.std((1, 2, 3), keepdim=True)
             latent = latent + strength * torch.randn_like(latent)
-        return self.decoder(latent)
+        if not self.settings.gain:
+            return self.decoder(latent)
+        y = latent
+        for number, layer in enumerate(self.decoder):
+            y = layer(y)
+            if number in self._doubled:
+                y = y * (1 + self.settings.gain * torch.randn(*y.shape[:2], 1, 1, device=y.device))
+        return y + _tones(x - y)
 
 
 def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+def _tones(x: torch.Tensor) -> torch.Tensor:
+    """What is left of a picture under a Gaussian blur of 3 pixels."""
+    return v2.functional.gaussian_blur(x, [19, 19], [3.0, 3.0])
 
 
 class _Squash(nn.Module):
@@ -134,7 +152,9 @@ def _double(upsampler: str, width: int) -> list[nn.Module]:
     return [doubled, _conv(width, width, bias=False)]
 
 
-def with_upsampler(network: Autoencoder, upsampler: str, noise: float = 0.0) -> Autoencoder:
+def with_upsampler(
+    network: Autoencoder, upsampler: str, noise: float = 0.0, gain: float = 0.0
+) -> Autoencoder:
     """A copy of a network with "nearest" up-sampling that doubles sizes in another way.
 
     Pixel shuffle and transposed convolution can express nearest up-sampling followed by a 3 x 3
@@ -143,7 +163,8 @@ def with_upsampler(network: Autoencoder, upsampler: str, noise: float = 0.0) -> 
     old = asdict(network.settings)
     if old["upsampler"] != "nearest":
         raise ValueError(f"expected a nearest upsampler to start from but got {old['upsampler']}")
-    copy = Autoencoder(AutoencoderSettings(**{**old, "upsampler": upsampler, "noise": noise}))
+    changed = {"upsampler": upsampler, "noise": noise, "gain": gain}
+    copy = Autoencoder(AutoencoderSettings(**{**old, **changed}))
     own, state = copy.state_dict(), network.state_dict()
     for number, module in enumerate(network.decoder):
         if isinstance(module, nn.Upsample):
@@ -258,8 +279,13 @@ def create_regenerator(kind: str, folder: str | Path, device: str = "cpu") -> Re
     for file in files:
         if file.is_file():
             return (_upscale if kind.startswith("realesr") else _autoencode)(file, device)
-    found = sorted({f.name.split(".")[0] for f in Path(folder).glob("*.safetensors")})
+    found = regenerator_kinds(folder)
     raise ValueError(f"{folder}: expected {kind}.safetensors but there are only {found}")
+
+
+def regenerator_kinds(folder: str | Path) -> list[str]:
+    """What `create_regenerator` can load from a folder, by name; empty if there is none."""
+    return sorted({file.name.split(".")[0] for file in Path(folder).glob("*.safetensors")})
 
 
 def _ready(network: nn.Module, device: str) -> nn.Module:

@@ -10,9 +10,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .data import FaceDataset, PairDataset
-from .device import has_fast_bf16
-from .metrics import auc
-from .traces import Statistics, TraceNet
+from .metrics import generator_aucs
+from .traces import PairStatistics, Statistics, TraceNet
 
 _BATCH = 16  # pairs
 _PART = 256  # pairs of one file
@@ -26,15 +25,12 @@ def read_statistics(
     *,
     resume: bool = False,
     workers: int = 0,
-) -> tuple[Statistics, np.ndarray]:
+) -> PairStatistics:
     """Statistics of the first `count` pairs, kept in `folder` as they come.
 
     Args:
         resume: go on from the parts in the folder, which must be of the same command.
         workers: processes that draw and augment the pairs.
-
-    Returns:
-        statistics of 2 `count` faces, real and fake by turns, and bool `count`: see `Pair.swapped`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -55,22 +51,24 @@ def read_statistics(
                 parts.append({name: stored[name] for name in stored.files})
             bar.update(len(numbers))
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    swapped = whole.pop("swapped")
-    return Statistics(**{name: torch.from_numpy(v) for name, v in whole.items()}), swapped
+    kinds, swapped = whole.pop("kinds"), whole.pop("swapped")
+    faces = Statistics(**{name: torch.from_numpy(v) for name, v in whole.items()})
+    return PairStatistics(faces, kinds, swapped)
 
 
 def _read(
     network: TraceNet, pairs: PairDataset, numbers: range, workers: int
 ) -> dict[str, np.ndarray]:
     loader = DataLoader(pairs, _BATCH, sampler=numbers, num_workers=workers)
-    found, swapped = [], []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
+    found, kinds, swapped = [], [], []
+    with torch.no_grad():  # in float32, as scores are: bfloat16 moved scores by .04, at most by .29
         for batch in loader:
             found.append(network.statistics(batch.crops.flatten(0, 1)))
+            kinds += batch.kind
             swapped.append(batch.swapped)
-    joined = Statistics(*(torch.cat(values).float() for values in zip(*found, strict=True)))
-    return {**{n: v.numpy() for n, v in joined._asdict().items()},
-            "swapped": torch.cat(swapped).numpy()}  # fmt: skip
+    faces = Statistics(*(torch.cat(values) for values in zip(*found, strict=True)))
+    values = {name: value.numpy() for name, value in faces._asdict().items()}
+    return {**values, "kinds": np.array(kinds), "swapped": torch.cat(swapped).numpy()}
 
 
 def validation_auc(
@@ -91,14 +89,5 @@ def validation_auc(
             rows.append(batch["row"])
             target.append(batch["target"])
             logit.append(network(batch["crop"], residual=batch.get("residual")))
-    name = names[torch.cat(rows).numpy()].astype(str)
-    truth, score = torch.cat(target).numpy(), torch.cat(logit).double().numpy()
-    kept = [source for sources in matches.values() for source in sources]
-    aucs = {}
-    for generator in sorted(set(name[truth == 1])):
-        sources = matches.get(generator)
-        fits = np.isin(name, sources) if sources else ~np.isin(name, kept)
-        chosen = (fits & (truth == 0)) | ((name == generator) & (truth == 1))
-        if len(np.unique(truth[chosen])) == 2:
-            aucs[generator] = auc(truth[chosen], score[chosen])
-    return aucs
+    seen, truth, score = (torch.cat(parts).numpy() for parts in (rows, target, logit))
+    return generator_aucs(names[seen], truth, score, matches)

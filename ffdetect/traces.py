@@ -6,9 +6,13 @@ statistics of the frozen early layers holds (`benchmarks/results/ablations.md`).
 MobileNetV2 up to stride 16, stays frozen, and three heads read it:
 
 - RGB stream: mean and deviation of every channel at strides 4, 8 and 16, linear;
-- frequency stream: the same of the picture's high-frequency residual at strides 4 and 8, linear;
+- frequency stream: the same of the picture's high-frequency residual at strides 4 and 8, and how
+  its channels correlate, linear;
 - face stream: deeper and richer statistics through a hidden layer, for faces of which only a
   part was changed (swaps, blends): a seam is no trace of a generator.
+
+The linear heads are strongly shrunk discriminants in which every decoder counts alike, however
+easily it is told: what one decoder leaves is learnt quickly, what several leave is worth more.
 
 A face is fake if it shows traces or if it was changed: the logits of both are joined as
 probabilities of independent events.
@@ -30,19 +34,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from preprocess import maps
 
-from .network import Logits, NetworkSettings
+from .network import Logits, NetworkSettings, Scorer
 
 BACKBONE = "mobilenetv2_100"
 _STAGES = 5
 _RGB_TAPS = (1, 2, 3)  # stages, at strides 4, 8 and 16
+_RGB_HIDDEN = (2, 3)  # stages whose last hidden layer it sees too
 _FREQUENCY_TAPS = (1, 2)
+_FREQUENCY_CORRELATED = (1,)
 _FACE_TAPS = (3, 4)
 _CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
 _HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
 _WATCHED = 1  # the stage whose output a heat map is drawn from
 _SWAP_ODDS = 2.0  # the face stream learns at even odds but speaks for faces of every kind
-_SWAP_WEIGHT = 0.2  # of swaps in what the trace streams learn
-_FREQUENCY_SHARE = 0.4
+_SHRINKAGE = 4.0  # of the linear heads, in variances of a statistic
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
 
@@ -55,15 +60,28 @@ class Statistics(NamedTuple):
     face: torch.Tensor
 
 
-class TraceNet(nn.Module):
-    """uint8 N x 3 x H x W RGB crops -> float32 N logits; see the module."""
+class PairStatistics(NamedTuple):
+    """What a network is solved from.
+
+    Attributes:
+        faces: of N pairs, real and fake by turns.
+        kinds: str N, what made the fake of each pair.
+        swapped: bool N, the fake is a real picture of which a part was changed.
+    """
+
+    faces: Statistics
+    kinds: np.ndarray
+    swapped: np.ndarray
+
+
+class TraceNet(Scorer):
+    """Three heads on a frozen trunk; see the module."""
 
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
     def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.stem, self.stages = _trunk(timm.create_model(BACKBONE, num_classes=0))
         for name, values in (("_mean", self.mean), ("_std", self.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
@@ -72,15 +90,6 @@ class TraceNet(nn.Module):
         self.rgb, self.frequency = LinearHead(sizes[0]), LinearHead(sizes[1])
         self.face = HiddenHead(sizes[2], settings.width)
         self.requires_grad_(False)
-
-    def forward(
-        self,
-        crops: torch.Tensor,
-        spectrum: torch.Tensor | None = None,
-        residual: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits of whole faces; `residual` as cached, computed where not given."""
-        return self.stream_logits(crops, spectrum, residual).fused
 
     def stream_logits(
         self,
@@ -92,15 +101,14 @@ class TraceNet(nn.Module):
         """The joined logit and those of the three streams.
 
         Args:
-            crops, residual: see `forward`.
+            crops, residual: see `forward`; no stream looks at the spectrum.
             watched: takes the feature maps that everything passes through, one of the picture and
                 one of its residual, so that gradients by them can be had.
         """
         seen = self.statistics(crops, residual, watched)
         rgb, frequency = self.rgb(seen.rgb), self.frequency(seen.frequency)
         face = self.face(seen.face)
-        traces = (1 - _FREQUENCY_SHARE) * rgb + _FREQUENCY_SHARE * frequency
-        return Logits(either(traces, face), rgb, frequency, face)
+        return Logits(either((rgb + frequency) / 2, face), rgb, frequency, face)
 
     def statistics(
         self,
@@ -113,13 +121,13 @@ class TraceNet(nn.Module):
             residual = maps.residual(crops, self.settings.residual)
         outputs, hidden = self._run(crops.float(), _STAGES, watched)
         filtered, _ = self._run(128 + _GAIN * residual, max(_FREQUENCY_TAPS) + 1, watched)
-        face = [_moments(outputs[i]) for i in _FACE_TAPS] + [_moments(hidden[i]) for i in _HIDDEN]
+        inside = {i: _moments(hidden[i]) for i in _HIDDEN}
+        rgb = [_moments(outputs[i]) for i in _RGB_TAPS] + [inside[i] for i in _RGB_HIDDEN]
+        frequency = [_moments(filtered[i]) for i in _FREQUENCY_TAPS]
+        frequency += [_correlations(filtered[i]) for i in _FREQUENCY_CORRELATED]
+        face = [_moments(outputs[i]) for i in _FACE_TAPS] + [inside[i] for i in _HIDDEN]
         face += [_correlations(outputs[i]) for i in _CORRELATED]
-        return Statistics(
-            torch.cat([_moments(outputs[i]) for i in _RGB_TAPS], 1),
-            torch.cat([_moments(filtered[i]) for i in _FREQUENCY_TAPS], 1),
-            torch.cat(face, 1),
-        )
+        return Statistics(*(torch.cat(parts, 1) for parts in (rgb, frequency, face)))
 
     def _run(
         self, pixels: torch.Tensor, stages: int, watched: list[torch.Tensor] | None
@@ -165,25 +173,22 @@ class TraceNet(nn.Module):
         self.stem.load_state_dict(stem.state_dict())
         self.stages.load_state_dict(stages.state_dict())
 
-    def solve(
-        self, seen: Statistics, target: np.ndarray, swapped: np.ndarray, seed: int = 0
-    ) -> None:
+    def solve(self, pairs: PairStatistics, seed: int = 0) -> None:
         """Fit the heads.
 
-        Args:
-            seen: `statistics` of N faces.
-            target: int N, 1 for fake.
-            swapped: bool N, the face belongs to a pair whose fake is a changed real. A face drawn
-                as a whole does not count as a fake for the face stream.
+        Pairs with a changed real teach the face stream, the others the two trace streams, which
+        learn from changed reals too where there is nothing else.
         """
-        weight = np.where(swapped, _SWAP_WEIGHT, 1.0)
-        self.rgb.solve(seen.rgb, target, weight)
-        self.frequency.solve(seen.frequency, target, weight)
-        known = torch.from_numpy(swapped | (target == 0))
-        if swapped.any():
-            self.face.solve(seen.face[known], target[known.numpy()], seed)
-        else:
-            self.face.silence()
+        faces, kinds, swapped = pairs
+        whole = swapped if swapped.all() else ~swapped
+        rows = torch.from_numpy(np.repeat(whole, 2))
+        self.rgb.solve(faces.rgb[rows], kinds[whole])
+        self.frequency.solve(faces.frequency[rows], kinds[whole])
+        if not swapped.any():
+            return self.face.silence()
+        target = np.tile([0, 1], len(kinds))
+        known = np.repeat(swapped, 2) | (target == 0)
+        self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)
 
 
 def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -227,7 +232,13 @@ class _Head(nn.Module):
 
 
 class LinearHead(_Head):
-    """Statistics -> logit by logistic regression."""
+    """Statistics -> logit by Fisher's linear discriminant, the mean over kinds of fakes.
+
+    Each kind has its own direction, in which it differs most from the reals beside it relative to
+    how reals differ (Fisher 1936), with a covariance shrunk towards the identity. All directions
+    are brought to one length before they are added: a decoder that is told easily must not
+    outvote those that are told with pains.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -237,15 +248,24 @@ class LinearHead(_Head):
         return self.linear(self.standardise(statistics)).flatten().float()
 
     @torch.no_grad()
-    def solve(self, statistics: torch.Tensor, target: np.ndarray, weight: np.ndarray) -> None:
-        # a few hundred coefficients are a convex problem: solving it beats descending to it
+    def solve(self, statistics: torch.Tensor, kinds: np.ndarray) -> None:
+        """Fit to 2 N x features of real and fake faces by turns; kinds: str N, what made them."""
         from sklearn.linear_model import LogisticRegression
 
-        x = self._fit_scale(statistics)
-        solved = LogisticRegression(C=0.03, max_iter=1000)
-        solved.fit(x.numpy(), target, weight)
-        self.linear.weight.copy_(torch.from_numpy(solved.coef_))
-        self.linear.bias.copy_(torch.from_numpy(solved.intercept_))
+        x = self._fit_scale(statistics).double()
+        real, fake = x[0::2], x[1::2]
+        spread = torch.atleast_2d(torch.cov(real.T))
+        spread += _SHRINKAGE * torch.eye(len(spread))
+        names, number, count = np.unique(kinds, return_inverse=True, return_counts=True)
+        away = torch.stack([(fake - real)[number == i].mean(0) for i in range(len(names))], 1)
+        directions = torch.linalg.solve(spread, away)
+        direction = (directions / (away * directions).sum(0).sqrt()).mean(1)
+        # One number a face is left; what it says in log odds is one line more.
+        seen = (x @ direction)[:, None].numpy()
+        alike = np.repeat(1 / count[number], 2) * len(kinds) / len(names)
+        odds = LogisticRegression().fit(seen, np.tile([0, 1], len(kinds)), alike)
+        self.linear.weight.copy_(odds.coef_.item() * direction[None])
+        self.linear.bias.fill_(odds.intercept_.item())
 
 
 class HiddenHead(_Head):

@@ -11,26 +11,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
+from preprocess.matching import parse_matches
 
 from .augment import MIXES, POLICIES
 from .backbones import freeze_stages
 from .checkpoint import load_checkpoint, save_checkpoint
-from .data import BALANCES, FaceDataset, Mix, PairDataset, parse_matches, split_rows
+from .data import BALANCES, FaceDataset, Mix, PairDataset, split_rows
 from .device import pick_device
 from .losses import Objective
-from .network import DESIGNS, STREAMS, NetworkSettings, create_network
+from .network import DESIGNS, STREAMS, DualStream, NetworkSettings, Scorer, create_network
 from .resume import check_checkpoint, keep_made
 
+# Options that one design alone looks at: others refuse them, and do not record them.
+_OF_DESIGN = {
+    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate",
+              "layer_decay", "freeze", "ema", "precision", "mix", "label_smoothing", "hard",
+              "consistency"),
+    "traces": ("trace_pairs",),
+}  # fmt: skip
 # Options that leave the statistics of a pair as they are.
 _NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg")
 # Options that may change when a run by descent is gone on with.
-_NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision", "trace_pairs")
-# Options that only mean something for a network that is trained by descent.
-_OF_DESCENT = ("mix", "label_smoothing", "hard", "consistency", "ema", "layer_decay", "freeze")
+_NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +81,9 @@ def _prepare(args: argparse.Namespace):
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
     objective = _objective(args)
     network = _network(args, reader)
-    _check_descent(args, network)
+    _check_design(args, network.settings.design)
+    if network.settings.design == "gated":
+        _check_descent(args, network)
     _check_resume(args, network)
     _check_names(args.without, reader, twins)
     train, val = split_rows(
@@ -107,29 +114,41 @@ def _mix(args: argparse.Namespace) -> Mix:
     swaps, blends = args.share_swaps, args.share_blends
     if args.swaps and not swapped:  # all left out: blends stand in
         swaps, blends = 0.0, blends + swaps
-    matches = parse_matches(args.match)
-    return Mix(args.share_twins, blends, matches, swaps, swapped, args.balance)
+    return Mix(
+        twins=args.share_twins,
+        blends=blends,
+        matches=parse_matches(args.match),
+        swaps=swaps,
+        swapped=swapped,
+        made_swaps=args.share_made_swaps,
+        regions=args.share_regions,
+        balance=args.balance,
+    )
 
 
 def _objective(args: argparse.Namespace) -> Objective:
     return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
 
 
-def _check_descent(args: argparse.Namespace, network: nn.Module) -> None:
+def _of_other_designs(design: str) -> set[str]:
+    return {name for other, names in _OF_DESIGN.items() if other != design for name in names}
+
+
+def _check_design(args: argparse.Namespace, design: str) -> None:
+    others, parser = _of_other_designs(design), _parser()
+    given = [n for n, v in vars(args).items() if n in others and v != parser.get_default(n)]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"expected options of the design {design!r} but got {options}")
+
+
+def _check_descent(args: argparse.Namespace, network: DualStream) -> None:
     """Refuse what this network cannot be trained with, and freeze what shall stay."""
-    settings = network.settings
-    parser = _parser()
-    given = [name for name in _OF_DESCENT if getattr(args, name) != parser.get_default(name)]
-    options = ", ".join("--" + name.replace("_", "-") for name in given)
-    if given and settings.design == "traces":
-        raise ValueError(
-            f"expected no {options} for --design traces, whose heads are solved and not trained"
-        )
     if not 0 <= args.ema < 1:
         raise ValueError(f"expected --ema of at least 0 and below 1 but got {args.ema}")
     if not 0 < args.layer_decay <= 1:
         raise ValueError(f"expected --layer-decay above 0 and at most 1 but got {args.layer_decay}")
-    if settings.streams == "frequency" and (args.freeze or args.layer_decay < 1):
+    if network.settings.streams == "frequency" and (args.freeze or args.layer_decay < 1):
         raise ValueError(
             "--freeze and --layer-decay: expected a backbone but got --streams frequency"
         )
@@ -150,13 +169,13 @@ def _last_checkpoint(args: argparse.Namespace) -> Path:
     return args.out.with_suffix(".run") / "last.ckpt"
 
 
-def _check_resume(args: argparse.Namespace, network: nn.Module) -> None:
+def _check_resume(args: argparse.Namespace, network: Scorer) -> None:
     last = _last_checkpoint(args)
     if args.resume and last.exists():
         check_checkpoint(last, network)
 
 
-def _network(args: argparse.Namespace, reader: CacheReader) -> nn.Module:
+def _network(args: argparse.Namespace, reader: CacheReader) -> Scorer:
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
         if checkpoint.crop != reader.settings.crop:
@@ -182,7 +201,7 @@ def _fit(
     args: argparse.Namespace,
     device: torch.device,
     reader: CacheReader,
-    network: nn.Module,
+    network: Scorer,
     pairs: PairDataset,
     val: FaceDataset,
     mix: Mix,
@@ -224,7 +243,8 @@ def _fit(
         print(f"stopped; --resume goes on from {last}", file=sys.stderr)
         return 130
     network.load_state_dict(fitted.state)
-    save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, fitted.auc))
+    about = _about(args, network.settings, pairs, fitted.auc)
+    save_checkpoint(args.out, network, reader.settings.crop, about)
     seen = " (trained on it)" if args.fit_all or args.fit_fakes else ""
     print(f"{args.out}: validation AUC {fitted.auc:.4f}{seen}")
     return 0
@@ -233,7 +253,7 @@ def _fit(
 def _solve(
     args: argparse.Namespace,
     reader: CacheReader,
-    network: nn.Module,
+    network: Scorer,
     pairs: PairDataset,
     val: FaceDataset,
 ) -> int:
@@ -247,18 +267,19 @@ def _solve(
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        seen, swapped = read_statistics(
+        seen = read_statistics(
             network, pairs, args.trace_pairs, folder, resume=args.resume, workers=args.workers
         )
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
         return 130
-    network.solve(seen, np.tile([0, 1], len(swapped)), np.repeat(swapped, 2), args.seed)
+    network.solve(seen, args.seed)
     names = reader.metadata["generator"].to_numpy()
     aucs = validation_auc(network, val, names, pairs.mix.matches)
     auc = float(np.mean(list(aucs.values())))
     print("  ".join(f"{name} {value:.3f}" for name, value in aucs.items()))
-    save_checkpoint(args.out, network, reader.settings.crop, _about(args, pairs, auc))
+    about = _about(args, network.settings, pairs, auc)
+    save_checkpoint(args.out, network, reader.settings.crop, about)
     print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
     return 0
 
@@ -267,12 +288,14 @@ def _made(args: argparse.Namespace, aside: Sequence[str]) -> dict[str, str]:
     return {name: str(value) for name, value in vars(args).items() if name not in aside}
 
 
-def _about(args: argparse.Namespace, pairs: PairDataset, auc: float | None) -> dict:
-    recipe = {
-        k: str(v) if isinstance(v, Path) else v
-        for k, v in vars(args).items()
-        if k not in ("caches", "twins", "out", "init", "weights", "device", "workers")
-    }
+def _about(
+    args: argparse.Namespace, network: NetworkSettings, pairs: PairDataset, auc: float | None
+) -> dict:
+    unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
+    unused |= _of_other_designs(network.design)
+    recipe = {name: value for name, value in vars(args).items() if name not in unused}
+    # The cache or --weights may have decided these.
+    recipe |= {name: value for name, value in network.to_dict().items() if name in recipe}
     return {
         "date": datetime.date.today().isoformat(),
         "data": pairs.counts,
@@ -301,8 +324,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("network").add_argument
     add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
-    add("--backbone", default=NetworkSettings.backbone, help="of the RGB stream (%(default)s)")
-    add("--streams", choices=STREAMS, default="both", help="(%(default)s)")
+    add("--backbone", default=NetworkSettings.backbone, help="of --design gated (%(default)s)")
+    add("--streams", choices=STREAMS, default="both", help="of --design gated (%(default)s)")
     add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
     add("--init", type=Path, help="safetensors file to start the backbone from")
     add("--weights", type=Path, help="go on from weights written by this command")
@@ -313,6 +336,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
     add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
+    add("--share-made-swaps", type=float, default=0.0,
+        help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
+    add("--share-regions", type=float, default=0.0,
+        help="share of pairs with a part from --twins (%(default)s)")  # fmt: skip
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
     add("--balance", choices=BALANCES, default="sqrt",

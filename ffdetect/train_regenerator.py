@@ -89,7 +89,8 @@ def train(
     rng = np.random.default_rng(seed)
     parameters = list((network.decoder if decoder_only else network).parameters())
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
+    if steps:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
     critic = discriminator() if "adversarial" in losses else None
     against = torch.optim.Adam(critic.parameters(), 2e-4, (0.5, 0.9)) if critic else None
     network.train().to(memory_format=torch.channels_last)
@@ -142,10 +143,10 @@ def psnr(network: Autoencoder, reader: CacheReader, rows: Sequence[int]) -> floa
 
 def _network(args: argparse.Namespace) -> Autoencoder:
     if args.start:
-        return with_upsampler(load_autoencoder(args.start), args.upsampler, args.noise)
+        return with_upsampler(load_autoencoder(args.start), args.upsampler, args.noise, args.gain)
     settings = AutoencoderSettings(
         width=args.width, latent=args.latent, halvings=args.halvings, blocks=args.blocks,
-        branches=False, upsampler=args.upsampler, noise=args.noise,
+        branches=False, upsampler=args.upsampler, noise=args.noise, gain=args.gain,
     )  # fmt: skip
     return Autoencoder(settings)
 
@@ -160,13 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--upsampler", choices=UPSAMPLERS, default="nearest", help="(%(default)s)")
     add("--losses", default="l1", help=f"comma-separated, of {', '.join(LOSSES)} (%(default)s)")
     add("--noise", type=float, default=0.0, help="on the latent, in its deviations (%(default)s)")
+    add("--gain", type=float, default=0.0, help="of random channel factors (%(default)s)")
     add("--backbone", type=Path, help="mobilenetv2_100 weights for the perceptual loss")
     add("--width", type=int, default=32, help="without --start: channels (%(default)s)")
     add("--latent", type=int, default=8, help="without --start: latent channels (%(default)s)")
     add("--halvings", type=int, default=2, help="without --start: of the size (%(default)s)")
     add("--blocks", type=int, default=1, help="without --start: at each scale (%(default)s)")
     add("--sources", help="only reals of these sources, comma-separated (default: all)")
-    add("--steps", type=int, default=300, help="(%(default)s)")
+    add("--steps", type=int, default=300, help="0: no training (%(default)s)")
     add("--rate", type=float, default=5e-4, help="peak learning rate (%(default)s)")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -23,6 +23,7 @@ from .cache import CacheReader
 from .cues import Measurements, measure_cache, measure_items
 from .duplicates import RADIUS, leaking_pairs, near_duplicates
 from .leakage import Comparison, Leak, comparisons, folds, measure_leak
+from .matching import parse_matches
 from .sources import find_items, printable
 
 ALL_CUES = "all cues"
@@ -259,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         _need_sklearn()
-        found = audit(_measure(args), _matches(args.match), args.seed)
+        found = audit(_measure(args), parse_matches(args.match), args.seed)
     except (ValueError, FileNotFoundError, ImportError) as error:
         parser.error(printable(str(error)))
     except KeyboardInterrupt:
@@ -294,16 +295,6 @@ def _measure(args: argparse.Namespace) -> Measurements:
 
         detector = FaceDetector()
     return measure_items(listing.items, detector)
-
-
-def _matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    matches = {}
-    for pair in pairs:
-        fake, _, reals = pair.partition("=")
-        if not fake or not reals:
-            raise ValueError(f"expected --match FAKE=REAL[,REAL] but got {pair!r}")
-        matches[fake] = tuple(reals.split(","))
-    return matches
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .matching import matched_rows
+
 FOLDS = 5
 LEAKS, WEAK = 0.7, 0.55  # for the lower end of an interval, see `Leak.verdict`
 _ROUNDS = 300
@@ -82,8 +84,7 @@ def comparisons(faces: pd.DataFrame, matches: Mapping[str, tuple[str, ...]]) -> 
 
     Args:
         faces: columns path, target, generator, group. Rows without a label are left out.
-        matches: generator -> its real sources. These are kept for it: other generators are
-            compared with the remaining reals.
+        matches: see `preprocess.matching.matched_rows`.
 
     Raises:
         ValueError: a name in `matches` that is no generator or no real source here.
@@ -91,13 +92,9 @@ def comparisons(faces: pd.DataFrame, matches: Mapping[str, tuple[str, ...]]) -> 
     generator = faces["generator"].to_numpy().astype(str)
     target = faces["target"].to_numpy()
     _check_matches(matches, set(generator[target == 1]), set(generator[target == 0]))
-    kept = [source for sources in matches.values() for source in sources]
     found = [_comparison("all", faces, np.flatnonzero(target >= 0))]
-    for name in sorted(set(generator[target == 1]) - {""}):
-        fits = np.isin(generator, matches[name]) if name in matches else ~np.isin(generator, kept)
-        chosen = (fits & (target == 0)) | ((generator == name) & (target == 1))
-        found.append(_comparison(name, faces, np.flatnonzero(chosen)))
-    return found
+    rows = matched_rows(generator, target, matches)
+    return found + [_comparison(name, faces, chosen) for name, chosen in rows.items() if name]
 
 
 def _check_matches(matches: Mapping[str, tuple[str, ...]], fakes: set, reals: set) -> None:

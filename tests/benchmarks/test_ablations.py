@@ -9,6 +9,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.ablations import Part, Row, judge, main, rows_to_try
 from tests.ffdetect.helpers import random_crops, write_cache
@@ -41,35 +43,42 @@ def matched(parts):
 
 
 def test_a_mix_finds_what_it_was_made_of(parts, matched):
-    twins = judge(Row("t", {"twin": 1.0}), parts, *matched)
+    twins = judge(Row("t", ("twin",)), parts, *matched)
     assert twins["new"] > 0.95 > 0.6 > max(twins["gan"], twins["dfdc_swap"])
-    swaps = judge(Row("s", {"twin": 1.0, "swaps": 1.0}), parts, *matched)
+    swaps = judge(Row("s", ("twin", "swaps")), parts, *matched)
     assert min(swaps["new"], swaps["dfdc_swap"]) > 0.9
 
 
 def test_the_generator_that_is_judged_does_not_train(parts, matched):
-    aucs = judge(Row("g", {"twin": 1.0, "gan": 1.0}), parts, *matched)
+    aucs = judge(Row("g", ("twin", "gan")), parts, *matched)
     assert aucs["gan"] < 0.6 and aucs["new"] > 0.85
-    assert "gan" not in judge(Row("g", {"gan": 1.0}), parts, *matched)
-
-
-def test_weights_decide_what_is_learnt(parts, matched):
-    gans = [judge(Row("w", {"twin": 1.0, "swaps": w}), parts, *matched)["dfdc_swap"]
-            for w in (0.0, 0.1, 2.0)]  # fmt: skip
-    assert gans[0] < 0.6 < gans[1] < gans[2]
+    assert "gan" not in judge(Row("g", ("gan",)), parts, *matched)
 
 
 @pytest.mark.parametrize("options", [{"reading": "rgb"}, {"reading": "frequency"},
-                                     {"head": "hidden"}])  # fmt: skip
+                                     {"head": "hidden"}, {"head": "logistic"}])  # fmt: skip
 def test_other_readings_and_heads(parts, matched, options):
-    assert judge(Row("o", {"twin": 1.0}, **options), parts, *matched)["new"] > 0.9
+    assert judge(Row("o", ("twin",), **options), parts, *matched)["new"] > 0.9
+
+
+def test_the_logistic_head_is_that_of_scikit_learn(parts, matched):
+    x, seen = parts["twin"].rgb.numpy(), matched[0].rgb.numpy()
+    solved = LogisticRegression(C=0.03).fit(
+        (x - x.mean(0)) / x.std(0), np.tile([0, 1], len(x) // 2)
+    )
+    score = solved.decision_function((seen - x.mean(0)) / x.std(0))
+    row = Row("o", ("twin",), reading="rgb", head="logistic")
+    chosen = np.isin(matched[1], ["ffhq", "new"])
+    expected = roc_auc_score(matched[2][chosen], score[chosen])
+    assert judge(row, parts, *matched)["new"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_rows_hold_each_kind_and_each_without_it():
-    rows = {row.name: row.weights for row in rows_to_try(["a", "b", "c"], ["gan"])}
-    assert rows["a alone"] == {"a": 1.0}
-    assert rows["all but b"] == {"a": 1.0, "c": 1.0}
-    assert rows["collected generators alone"] == {"gan": 1.0}
+    rows = {row.name: row.kinds for row in rows_to_try(["a", "b", "c"], ["d"], ["gan"])}
+    assert rows["a alone"] == ("a",) and rows["d alone"] == ("d",)
+    assert rows["all but b"] == ("a", "c")
+    assert rows["all and d"] == ("a", "b", "c", "d")
+    assert rows["each other generator"] == ("gan",)
 
 
 def test_the_command_reads_judges_and_goes_on(tmp_path, matched, capsys):

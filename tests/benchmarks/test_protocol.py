@@ -31,12 +31,6 @@ def test_a_generator_without_reals_of_its_kind_is_left_out():
     assert comparisons(np.array(["dfdc", "sdxl"]), np.array([0, 1])) == {}
 
 
-def test_unlabelled_faces_and_other_generators_take_no_part():
-    generator = np.array(["ffhq", "sdxl", "sd21", "", "sdxl"])
-    rows = comparisons(generator, np.array([0, 1, 1, -1, -1]))
-    assert rows["sdxl"].tolist() == [0, 1] and rows["sd21"].tolist() == [0, 2]
-
-
 def test_kinds_can_be_given():
     generator, target = np.array(["a", "b", "x", "y"]), np.array([0, 0, 1, 1])
     rows = comparisons(generator, target, {"x": ("b",)})

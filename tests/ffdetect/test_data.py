@@ -187,6 +187,18 @@ def test_generators_are_drawn_by_the_balance_asked_for(tmp_path, balance, expect
     assert np.mean([real != 0 for real, _ in drawn]) == pytest.approx(expected, abs=0.15)
 
 
+@pytest.mark.parametrize(("balance", "expected"), [("equal", 1 / 2), ("size", 9 / 10)])
+def test_made_swaps_take_both_faces_of_a_source_drawn_by_the_balance(tmp_path, balance, expected):
+    rows = [{"generator": name} for name in ["few"] * 2 + ["many"] * 18]
+    mix = Mix(made_swaps=1.0, balance=balance)
+    dataset = PairDataset(write_cache(tmp_path / "c", rows), np.arange(20), mix=mix)
+    drawn = rows_drawn(dataset, 60)
+    assert np.mean([real >= 2 for real, _ in drawn]) == pytest.approx(expected, abs=0.15)
+    assert {(pair.kind, pair.swapped) for pair in map(dataset.__getitem__, range(9))} == {
+        ("swap", True)
+    }
+
+
 def test_an_unknown_balance_is_refused():
     with pytest.raises(ValueError, match=r"expected a balance among .*'equal'.* but got 'cube'"):
         Mix(balance="cube")
@@ -318,11 +330,15 @@ def test_swaps_are_drawn_by_their_share_and_marked(reader, twins):
     assert {int(p.crops[1, 0, 64, 64]) for p in swaps} == set(range(16, 20))
     assert len(swaps) == pytest.approx(240, abs=40)
     assert {SOURCES[int(p.crops[0, 0, 64, 64])] for p in swaps} == {"dfdc"}
+    assert {p.kind for p in swaps} == {"dfdc_swap"}
+    for pair, fake in zip(whole, fakes, strict=True):
+        expected = twins.metadata["generator"].iat[fake - 100] if fake >= 100 else SOURCES[fake]
+        assert pair.kind == expected
 
 
 def test_blends_count_as_swaps(reader):
     dataset = PairDataset(reader, np.arange(20), mix=Mix(blends=1.0), window=128)
-    assert all(dataset[i].swapped for i in range(5))
+    assert all(dataset[i].swapped and dataset[i].kind == "blend" for i in range(5))
 
 
 def test_mild_pairs_keep_their_scale(tmp_path):

@@ -50,7 +50,7 @@ def module(network: nn.Module, generators=(), matches=None, **options) -> LitDet
 
 def pairs(real: int, fake: int) -> Pair:
     greys = torch.tensor([real, fake], dtype=torch.uint8)[None, :, None, None, None]
-    return Pair(greys.expand(3, 2, 3, 128, 128), torch.zeros(3, dtype=torch.bool))
+    return Pair(greys.expand(3, 2, 3, 128, 128), ["gan"] * 3, torch.zeros(3, dtype=torch.bool))
 
 
 def test_the_first_of_a_pair_is_real_and_the_second_fake():
@@ -85,12 +85,12 @@ def test_smoothed_targets_are_those_of_every_stream():
 
 def test_hard_faces_count_more():
     greys = torch.tensor([[120, 136], [28, 228]], dtype=torch.uint8).view(2, 2, 1, 1, 1)
-    batch = Pair(greys.expand(2, 2, 3, 128, 128), torch.zeros(2, dtype=torch.bool))
+    batch = Pair(greys.expand(2, 2, 3, 128, 128), ["gan"] * 2, torch.zeros(2, dtype=torch.bool))
     share = {}
     for focus in (0.0, 2.0):
         made = module(Brightness("rgb"), objective=Objective(focus=focus))
         both = made.training_step(batch, 0)
-        hard = made.training_step(Pair(batch.crops[:1], batch.swapped[:1]), 0)
+        hard = made.training_step(Pair(*(part[:1] for part in batch)), 0)
         share[focus] = float(hard / both / 2)
     assert share[0.0] < 0.99 < 0.999 < share[2.0]
 
@@ -113,7 +113,8 @@ def test_mixed_faces_are_judged_by_how_much_of_them_is_fake(kind):
 def views(*greys: list[int]) -> Pair:
     """Per pair: the real and the fake of the first view, then of the second."""
     crops = torch.tensor(greys, dtype=torch.uint8)[..., None, None, None]
-    return Pair(crops.expand(-1, -1, 3, 128, 128), torch.zeros(len(greys), dtype=torch.bool))
+    crops = crops.expand(-1, -1, 3, 128, 128)
+    return Pair(crops, ["gan"] * len(crops), torch.zeros(len(crops), dtype=torch.bool))
 
 
 def test_two_views_of_a_face_are_to_agree():
@@ -161,7 +162,7 @@ def test_a_step_leaves_frozen_stages_as_they_are(stages, layer_decay):
     optimizer = made.configure_optimizers()["optimizer"]
     assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
     crops = random_crops(8).unflatten(0, (4, 2))
-    made.training_step(Pair(crops, torch.zeros(4, dtype=torch.bool)), 0).backward()
+    made.training_step(Pair(crops, ["gan"] * 4, torch.zeros(4, dtype=torch.bool)), 0).backward()
     optimizer.step()
     frozen = ("conv1.", "bn1.", "layer1.") if stages == 1 else ("conv1.", "bn1.", "layer")
     changed = {n for n, t in network.state_dict().items() if not torch.equal(t, before[n])}
@@ -193,6 +194,13 @@ def test_validation_judges_each_generator_by_reals_of_its_kind(matches):
         assert made.logged[f"val_auc/{generator}"] == pytest.approx(expected[generator], abs=1e-6)
     assert made.logged["val_auc"] == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
     assert made._seen == []
+
+
+def test_a_network_that_diverged_does_not_end_the_training():
+    made = module(Brightness("rgb"), ["ffhq", "gan"])
+    made._seen.append((torch.tensor([0, 1]), torch.tensor([0, 1]), torch.full((2,), torch.nan)))
+    made.on_validation_epoch_end()
+    assert made.logged["val_auc"] == 0.5
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 40])

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ffdetect.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
+from ffdetect.metrics import (
+    Interval,
+    auc,
+    bootstrap,
+    calibration_error,
+    eer,
+    generator_aucs,
+    tpr_at_fpr,
+)
 
 CASES = [(seed, ties) for seed in range(6) for ties in (False, True)]
 
@@ -27,6 +35,24 @@ def draw(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
 def test_auc_equals_scikit_learn(seed, ties):
     target, score = draw(seed, ties)
     assert auc(target, score) == pytest.approx(roc_auc_score(target, score), abs=1e-12)
+
+
+@pytest.mark.parametrize("matches", [{}, {"swap": ("video",)}])
+def test_each_generator_has_its_auc_against_reals_of_its_kind(matches):
+    rng = np.random.default_rng(0)
+    names = rng.choice(["photo", "video", "gan", "swap"], 200)
+    target = np.isin(names, ["gan", "swap"]).astype(int)
+    target[rng.random(200) < 0.1] = -1
+    score = rng.normal((names == "swap") - 0.5 * (names == "video")).round(1)
+    reals = {"gan": ["photo"], "swap": ["video"]} if matches else {}
+    expected = {}
+    for generator in ("gan", "swap"):
+        chosen = np.isin(names, [generator, *reals.get(generator, ["photo", "video"])])
+        chosen &= target >= 0
+        expected[generator] = pytest.approx(roc_auc_score(target[chosen], score[chosen]))
+    assert generator_aucs(names, target, score, matches) == expected
+    alone = generator_aucs(names, target, score, {"swap": ("video", "photo")})
+    assert list(alone) == ["swap"]  # no real is left for the other
 
 
 @pytest.mark.parametrize(("seed", "ties"), CASES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.ndimage import gaussian_filter
 
 from ffdetect.regenerators import (
     UPSAMPLERS,
@@ -69,6 +70,19 @@ def test_noise_on_the_latent_changes_the_picture():
     quiet, noisy = small(), with_upsampler(small(), "nearest", noise=0.3).eval()
     assert torch.equal(quiet(picture), quiet(picture))
     assert not torch.allclose(noisy(picture), noisy(picture))
+
+
+def test_random_gains_change_the_texture_and_keep_the_tones():
+    torch.manual_seed(0)
+    network = with_upsampler(small(), "shuffle", gain=0.3).eval()
+    picture = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        first, second = network(picture).numpy(), network(picture).numpy()
+    smooth = [gaussian_filter(p, (0, 0, 6, 6)) for p in (first, second, picture.numpy())]
+    assert np.abs(first - second).max() > 1e-3
+    for fake, tones in ((first, smooth[0]), (second, smooth[1])):
+        assert np.abs(fake - picture.numpy()).std() > 0.1  # an untrained decoder draws nothing
+        assert np.abs(tones - smooth[2]).max() < 0.03
 
 
 def test_a_saved_autoencoder_comes_back(tmp_path):

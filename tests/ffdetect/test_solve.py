@@ -50,14 +50,15 @@ def pairs_of(cache) -> PairDataset:
 
 def test_statistics_are_read_in_the_order_of_the_pairs(cache, network, tmp_path, monkeypatch):
     monkeypatch.setattr(solve, "_PART", 32)
-    monkeypatch.setattr(solve, "has_fast_bf16", lambda: False)
     pairs = pairs_of(cache)
-    seen, swapped = read_statistics(network, pairs, 40, tmp_path)
-    assert swapped.tolist() == [pairs[i].swapped for i in range(40)]
-    assert seen.rgb.shape == (80, 240) and seen.face.shape[0] == 80
+    seen = read_statistics(network, pairs, 40, tmp_path)
+    assert seen.swapped.tolist() == [pairs[i].swapped for i in range(40)]
+    assert seen.kinds.tolist() == [pairs[i].kind for i in range(40)]
+    assert set(seen.kinds) == {"gan", "swap"}
+    assert all(len(part) == 80 for part in seen.faces)
     for number in (0, 17, 39):
         expected = network.statistics(pairs[number].crops)
-        for got, wanted in zip(seen, expected, strict=True):
+        for got, wanted in zip(seen.faces, expected, strict=True):
             torch.testing.assert_close(got[2 * number : 2 * number + 2], wanted,
                                        rtol=1e-3, atol=1e-3)  # fmt: skip
 
@@ -76,17 +77,17 @@ def test_parts_that_are_there_are_not_read_again(cache, network, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         read_statistics(network, pairs, 48, tmp_path)
     monkeypatch.setattr(solve, "_read", original)
-    going_on, _ = read_statistics(network, pairs, 48, tmp_path, resume=True)
+    going_on = read_statistics(network, pairs, 48, tmp_path, resume=True)
     assert read == [0, 16]
-    fresh, _ = read_statistics(network, pairs, 48, tmp_path / "other")
-    torch.testing.assert_close(going_on.face, fresh.face)
+    fresh = read_statistics(network, pairs, 48, tmp_path / "other")
+    torch.testing.assert_close(going_on.faces.face, fresh.faces.face)
 
 
 def test_a_fresh_run_forgets_old_parts(cache, network, tmp_path):
     stale = tmp_path / "statistics-0000000-0000016.npz"
     stale.write_bytes(b"of another run")
-    seen, _ = read_statistics(network, pairs_of(cache), 16, tmp_path)
-    assert len(seen.rgb) == 32
+    seen = read_statistics(network, pairs_of(cache), 16, tmp_path)
+    assert len(seen.faces.rgb) == 32
 
 
 def test_validation_agrees_with_scikit_learn(cache, network):
@@ -122,7 +123,9 @@ def test_the_command_solves_and_validates(cache, backbone, tmp_path, capsys):
     checkpoint = load_checkpoint(out)
     assert checkpoint.network.settings.design == "traces"
     assert checkpoint.about["validation_auc"] > 0.6
-    assert checkpoint.about["recipe"]["trace_pairs"] == 48
+    recipe = checkpoint.about["recipe"]
+    assert recipe["trace_pairs"] == 48 and recipe["residual"] == "detail"
+    assert not {"backbone", "streams", "epochs", "rate", "mix", "hard", "freeze"} & set(recipe)
     json.dumps(checkpoint.about)
 
 

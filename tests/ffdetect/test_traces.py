@@ -7,12 +7,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
+from ffdetect import traces
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
-from ffdetect.traces import HiddenHead, LinearHead, TraceNet, either
+from ffdetect.traces import HiddenHead, LinearHead, PairStatistics, TraceNet, either
 from preprocess import maps
 from preprocess.faces import CropSettings
 
@@ -53,7 +55,7 @@ def test_streams_and_the_joined_logit(network):
     crops = random_crops(3)
     logits = network.stream_logits(crops)
     assert all(part.shape == (3,) and part.dtype == torch.float32 for part in logits)
-    traces = 0.6 * logits.rgb + 0.4 * logits.frequency
+    traces = (logits.rgb + logits.frequency) / 2
     torch.testing.assert_close(logits.fused, either(traces, logits.face))
     torch.testing.assert_close(network(crops), logits.fused)
 
@@ -92,11 +94,16 @@ def test_statistics_are_those_of_the_stages_of_timm(pretrained):
         matrices = [np.corrcoef(x.flatten(1).numpy()) for x in layer]
         upper = [matrix[np.triu_indices(len(matrix), 1)] for matrix in matrices]
         face.append(torch.from_numpy(np.stack(upper)).float())
+    filtered, _ = found["frequency"]
+    frequency = moments(*filtered[1:3])
+    matrices = [np.corrcoef(x.flatten(1).numpy()) for x in filtered[1]]
+    upper = [matrix[np.triu_indices(len(matrix), 1)] for matrix in matrices]
+    frequency.append(torch.from_numpy(np.stack(upper)).float())
     seen = network.statistics(crops)
     near = {"rtol": 1e-2, "atol": 3e-3}
-    torch.testing.assert_close(seen.rgb, torch.cat(moments(*outputs[1:4]), 1), **near)
-    filtered = found["frequency"][0]
-    torch.testing.assert_close(seen.frequency, torch.cat(moments(*filtered[1:3]), 1), **near)
+    rgb = moments(*outputs[1:4], hidden[2], hidden[3])
+    torch.testing.assert_close(seen.rgb, torch.cat(rgb, 1), **near)
+    torch.testing.assert_close(seen.frequency, torch.cat(frequency, 1), **near)
     torch.testing.assert_close(seen.face, torch.cat(face, 1), **near)
 
 
@@ -113,22 +120,58 @@ def test_nothing_is_left_to_descend_on(network):
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_a_linear_head_is_the_logistic_regression_of_scikit_learn():
-    rng = np.random.default_rng(0)
-    target = rng.integers(0, 2, 300)
-    x = rng.normal(0, [1, 20, 0.01], (300, 3)) + np.outer(target, [1, 0, 0.01]) + [0, 100, 5]
+def fakes_away(rng, away: list[float], count: int = 400) -> torch.Tensor:
+    """Real and fake by turns, float32 2 x count x 3; a fake is its real, moved, and noise."""
+    real = rng.normal(0, [1, 20, 0.01], (count, 3)) + [0, 100, 5]
+    fake = real + np.multiply(away, [1, 20, 0.01]) + rng.normal(0, [0.1, 2, 0.001], (count, 3))
+    return torch.from_numpy(np.stack([real, fake], 1).reshape(-1, 3)).float()
+
+
+def test_one_kind_gives_the_discriminant_of_scikit_learn(monkeypatch):
+    monkeypatch.setattr(traces, "_SHRINKAGE", 0.0)
+    x = fakes_away(np.random.default_rng(0), [0.5, -1, 0.2], 4000)
     head = LinearHead(3)
-    weight = rng.choice([0.2, 1.0], 300)
-    head.solve(torch.from_numpy(x).float(), target, weight)
+    head.solve(x, np.full(4000, "a"))
     scaled = (x - x.mean(0)) / x.std(0)
-    solved = LogisticRegression(C=0.03).fit(scaled, target, weight)
-    got = head(torch.from_numpy(x).float()).detach().numpy()
-    np.testing.assert_allclose(got, solved.decision_function(scaled), atol=0.02)
+    judge = LinearDiscriminantAnalysis().fit(scaled, np.tile([0, 1], 4000))
+    got = head.linear.weight[0].detach().numpy()
+    cosine = got @ judge.coef_[0] / np.linalg.norm(got) / np.linalg.norm(judge.coef_)
+    assert cosine > 0.999
+    fitted = LogisticRegression(C=1e3).fit(head(x)[:, None].detach().numpy(), np.tile([0, 1], 4000))
+    assert fitted.coef_.item() == pytest.approx(1, abs=0.02)  # the logit is in log odds
+    assert fitted.intercept_.item() == pytest.approx(0, abs=0.02)
+
+
+def test_kinds_count_alike_however_easy_and_frequent_they_are():
+    rng = np.random.default_rng(0)
+    easy, hard = fakes_away(rng, [3, 0, 0], 900), fakes_away(rng, [0, 0.3, 0], 300)
+    x, kinds = torch.cat([easy, hard]), np.repeat(["easy", "hard"], [900, 300])
+    head = LinearHead(3)
+    head.solve(x, kinds)
+    along = head.linear.weight[0].detach()
+    assert along[1] == pytest.approx(along[0].item(), rel=0.35)
+    assert abs(along[2]) < 0.1 * along[0]
+
+
+def test_shrinkage_trusts_no_statistic_for_being_still(monkeypatch):
+    """Statistics that hardly differ among reals would outweigh the others without it."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(400, 2))
+    real[:, 1] = real[:, 0] + 0.01 * rng.normal(size=400)  # nearly the same statistic twice
+    x = torch.from_numpy(np.stack([real, real + [1.0, 1.1]], 1).reshape(-1, 2)).float()
+    weights = {}
+    for amount in (0.0, 4.0):
+        monkeypatch.setattr(traces, "_SHRINKAGE", amount)
+        head = LinearHead(2)
+        head.solve(x, np.full(400, "a"))
+        weights[amount] = head.linear.weight[0].detach()
+    assert weights[0.0][0] < 0 < weights[0.0][1]  # their difference: that is noise
+    assert weights[4.0][0] == pytest.approx(weights[4.0][1].item(), rel=0.2)
 
 
 def test_a_statistic_far_out_does_not_run_away():
-    head = LinearHead(1)
-    head.solve(torch.randn(200, 1), np.tile([0, 1], 100), np.ones(200))
+    head, x = LinearHead(1), torch.randn(200, 1)
+    head.solve(x, np.full(100, "a"))
     far, farther = head(torch.tensor([[50.0], [5000.0]]))
     assert far == farther
 
@@ -156,7 +199,7 @@ def test_solving_separates_what_the_statistics_separate(network):
     crops, target = halves(40)
     solved = create_network(network.settings).eval()
     solved.load_state_dict(network.state_dict())
-    solved.solve(solved.statistics(crops), target, np.ones(80, bool))
+    solved.solve(PairStatistics(solved.statistics(crops), np.full(40, "a"), np.ones(40, bool)))
     logits = solved.stream_logits(crops)
     for part in logits:
         assert ((part > 0).numpy() == (target == 1)).mean() > 0.9
@@ -166,17 +209,22 @@ def test_the_face_stream_learns_of_changed_faces_alone(network):
     crops, target = halves(40)
     solved = create_network(network.settings).eval()
     solved.load_state_dict(network.state_dict())
-    solved.solve(solved.statistics(crops), target, np.zeros(80, bool))
+    seen = solved.statistics(crops)
+    solved.solve(PairStatistics(seen, np.full(40, "a"), np.zeros(40, bool)))
     logits = solved.stream_logits(crops)
     assert (logits.face < -19).all()
-    traces = 0.6 * logits.rgb + 0.4 * logits.frequency
-    torch.testing.assert_close(logits.fused, traces, rtol=1e-3, atol=1e-3)
-    # half of the pairs are swaps, the others clean faces and noisy whole ones
-    swapped = np.arange(80) < 40
-    solved.solve(solved.statistics(crops), np.where(swapped, 1 - target, target), swapped)
-    face = solved.stream_logits(crops).face.numpy()
-    assert auc((1 - target)[:40], face[:40]) > 0.9  # what swaps look like here: clean
-    assert face[40:][target[40:] == 1].mean() < face[:40][target[:40] == 0].mean()
+    traces = (logits.rgb + logits.frequency) / 2
+    torch.testing.assert_close(logits.fused, traces, rtol=1e-2, atol=1e-2)
+    # half of the pairs are swaps, clean faces for noisy ones; the others are noisy whole ones
+    crops[:40] = crops[:40].unflatten(0, (20, 2)).flip(1).flatten(0, 1)
+    swapped = np.arange(40) < 20
+    solved.solve(PairStatistics(solved.statistics(crops), np.full(40, "a"), swapped))
+    logits = solved.stream_logits(crops)
+    face = logits.face.numpy()
+    assert auc(target[:40], face[:40]) > 0.9
+    assert face[41::2].mean() < face[0:40:2].mean()  # whole fakes are no swaps
+    assert auc(target[40:], logits.rgb[40:].numpy()) > 0.9  # and swaps are no traces
+    assert auc(target[:40], logits.rgb[:40].numpy()) < 0.3
 
 
 def test_feature_maps_can_be_watched(network):

@@ -65,6 +65,8 @@ def test_the_weights_tell_how_they_were_made(trained):
     recipe = about["recipe"]
     assert recipe["backbone"] == "test_resnet" and recipe["match"] == ["dfdc_swap=dfdc"]
     assert recipe["share_blends"] == 0.3 and recipe["seed"] == 0
+    assert recipe["epochs"] == 2 and recipe["streams"] == "both" and recipe["residual"] == "npr"
+    assert "trace_pairs" not in recipe  # of another design
     assert 0 <= about["validation_auc"] <= 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"])
     assert not any(str(trained.parent) in str(value) for value in recipe.values())
@@ -156,13 +158,15 @@ def test_going_on_from_weights_trains_them_in_training_mode(trained, faces_cache
     stale = out.with_suffix(".run") / "last.ckpt"
     stale.parent.mkdir()
     stale.write_bytes(b"from an older run")
-    assert run(faces_cache, out, "--weights", str(trained), "--fit-all", "--epochs", "1") == 0
+    more = ("--weights", str(trained), "--fit-all", "--epochs", "1", "--backbone", "resnet18")
+    assert run(faces_cache, out, *more) == 0
     assert torch.load(stale, weights_only=True)["global_step"] == 2
     before, after = load_file(trained), load_file(out)
     counts = [name for name in after if name.endswith("num_batches_tracked")]
     assert counts and all(after[name] == before[name] + 2 for name in counts)
     about = load_checkpoint(out).about
     assert about["validation_auc"] is None and about["recipe"]["fit_all"] is True
+    assert about["recipe"]["backbone"] == "test_resnet"  # of the weights
     assert not torch.equal(before["fusion.gate.weight"], after["fusion.gate.weight"])
 
 
@@ -189,6 +193,7 @@ def test_every_option_of_descent_reaches_the_training(trained, faces_cache, tmp_
             assert torch.equal(before[name], after[name]) == name.startswith(frozen), name
     recipe = load_checkpoint(out).about["recipe"]
     assert recipe["policy"] == "trivialaugment" and recipe["balance"] == "equal"
+    assert recipe["mix"] == "cutmix" and recipe["hard"] == 2 and recipe["freeze"] == 1
     state = torch.load(out.with_suffix(".run") / "last.ckpt", weights_only=True)
     assert "averaging_state" in state
     rates = [group["max_lr"] for group in state["optimizer_states"][0]["param_groups"]]
@@ -202,8 +207,8 @@ def test_a_policy_is_the_same_for_both_of_a_pair(design, tmp_path, monkeypatch):
     rows = [{"crop": crop, "target": target, "split": split, "generator": str(target)}
             for target in (0, 1) for split in ("train", "dev")]  # fmt: skip
     write_cache(tmp_path / "faces", rows)
-    command = [str(tmp_path / "faces"), "--out", "x", "--design", design, "--backbone"]
-    command += ["test_resnet", "--residual", "npr"]
+    command = [str(tmp_path / "faces"), "--out", "x", "--design", design, "--residual", "npr"]
+    command += ["--backbone", "test_resnet"] if design == "gated" else []
     drawn = {}
     for policy in ("", "augmix", "randaugment"):
         more = ["--policy", policy] if policy else []
@@ -294,14 +299,26 @@ def test_wrong_arguments_end_with_a_message(faces_cache, tmp_path, capsys, more,
     assert not (tmp_path / "net.run").exists()
 
 
-def test_what_is_not_trained_by_descent_refuses_its_options(faces_cache, tmp_path, capsys):
-    options = {"--mix": "mixup", "--label-smoothing": "0.1", "--hard": "2", "--consistency": "1",
-               "--ema": "0.9", "--layer-decay": "0.7", "--freeze": "1"}  # fmt: skip
-    given = [part for option in options.items() for part in option]
-    for more in (given, *(given[i : i + 2] for i in range(0, len(given), 2))):
-        out = tmp_path / "net.safetensors"
-        err = refused(capsys, faces_cache, out, "--design", "traces", *more)
-        assert f"expected no {', '.join(more[::2])} for --design traces, whose heads are" in err
+@pytest.mark.parametrize(
+    ("design", "more"),
+    [
+        ("traces", "--backbone resnet18 --streams rgb"),
+        ("traces", "--epochs 2 --steps 2 --batch 4 --rate 0.1 --backbone-rate 0.1"),
+        ("traces", "--layer-decay 0.7 --freeze 1 --ema 0.9 --precision fp32"),
+        ("traces", "--mix mixup --label-smoothing 0.1 --hard 2 --consistency 1"),
+        ("gated", "--trace-pairs 20"),
+    ],
+)
+def test_options_of_another_design_are_refused(faces_cache, tmp_path, capsys, design, more):
+    given = more.split()
+    for part in (given, *(given[i : i + 2] for i in range(0, len(given), 2))):
+        command = [str(faces_cache), "--out", str(tmp_path / "net.safetensors"), *part]
+        with pytest.raises(SystemExit) as caught:
+            train.main([*command, "--device", "cpu", "--design", design])
+        assert caught.value.code == 2
+        err, expected = capsys.readouterr().err, f"expected options of the design '{design}'"
+        assert expected in err
+        assert set(err.split("but got")[1].replace(",", " ").split()) == set(part[::2])
 
 
 def test_a_wrong_cache_ends_with_a_message(tmp_path, capsys):

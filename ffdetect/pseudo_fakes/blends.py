@@ -1,6 +1,6 @@
-"""Fakes made from real faces by blending, so that a detector learns the blend and not a person.
+"""Self-blending: a face pasted onto itself, so that a detector learns the blend and not a person.
 
-Self-blending: Shiohara & Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images". With a
+Shiohara & Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images". With a
 re-generated twin as the inner face (see `regenerate`), the pair also teaches a pasted region
 that a generator drew.
 """
@@ -10,17 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from preprocess.faces import TEMPLATE, fit_similarity
-
-# The outline of a face in the unit square of `TEMPLATE`, clockwise from the left temple.
-_OUTLINE = np.array(
-    [[0.12, 0.40], [0.17, 0.22], [0.33, 0.12], [0.5, 0.09], [0.67, 0.12], [0.83, 0.22]]
-    + [[0.88, 0.40], [0.86, 0.62], [0.76, 0.83], [0.60, 0.95], [0.5, 0.97], [0.40, 0.95]]
-    + [[0.24, 0.83], [0.14, 0.62]]
-)
-# Swaps replace different parts: all, all below the brows, the inner face, the mouth.
-_REGIONS = ((0.0, 1.0), (0.27, 1.0), (0.24, 0.84), (0.55, 0.95))
-_REGION_SHARES = (0.35, 0.35, 0.2, 0.1)
+from .masks import face_mask
 
 
 def self_blend(
@@ -54,37 +44,6 @@ def self_blend(
     inner, mask = _shift(inner, mask, rng)
     mask = mask[..., None] * rng.choice([0.5, 0.75, 1, 1, 1, 1])
     return np.round(inner * mask + outer * (1 - mask)).clip(0, 255).astype(np.uint8)
-
-
-def face_mask(
-    shape: tuple[int, int], landmarks: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """A soft, irregular mask over the face or a part of it: float64 H x W in 0..1."""
-    top, bottom = _REGIONS[rng.choice(len(_REGIONS), p=_REGION_SHARES)]
-    outline = _OUTLINE.copy()
-    outline[:, 1] = outline[:, 1].clip(top, bottom)
-    outline = (outline - 0.5) * rng.uniform(0.85, 1.08) + 0.5
-    outline += rng.normal(0, 0.018, outline.shape)
-    matrix = fit_similarity(TEMPLATE, np.asarray(landmarks, np.float64))
-    points = outline @ matrix[:, :2].T + matrix[:, 2]
-    mask = np.zeros(shape, np.float32)
-    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 1, cv2.LINE_AA, 4)
-    face = float(np.hypot(*matrix[:, 0]))  # side of the face box in pixels
-    mask = _wobble(mask, face, rng)
-    sigma = face * rng.uniform(0.008, 0.06)
-    mask = cv2.GaussianBlur(mask, (0, 0), sigma)
-    if rng.random() < 0.5:  # pull the soft edge inwards, as swap tools erode their masks
-        mask = cv2.GaussianBlur(np.where(mask > 0.9, mask, 0), (0, 0), sigma)
-    return mask.clip(0, 1).astype(np.float64)
-
-
-def _wobble(mask: np.ndarray, face: float, rng: np.random.Generator) -> np.ndarray:
-    """Elastic deformation with a smooth random field."""
-    height, width = mask.shape
-    field = rng.normal(0, 0.02 * face, (2, 5, 5)).astype(np.float32)
-    dx, dy = (cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in field)
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return cv2.remap(mask, x + dx, y + dy, cv2.INTER_LINEAR)
 
 
 def _shift(

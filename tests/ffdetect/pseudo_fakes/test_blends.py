@@ -5,20 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdetect import pseudo_fakes
-from ffdetect.pseudo_fakes import face_mask, self_blend
-from preprocess.faces import TEMPLATE, FaceDetector
+from ffdetect.pseudo_fakes import self_blend
 
-SIZE = 200
-LANDMARKS = TEMPLATE * 120 + 40  # a face of 120 px in the middle
+from .conftest import LANDMARKS, SIZE
+
 MOUTH = (slice(122, 136), slice(92, 108))  # in every region that is ever replaced
-
-
-@pytest.fixture(scope="module")
-def portrait(astronaut):
-    """A crop and its landmarks as MTCNN finds them."""
-    pixels = astronaut[0:256, 100:356]
-    return pixels, FaceDetector().detect(np.ascontiguousarray(pixels))[0].landmarks
 
 
 def random_picture(seed: int = 0) -> np.ndarray:
@@ -88,45 +79,3 @@ def test_a_twin_gives_the_inner_face_and_only_that():
         taken.append(fake[MOUTH].mean())
     assert min(taken) > 80  # at least half of the way from 40 to 200
     assert np.median(taken) > 150
-
-
-def test_a_mask_lies_between_none_and_all_and_off_the_corners():
-    covered = []
-    for seed in range(40):
-        mask = face_mask((SIZE, SIZE), LANDMARKS, np.random.default_rng(seed))
-        assert mask.shape == (SIZE, SIZE) and mask.dtype == np.float64
-        assert mask.min() == 0 and 0.3 < mask.max() <= 1
-        for corner in (mask[:20, :20], mask[:20, -20:], mask[-20:, :20], mask[-20:, -20:]):
-            assert (corner == 0).all()
-        assert 0.01 < mask.mean() < 0.5
-        covered.append(mask[MOUTH].mean())
-    assert np.median(covered) > 0.9
-
-
-def test_a_mask_of_the_full_face_covers_eyes_nose_and_mouth(monkeypatch):
-    monkeypatch.setattr(pseudo_fakes, "_REGION_SHARES", (1, 0, 0, 0))
-    for seed in range(20):
-        mask = face_mask((SIZE, SIZE), LANDMARKS, np.random.default_rng(seed))
-        x, y = LANDMARKS[2].round().astype(int)
-        assert mask[y, x] > 0.95
-        assert all(mask[int(y), int(x)] > 0.4 for x, y in LANDMARKS)
-
-
-def test_a_mask_of_the_mouth_leaves_the_eyes(monkeypatch):
-    monkeypatch.setattr(pseudo_fakes, "_REGION_SHARES", (0, 0, 0, 1))
-    for seed in range(20):
-        mask = face_mask((SIZE, SIZE), LANDMARKS, np.random.default_rng(seed))
-        assert mask[MOUTH].mean() > 0.4
-        assert all(mask[int(y), int(x)] < 0.05 for x, y in LANDMARKS[:2])
-
-
-def test_the_mask_follows_the_landmarks():
-    """A face turned by a quarter gets a mask turned by a quarter."""
-    centred = LANDMARKS - SIZE / 2
-    turned = np.stack([-centred[:, 1], centred[:, 0]], 1) + SIZE / 2
-    upright, lying = (
-        np.mean([face_mask((SIZE, SIZE), points, np.random.default_rng(s)) for s in range(30)], 0)
-        for points in (LANDMARKS, turned)
-    )
-    expected = np.rot90(upright, -1)
-    assert np.abs(lying - expected).mean() < 0.03 < np.abs(lying - upright).mean()
