@@ -32,10 +32,11 @@ from .kept import digest, kept_scores
 from .protocol import comparisons, framing, judged_rows
 
 # A smoke run: says that the command works, and nothing else.
-_QUICK = (
-    "--backbone resnet18 --epochs 1 --steps 2 --batch 4 --window 128 --val-limit 2 "
-    "--workers 0 --device cpu --precision fp32"
-).split()
+_QUICK = "--window 128 --val-limit 2 --workers 0 --device cpu".split()
+_QUICK_DESIGN = {
+    "gated": "--backbone resnet18 --epochs 1 --steps 2 --batch 4 --precision fp32".split(),
+    "traces": "--trace-pairs 16".split(),
+}
 _QUICK_FACES = 4  # of each generator and source
 # Options that do not change what is learnt.
 _ELSEWHERE = ("out", "device", "workers", "resume")
@@ -138,6 +139,11 @@ def check_fold(fold: Fold) -> None:
             f"{fold.weights}: expected a fold trained as asked for but its record differs "
             f"({'; '.join(difference)}); choose another --runs, or delete the fold"
         )
+
+
+def _quick(training: Sequence[str]) -> list[str]:
+    design = train.read_options(["faces", "--out", "weights", *training])["design"]
+    return [*_QUICK, *_QUICK_DESIGN[design]]
 
 
 def _recipe(command: Sequence[str]) -> dict[str, object]:
@@ -301,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = judged_rows(matched.metadata)
         if args.quick:
             rows = rows[matched.metadata.iloc[rows].groupby("generator").cumcount() < _QUICK_FACES]
-        training = [*(_QUICK if args.quick else []), *training]
+        training = [*(_quick(training) if args.quick else []), *training]
         folds = _folds(args, training, faces.metadata, matched.metadata.iloc[rows])
         judged = []
         for number, fold in enumerate(folds, 1):

@@ -14,25 +14,39 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 _RESAMPLING = (v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC)
+POLICIES = {
+    "augmix": v2.AugMix,  # Hendrycks et al. 2020
+    "autoaugment": v2.AutoAugment,  # Cubuk et al. 2019, as found on ImageNet
+    "randaugment": v2.RandAugment,  # Cubuk et al. 2020
+    "trivialaugment": v2.TrivialAugmentWide,  # Mueller & Hutter 2021
+}
+# With the strengths that their authors use on ImageNet.
+MIXES = {
+    "cutmix": v2.CutMix(alpha=1.0, num_classes=2),  # Yun et al. 2019
+    "mixup": v2.MixUp(alpha=0.2, num_classes=2),  # Zhang et al. 2018
+}
 
 
-def training_transform(window: int, mild: float = 0.0) -> nn.Module:
+def training_transform(window: int, mild: float = 0.0, policy: str = "") -> nn.Module:
     """Window at about native scale, flip, tone, blur, noise, then one or two lossy codings.
 
     Args:
         window: side of the result in pixels.
         mild: share of pictures that keep their scale and get a single JPEG coding at most.
+        policy: a name from `POLICIES` to come before all that, but not for the mild share.
     """
     if mild:
         once = v2.RandomApply([Recode("JPEG", 75, 95)], 0.9)
         calm = v2.Compose([RandomWindow(window, native=1.0), v2.RandomHorizontalFlip(), once])
-        return v2.RandomChoice([calm, training_transform(window)], [mild, 1 - mild])
+        return v2.RandomChoice([calm, training_transform(window, policy=policy)], [mild, 1 - mild])
     codings = [Recode("JPEG", 40, 98), Recode("JPEG", 70, 98), Recode("WEBP", 40, 95)]
     return v2.Compose(
         [
+            *([Policy(policy)] if policy else []),
             v2.RandomApply([Recode("JPEG", 60, 98)], 0.25),  # a picture's first life
             RandomWindow(window),
             v2.RandomHorizontalFlip(),
@@ -43,6 +57,18 @@ def training_transform(window: int, mild: float = 0.0) -> nn.Module:
             v2.RandomApply([v2.RandomChoice(codings, [0.5, 0.35, 0.15])], 0.85),
         ]
     )
+
+
+class Policy(nn.Module):
+    """A general augmentation policy from `POLICIES`, the same for every picture of the stack."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.policy = POLICIES[name](interpolation=v2.InterpolationMode.BILINEAR)
+
+    def forward(self, stack: torch.Tensor) -> torch.Tensor:
+        # As the frames of one video: AugMix weighs the pictures of a batch each in another way.
+        return self.policy(tv_tensors.Video(stack)).as_subclass(torch.Tensor)
 
 
 class RandomWindow(v2.Transform):
@@ -125,3 +151,22 @@ def recode(pictures: torch.Tensor, format: str, **options: Any) -> torch.Tensor:
         Image.fromarray(picture).save(stream, format, **options)
         decoded.append(np.array(Image.open(stream).convert("RGB")))
     return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)
+
+
+def mix_faces(
+    faces: torch.Tensor, target: torch.Tensor, kind: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix every face of a batch with another one, drawn at random, of any class.
+
+    Args:
+        faces: uint8 N x V x 3 x H x W, V views of each; all views of a face are mixed alike.
+        target: int64 N, 1 where a face is fake.
+        kind: a name from `MIXES`.
+
+    Returns:
+        the mixed faces, as `faces`, in a random order, and float32 N: how much of each is fake.
+    """
+    order = torch.randperm(len(target)).to(target.device)  # v2 mixes neighbours
+    # As videos, since v2 takes no other fifth dimension.
+    mixed, soft = MIXES[kind](tv_tensors.Video(faces[order].float()), target[order])
+    return mixed.as_subclass(torch.Tensor).round_().to(torch.uint8), soft[:, 1]

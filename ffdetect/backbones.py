@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
+from timm.models import group_parameters
 from torch import nn
 
 
@@ -87,8 +88,52 @@ def freeze_norms(module: nn.Module) -> None:
     module.frozen_norms = True
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.eval()
-            part.train = lambda mode=True, part=part: part
+            _keep_evaluating(part)
+
+
+def freeze_stages(backbone: nn.Module, count: int) -> None:
+    """Keep the stem and the first `count` stages as they are, with their batch statistics.
+
+    Stages are what timm groups as such: of a residual network what runs at one stride, of a plain
+    transformer a block.
+
+    Raises:
+        ValueError: the backbone has fewer stages.
+    """
+    stage = _layer_numbers(backbone, coarse=True)
+    if not 1 <= count <= max(stage.values()):
+        raise ValueError(f"expected 1 to {max(stage.values())} stages to freeze but got {count}")
+    for name, parameter in backbone.named_parameters():
+        if stage[name] <= count:
+            parameter.requires_grad_(False)
+    for part in backbone.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.affine and not part.weight.requires_grad:
+            _keep_evaluating(part)
+
+
+def layer_rates(backbone: nn.Module, rate: float, decay: float) -> list[dict]:
+    """Optimiser groups of the parameters that are not frozen, one a layer.
+
+    The last layer learns at `rate`, each before it at `decay` times the rate of the next (Clark et
+    al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT").
+    """
+    layer = _layer_numbers(backbone)
+    groups: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in backbone.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(layer[name], []).append(parameter)
+    last = max(layer.values())
+    return [{"params": p, "lr": rate * decay ** (last - n)} for n, p in sorted(groups.items())]
+
+
+def _layer_numbers(backbone: nn.Module, coarse: bool = False) -> dict[str, int]:
+    """Parameter -> its layer, or its stage if `coarse`; the stem is 0."""
+    return group_parameters(backbone, backbone.group_matcher(coarse=coarse), reverse=True)
+
+
+def _keep_evaluating(part: nn.Module) -> None:
+    part.eval()
+    part.train = lambda mode=True: part
 
 
 def _is_folded(norm: nn.BatchNorm2d) -> bool:
@@ -131,6 +176,11 @@ class EarlyResNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.norm(self.stages(self.stem(x))).flatten(2).float()
         return torch.cat([x.mean(2), x.var(2, unbiased=False).add(1e-5).sqrt()], 1)
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """How timm groups parameters into layers, or into stages if `coarse`."""
+        layers = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)"
+        return {"stem": r"^stem", "blocks": [(layers, None), (r"^norm", (99999,))]}
 
 
 _EARLY_STAGES = {"resnetv2_50_stride8": 2, "resnetv2_50_stride16": 3}

@@ -23,6 +23,8 @@ from .augment import recode, training_transform
 from .pseudo_fakes import Donors, read_landmarks, replace_region, self_blend, swap
 
 TRAIN_SPLITS = ("train",)
+# A generator is drawn by its size to this power: by sqrt, small ones count, large ones count more.
+BALANCES = {"size": 1.0, "sqrt": 0.5, "equal": 0.0}
 _HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
 
 
@@ -39,6 +41,7 @@ class Mix:
         swapped: generators that change a part of a real picture; blends do so too.
         made_swaps: a real face and the same with another person's face pasted over it.
         regions: a real face and the same with a part of it from its re-generated twin.
+        balance: how often a generator or real source is drawn, a name from `BALANCES`.
     """
 
     twins: float = 0.0
@@ -48,8 +51,11 @@ class Mix:
     swapped: tuple[str, ...] = ()
     made_swaps: float = 0.0
     regions: float = 0.0
+    balance: str = "sqrt"
 
     def __post_init__(self) -> None:
+        if self.balance not in BALANCES:
+            raise ValueError(f"expected a balance among {[*BALANCES]} but got {self.balance!r}")
         names = ("twins", "blends", "swaps", "made_swaps", "regions")
         shares = {name: getattr(self, name) for name in names}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
@@ -106,7 +112,7 @@ class Pair(NamedTuple):
     """A real face and a fake one.
 
     Attributes:
-        crops: uint8 2 x 3 x H x W, first the real.
+        crops: uint8 2V x 3 x H x W, real and fake by turns in V views.
         kind: the generator or regenerator of the fake, or "blend", "swap" or "region".
         swapped: the fake is a real picture of which a part was changed.
     """
@@ -130,6 +136,8 @@ class PairDataset(Dataset):
         window: side of the training windows in pixels.
         seed: any integer.
         mild: share of pairs that keep their scale and get one JPEG coding of usual quality.
+        policy: a name from `augment.POLICIES`, or "" for none.
+        views: how often each pair is augmented, each time in another way.
     """
 
     def __init__(
@@ -143,10 +151,13 @@ class PairDataset(Dataset):
         window: int = 160,
         seed: int = 0,
         mild: float = 0.0,
+        policy: str = "",
+        views: int = 1,
     ) -> None:
         self.reader, self.twins, self.seed = reader, twins, seed
         self.mix = mix or Mix()
-        self.transform = training_transform(window, mild)
+        self.transform = training_transform(window, mild, policy)
+        self.views = views
         chosen = reader.metadata.iloc[rows]
         self._reals = _by_generator(chosen[chosen["target"] == 0], rows[chosen["target"] == 0])
         self._fakes = _by_generator(chosen[chosen["target"] == 1], rows[chosen["target"] == 1])
@@ -196,7 +207,8 @@ class PairDataset(Dataset):
         pair = torch.from_numpy(np.stack([real, fake])).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))
-            return Pair(self.transform(pair).contiguous(), kind, swapped)
+            views = [self.transform(pair) for _ in range(self.views)]
+            return Pair(torch.cat(views).contiguous(), kind, swapped)
 
     def _pair(self, rng: np.random.Generator) -> tuple[str, np.ndarray, np.ndarray, bool]:
         draw, bound = rng.random(), 0.0
@@ -215,11 +227,11 @@ class PairDataset(Dataset):
     def _collected_pair(
         self, fakes: dict[str, np.ndarray], rng: np.random.Generator
     ) -> tuple[str, np.ndarray, np.ndarray]:
-        generator = _draw(fakes, rng)
+        generator = self._draw(fakes, rng)
         sources = self.mix.matches.get(generator, ())
         reals = {name: self._reals[name] for name in sources or self._free or self._reals
                  if name in self._reals}  # fmt: skip
-        real = rng.choice(reals[_draw(reals, rng)])
+        real = rng.choice(reals[self._draw(reals, rng)])
         fake = rng.choice(fakes[generator])
         return generator, self.reader.crop(int(real)), self.reader.crop(int(fake))
 
@@ -229,7 +241,7 @@ class PairDataset(Dataset):
             crop, twin = self.twins.crop(real), self.twins.crop(fake)
             landmarks = read_landmarks(self.twins, real)
         else:
-            row = int(rng.choice(self._reals[_draw(self._reals, rng)]))
+            row = int(rng.choice(self._reals[self._draw(self._reals, rng)]))
             crop, twin = self.reader.crop(row), None
             landmarks = read_landmarks(self.reader, row)
         return "blend", crop, self_blend(crop, landmarks, rng, twin)
@@ -240,7 +252,7 @@ class PairDataset(Dataset):
         if self._twin_donors and self._twin_donors.rows and rng.random() < 0.3:
             donors, drawn = self._twin_donors, self._drawn
         reader = donors.reader
-        row = int(rng.choice(donors.rows[_draw(donors.rows, rng)]))
+        row = int(rng.choice(donors.rows[self._draw(donors.rows, rng)]))
         donor = donors.pick(row, rng)
         crop, face = reader.crop(row), reader.crop(drawn.get(donor, donor))
         places = read_landmarks(reader, row), read_landmarks(reader, donor)
@@ -256,15 +268,13 @@ class PairDataset(Dataset):
         kind = self.twins.metadata["generator"].iat[fake]
         return kind, self.twins.crop(real), self.twins.crop(fake)
 
+    def _draw(self, groups: dict[str, np.ndarray], rng: np.random.Generator) -> str:
+        weights = np.array([len(rows) for rows in groups.values()]) ** BALANCES[self.mix.balance]
+        return list(groups)[rng.choice(len(groups), p=weights / weights.sum())]
+
 
 def _by_generator(metadata: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: rows[places] for name, places in metadata.groupby("generator").indices.items()}
-
-
-def _draw(groups: dict[str, np.ndarray], rng: np.random.Generator) -> str:
-    """A generator, by the square root of its size: small ones count, large ones count more."""
-    weights = np.sqrt([len(rows) for rows in groups.values()])
-    return list(groups)[rng.choice(len(groups), p=weights / weights.sum())]
 
 
 def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[int, int]]:

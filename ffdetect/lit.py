@@ -5,9 +5,11 @@ from __future__ import annotations
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from .augment import mix_faces
+from .backbones import layer_rates
 from .data import Pair
+from .losses import Objective, disagreement, target_loss
 from .metrics import generator_aucs
 from .network import DualStream
 
@@ -23,6 +25,8 @@ class LitDetector(L.LightningModule):
         rate: peak learning rate of AdamW; `backbone_rate` is the backbone's share of it.
         generators: name of the generator or real source of every row of the cache.
         matches: fake generator -> real sources it is compared with; others with the rest.
+        layer_decay: what each layer of the backbone learns at, as a share of the next one's rate.
+        objective: what is minimised; with a weight of consistency, pairs must have two views.
     """
 
     def __init__(
@@ -35,25 +39,41 @@ class LitDetector(L.LightningModule):
         backbone_rate: float,
         generators: np.ndarray,
         matches: dict[str, tuple[str, ...]],
+        layer_decay: float = 1.0,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.total = epochs * steps
-        self.rate, self.backbone_rate = rate, backbone_rate
+        self.rate, self.backbone_rate, self.layer_decay = rate, backbone_rate, layer_decay
+        self.objective = objective or Objective()
         self.generators, self.matches = generators, matches
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def training_step(self, batch: Pair, _: int) -> torch.Tensor:
-        pairs = batch.crops
-        target = torch.tensor([0.0, 1.0], device=pairs.device).repeat(len(pairs))
-        logits = self.network.stream_logits(pairs.flatten(0, 1))
-        loss = F.binary_cross_entropy_with_logits(logits.fused, target)
+        aim = self.objective
+        # N x 2V -> 2N x V: the views of a face side by side
+        faces = batch.crops.unflatten(1, (-1, 2)).transpose(1, 2).flatten(0, 1)
+        target = torch.tensor([0, 1], device=faces.device).repeat(len(batch.crops))
+        soft = target.float()
+        if aim.mix:
+            faces, soft = mix_faces(faces, target, aim.mix)
+        views = faces.shape[1]
+        logits = self.network.stream_logits(faces.flatten(0, 1))
+        soft = soft.repeat_interleave(views)
+        loss = target_loss(logits.fused, soft, aim.label_smoothing, aim.focus)
+        shown = {"loss": loss}
         total = loss
         if self.network.settings.streams == "both":
             for single in (logits.rgb, logits.frequency):
-                total = total + _STREAM_LOSS * F.binary_cross_entropy_with_logits(single, target)
-        correct = ((logits.fused > 0) == (target > 0.5)).float().mean()
-        self.log_dict({"loss": loss, "accuracy": correct}, prog_bar=True)
+                single_loss = target_loss(single, soft, aim.label_smoothing, aim.focus)
+                total = total + _STREAM_LOSS * single_loss
+        if aim.consistency:
+            shown["disagreement"] = disagreement(*logits.fused.view(-1, views).T)
+            total = total + aim.consistency * shown["disagreement"]
+        if not aim.mix:  # a mixed face has no class to be right about
+            shown["accuracy"] = ((logits.fused > 0) == (soft > 0.5)).float().mean()
+        self.log_dict(shown, prog_bar=True)
         return total
 
     def validation_step(self, batch: dict, _: int) -> None:
@@ -75,12 +95,14 @@ class LitDetector(L.LightningModule):
         self.print(f"\nepoch {self.current_epoch}: val_auc {mean:.4f}  {shown}")
 
     def configure_optimizers(self) -> dict:
-        backbone = self.network.pretrained
-        known = {id(parameter) for parameter in backbone}
+        known = {id(parameter) for parameter in self.network.pretrained}
         new = [p for p in self.network.parameters() if id(p) not in known]
         groups = [{"params": new, "lr": self.rate}]
-        if backbone:
-            groups.append({"params": backbone, "lr": self.rate * self.backbone_rate})
+        rate = self.rate * self.backbone_rate
+        if self.layer_decay < 1:
+            groups += layer_rates(self.network.rgb.backbone, rate, self.layer_decay)
+        elif learning := [p for p in self.network.pretrained if p.requires_grad]:
+            groups.append({"params": learning, "lr": rate})
         optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
         # A tenth of the run, but never exactly one step: OneCycleLR would divide by zero.
         rise = max(0.1, 1.5 / max(self.total, 2))

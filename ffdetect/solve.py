@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +9,12 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from preprocess.schema import settings_difference
-
 from .data import FaceDataset, PairDataset
 from .metrics import generator_aucs
 from .traces import PairStatistics, Statistics, TraceNet
 
 _BATCH = 16  # pairs
 _PART = 256  # pairs of one file
-
-
-def keep_made(folder: Path, made: dict[str, str], resume: bool) -> None:
-    """Record how the statistics in a folder are made.
-
-    Raises:
-        ValueError: they are to be gone on with, but were made in another way.
-    """
-    record = folder / "statistics.json"
-    if resume and record.exists():
-        difference = settings_difference(made, json.loads(record.read_text("utf-8")))
-        if difference:
-            raise ValueError(
-                f"{folder}: expected statistics of this command but they differ "
-                f"({'; '.join(difference)}); leave out --resume to begin anew"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
 
 
 def read_statistics(

@@ -5,32 +5,37 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
 from preprocess.matching import parse_matches
 
+from .augment import MIXES, POLICIES
+from .backbones import freeze_stages
 from .checkpoint import load_checkpoint, save_checkpoint
-from .data import EpochSampler, FaceDataset, Mix, PairDataset, split_rows
-from .device import has_fast_bf16, pick_device
-from .network import DESIGNS, STREAMS, NetworkSettings, Scorer, create_network
+from .data import BALANCES, FaceDataset, Mix, PairDataset, split_rows
+from .device import pick_device
+from .losses import Objective
+from .network import DESIGNS, STREAMS, DualStream, NetworkSettings, Scorer, create_network
+from .resume import check_checkpoint, keep_made
 
-# Options that one design alone looks at.
+# Options that one design alone looks at: others refuse them, and do not record them.
 _OF_DESIGN = {
-    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate", "ema",
-              "precision"),
+    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate",
+              "layer_decay", "freeze", "ema", "precision", "mix", "label_smoothing", "hard",
+              "consistency"),
     "traces": ("trace_pairs",),
 }  # fmt: skip
 # Options that leave the statistics of a pair as they are.
 _NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg")
+# Options that may change when a run by descent is gone on with.
+_NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +79,11 @@ def _prepare(args: argparse.Namespace):
     size = reader.settings.crop.size
     if args.window and not SPECTRUM_TILE <= args.window <= size:
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
+    objective = _objective(args)
     network = _network(args, reader)
+    _check_design(args, network.settings.design)
+    if network.settings.design == "gated":
+        _check_descent(args, network)
     _check_resume(args, network)
     _check_names(args.without, reader, twins)
     train, val = split_rows(
@@ -93,6 +102,7 @@ def _prepare(args: argparse.Namespace):
     pairs = PairDataset(
         reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
         window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
+        policy=args.policy, views=2 if objective.consistency else 1,
     )  # fmt: skip
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
@@ -104,8 +114,48 @@ def _mix(args: argparse.Namespace) -> Mix:
     swaps, blends = args.share_swaps, args.share_blends
     if args.swaps and not swapped:  # all left out: blends stand in
         swaps, blends = 0.0, blends + swaps
-    made = {"made_swaps": args.share_made_swaps, "regions": args.share_regions}
-    return Mix(args.share_twins, blends, parse_matches(args.match), swaps, swapped, **made)
+    return Mix(
+        twins=args.share_twins,
+        blends=blends,
+        matches=parse_matches(args.match),
+        swaps=swaps,
+        swapped=swapped,
+        made_swaps=args.share_made_swaps,
+        regions=args.share_regions,
+        balance=args.balance,
+    )
+
+
+def _objective(args: argparse.Namespace) -> Objective:
+    return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
+
+
+def _of_other_designs(design: str) -> set[str]:
+    return {name for other, names in _OF_DESIGN.items() if other != design for name in names}
+
+
+def _check_design(args: argparse.Namespace, design: str) -> None:
+    others, parser = _of_other_designs(design), _parser()
+    given = [n for n, v in vars(args).items() if n in others and v != parser.get_default(n)]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"expected options of the design {design!r} but got {options}")
+
+
+def _check_descent(args: argparse.Namespace, network: DualStream) -> None:
+    """Refuse what this network cannot be trained with, and freeze what shall stay."""
+    if not 0 <= args.ema < 1:
+        raise ValueError(f"expected --ema of at least 0 and below 1 but got {args.ema}")
+    if not 0 < args.layer_decay <= 1:
+        raise ValueError(f"expected --layer-decay above 0 and at most 1 but got {args.layer_decay}")
+    if network.settings.streams == "frequency" and (args.freeze or args.layer_decay < 1):
+        raise ValueError(
+            "--freeze and --layer-decay: expected a backbone but got --streams frequency"
+        )
+    if args.freeze:
+        if not (args.init or args.weights):
+            raise ValueError("expected --init or --weights: --freeze would keep random weights")
+        freeze_stages(network.rgb.backbone, args.freeze)
 
 
 def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:
@@ -121,15 +171,8 @@ def _last_checkpoint(args: argparse.Namespace) -> Path:
 
 def _check_resume(args: argparse.Namespace, network: Scorer) -> None:
     last = _last_checkpoint(args)
-    if not (args.resume and last.exists()):
-        return
-    try:
-        state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"{last}: expected a checkpoint of this command") from error
-    own = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
-    if {name: state[name].shape for name in state if name.startswith("network.")} != own:
-        raise ValueError(f"{last}: expected this run's network but it holds another one's weights")
+    if args.resume and last.exists():
+        check_checkpoint(last, network)
 
 
 def _network(args: argparse.Namespace, reader: CacheReader) -> Scorer:
@@ -166,13 +209,17 @@ def _fit(
     if network.settings.design == "traces":
         return _solve(args, reader, network, pairs, val)
     import lightning as L
-    from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-    from lightning.pytorch.loggers import CSVLogger
 
+    from .fit import fit
     from .lit import LitDetector
 
     L.seed_everything(args.seed, workers=True)
     folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
+    try:
+        keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     module = LitDetector(
         network,
         epochs=args.epochs,
@@ -181,52 +228,25 @@ def _fit(
         backbone_rate=args.backbone_rate,
         generators=reader.metadata["generator"].to_numpy(),
         matches=mix.matches,
+        layer_decay=args.layer_decay,
+        objective=_objective(args),
     )
-    best = ModelCheckpoint(
-        folder, "best", monitor="val_auc", mode="max", enable_version_counter=False
-    )
-    # Every epoch, also those that are not better: --resume loses one epoch at most.
-    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    callbacks = [best, last, TQDMProgressBar(refresh_rate=5)]
-    if args.ema:
-        callbacks.append(EMAWeightAveraging(decay=args.ema))
-    trainer = L.Trainer(
-        max_epochs=args.epochs,
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        precision=_precision(args.precision, device),
-        callbacks=callbacks,
-        logger=CSVLogger(folder, name="log"),
-        log_every_n_steps=20,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-    )
-    options = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
-    batches = DataLoader(
-        pairs, args.batch // 2, sampler=EpochSampler(args.steps * (args.batch // 2)), **options
-    )
-    whole = DataLoader(val, args.batch, **options)
-    file = _last_checkpoint(args)
-    resume = str(file) if file.exists() and args.resume else None
+    last = _last_checkpoint(args)
+    if not args.resume:
+        last.unlink(missing_ok=True)  # else a stop in the first epoch would go on from an old run
+    resume = last if last.exists() else None
     if resume:
-        print(f"going on from {file}")
-    # weights_only: a checkpoint is data, nothing in it is run
+        print(f"going on from {last}")
     try:
-        trainer.fit(module, batches, whole, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # how Lightning ends after Ctrl-C
-        print(f"stopped; --resume goes on from {file}", file=sys.stderr)
+        fitted = fit(args, device, module, pairs, val, folder, resume)
+    except KeyboardInterrupt:
+        print(f"stopped; --resume goes on from {last}", file=sys.stderr)
         return 130
-    seen = args.fit_all or args.fit_fakes  # then the validation AUC chooses nothing
-    chosen = last.best_model_path if seen else best.best_model_path
-    state = torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict({n.removeprefix("network."): t for n, t in state.items()
-                             if n.startswith("network.")})  # fmt: skip
-    auc = float(best.best_model_score)
-    save_checkpoint(
-        args.out, network, reader.settings.crop, _about(args, network.settings, pairs, auc)
-    )
-    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if seen else ""))
+    network.load_state_dict(fitted.state)
+    about = _about(args, network.settings, pairs, fitted.auc)
+    save_checkpoint(args.out, network, reader.settings.crop, about)
+    seen = " (trained on it)" if args.fit_all or args.fit_fakes else ""
+    print(f"{args.out}: validation AUC {fitted.auc:.4f}{seen}")
     return 0
 
 
@@ -238,12 +258,11 @@ def _solve(
     val: FaceDataset,
 ) -> int:
     """A `traces` network: no descent through it, its heads are solved."""
-    from .solve import keep_made, read_statistics, validation_auc
+    from .solve import read_statistics, validation_auc
 
     folder = args.out.with_suffix(".run")
-    made = {n: str(v) for n, v in vars(args).items() if n not in _NOT_OF_STATISTICS}
     try:
-        keep_made(folder, made, args.resume)
+        keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -259,26 +278,21 @@ def _solve(
     aucs = validation_auc(network, val, names, pairs.mix.matches)
     auc = float(np.mean(list(aucs.values())))
     print("  ".join(f"{name} {value:.3f}" for name, value in aucs.items()))
-    save_checkpoint(
-        args.out, network, reader.settings.crop, _about(args, network.settings, pairs, auc)
-    )
+    about = _about(args, network.settings, pairs, auc)
+    save_checkpoint(args.out, network, reader.settings.crop, about)
     print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
     return 0
 
 
-def _precision(wanted: str, device: torch.device) -> str:
-    if wanted == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_fast_bf16()
-        wanted = "bf16" if fast else "fp32"
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[wanted]
+def _made(args: argparse.Namespace, aside: Sequence[str]) -> dict[str, str]:
+    return {name: str(value) for name, value in vars(args).items() if name not in aside}
 
 
 def _about(
     args: argparse.Namespace, network: NetworkSettings, pairs: PairDataset, auc: float | None
 ) -> dict:
     unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
-    for design, options in _OF_DESIGN.items():
-        unused |= set(options) if design != network.design else set()
+    unused |= _of_other_designs(network.design)
     recipe = {name: value for name, value in vars(args).items() if name not in unused}
     # The cache or --weights may have decided these.
     recipe |= {name: value for name, value in network.to_dict().items() if name in recipe}
@@ -303,13 +317,20 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")
-    add("--backbone", default=NetworkSettings.backbone, help="of the RGB stream (%(default)s)")
+    add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--workers", type=int, default=2, help="loader processes (%(default)s)")
+    add("--seed", type=int, default=0)
+
+    add = parser.add_argument_group("network").add_argument
+    add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
+    add("--backbone", default=NetworkSettings.backbone, help="of --design gated (%(default)s)")
+    add("--streams", choices=STREAMS, default="both", help="of --design gated (%(default)s)")
+    add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
     add("--init", type=Path, help="safetensors file to start the backbone from")
     add("--weights", type=Path, help="go on from weights written by this command")
-    add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
-    add("--streams", choices=STREAMS, default="both", help="(%(default)s)")
-    add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
-    add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
+
+    add = parser.add_argument_group("pairs to train on").add_argument
     add("--twins", nargs="+", type=Path, help="caches of pairs written by ffdetect.regenerate")
     add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
@@ -319,34 +340,51 @@ def _parser() -> argparse.ArgumentParser:
         help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
     add("--share-regions", type=float, default=0.0,
         help="share of pairs with a part from --twins (%(default)s)")  # fmt: skip
-    add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="pair this generator with these real sources only")  # fmt: skip
+    add("--balance", choices=BALANCES, default="sqrt",
+        help="draw generators by size, its root or equally often (%(default)s)")  # fmt: skip
+    add("--without", action="extend", default=[], metavar="NAME[,NAME]",
+        type=lambda names: names.split(","),
+        help="leave these generators and real sources out, of twins too")  # fmt: skip
+    add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
+    add("--fit-fakes", action="store_true",
+        help="train on held-out fakes too, but not on swaps; keep the last epoch")  # fmt: skip
+
+    add = parser.add_argument_group("augmentation, alike for both of a pair").add_argument
+    add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
+    add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
+    add("--policy", choices=sorted(POLICIES), default="", help="also this one, first of all")
+
+    add = parser.add_argument_group("validation").add_argument
+    add("--val-jpeg", type=int, default=85,
+        help="validate re-compressed; 0: as cached (%(default)s)")  # fmt: skip
+    add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
+
+    add = parser.add_argument_group("--design traces").add_argument
+    add("--trace-pairs", type=int, default=4000, help="to solve its heads from (%(default)s)")
+
+    add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
     add("--epochs", type=int, default=10, help="(%(default)s)")
-    add("--trace-pairs", type=int, default=4000, help="of --design traces (%(default)s)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
     add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
     add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
+    add("--layer-decay", type=float, default=1.0, metavar="SHARE",
+        help="what a layer learns at of the next one's rate (%(default)s)")  # fmt: skip
+    add("--freeze", type=int, default=0, metavar="N",
+        help="keep the backbone's stem and first N stages as they are (%(default)s)")  # fmt: skip
     add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
-    add(
-        "--val-jpeg",
-        type=int,
-        default=85,
-        help="validate re-compressed; 0: as cached (%(default)s)",
-    )
-    add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
-    add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
-    add("--fit-fakes", action="store_true",
-        help="train on held-out fakes too, but not on swaps; keep the last epoch")  # fmt: skip
-    add("--without", action="extend", default=[], metavar="NAME[,NAME]",
-        type=lambda names: names.split(","),
-        help="leave these generators and real sources out, of twins too")  # fmt: skip
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
-    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    add("--workers", type=int, default=2, help="loader processes (%(default)s)")
-    add("--seed", type=int, default=0)
-    add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
+
+    add = parser.add_argument_group("loss of descent (--design gated)").add_argument
+    add("--mix", choices=sorted(MIXES), default="", help="mix the faces and targets of a batch")
+    add("--label-smoothing", type=float, default=0.0, metavar="E",
+        help="share of a target that is spread over both classes (%(default)s)")  # fmt: skip
+    add("--hard", type=float, default=0.0, metavar="GAMMA",
+        help="count hard faces more, with this focal exponent; 0: alike (%(default)s)")  # fmt: skip
+    add("--consistency", type=float, default=0.0, metavar="WEIGHT",
+        help="of agreement on a face augmented twice, in twice the time (%(default)s)")  # fmt: skip
     return parser
 
 

@@ -16,6 +16,7 @@ from benchmarks import leave_one_out
 from benchmarks.heat_map import NEW_PICTURES, SEEN, UNSEEN
 from benchmarks.leave_one_out import Fold, left_out, main, seen_of
 from benchmarks.protocol import MATCHED
+from ffdetect import train
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
 from preprocess.cache import CacheReader
@@ -102,6 +103,13 @@ def test_the_results_are_those_of_what_was_left_out(done, written):
            f"| {cells['dfdc_swap']:.3f} | ({cells['pggan']:.3f}) |")  # fmt: skip
     assert "| trained without | sd21 | sdxl | dfdc_swap | pggan |" in text and row in text
     assert Image.open(done / "out" / "loo.png").size > (300, 200)
+
+
+@pytest.mark.parametrize("design", ["gated", "traces"])
+def test_a_smoke_run_takes_options_of_its_design_alone(design):
+    training = ["--design", design]
+    command = ["faces", "--out", "weights", *leave_one_out._quick(training), *training]
+    train._check_design(train._parser().parse_args(command), design)
 
 
 def test_a_finished_fold_is_neither_trained_nor_scored_again(done, generated, written, monkeypatch):

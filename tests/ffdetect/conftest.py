@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -74,3 +76,11 @@ def faces_cache(faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     size = str(TINY_CACHE_SIZE)
     assert crop.main([str(faces_folder), "--out", str(out), "--size", size]) == 0
     return out
+
+
+@pytest.fixture
+def keep_interrupts() -> Iterator[None]:
+    """Lightning turns Ctrl-C off for good when it stops a run."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)

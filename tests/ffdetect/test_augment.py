@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
 
 from ffdetect import augment
-from ffdetect.augment import Noise, RandomWindow, Recode, recode, training_transform
+from ffdetect.augment import (
+    MIXES,
+    POLICIES,
+    Noise,
+    Policy,
+    RandomWindow,
+    Recode,
+    mix_faces,
+    recode,
+    training_transform,
+)
 
 from .helpers import encode, random_crops
 
@@ -139,3 +150,67 @@ def test_a_stack_is_coded_at_one_random_quality(format):
         assert torch.equal(first, second)
         losses.add(float((first.float() - pair[0].float()).abs().mean()))
     assert len(losses) > 3
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_does_to_each_picture_what_it_does_to_one_alone(name):
+    alone, changed = POLICIES[name](interpolation=InterpolationMode.BILINEAR), 0
+    for seed in range(20):
+        pair = random_crops(2, 96, seed)
+        torch.manual_seed(seed)
+        treated = Policy(name)(pair)
+        assert type(treated) is torch.Tensor and treated.dtype == torch.uint8
+        for before, after in zip(pair, treated, strict=True):
+            torch.manual_seed(seed)
+            assert torch.equal(after, alone(before))
+        changed += not torch.equal(treated, pair)
+    assert changed > 10
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_both_of_a_pair_are_treated_alike_after_a_policy(name, monkeypatch):
+    monkeypatch.setattr(augment.torch, "randn", lambda shape: torch.full(shape, 0.7))
+    plain, changed = training_transform(128), 0
+    for seed in range(12):
+        pair = twice(seed=seed)
+        torch.manual_seed(seed)
+        first, second = training_transform(128, 0.2, name)(pair)
+        assert torch.equal(first, second) and first.shape == (3, 128, 128)
+        torch.manual_seed(seed)
+        changed += not torch.equal(first, plain(pair)[0])
+    assert changed > 6
+
+
+def test_a_mild_pair_gets_no_policy(monkeypatch):
+    monkeypatch.setattr(Policy, "forward", lambda self, stack: torch.zeros_like(stack))
+    pair = torch.full((2, 3, 160, 160), 200, dtype=torch.uint8)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        assert training_transform(128, 0.999, "augmix")(pair).min() > 150
+        assert training_transform(128, 0.001, "augmix")(pair).float().mean() < 20
+        assert training_transform(128, 0.0, "augmix")(pair).float().mean() < 20
+
+
+@pytest.mark.parametrize("kind", MIXES)
+def test_a_mixed_face_is_as_fake_as_its_target_says(kind):
+    """Reals are black, fakes grey 200, and the second view of each is 20 brighter."""
+    target = torch.tensor([0, 1] * 4)
+    faces = (200 * target).view(8, 1, 1, 1, 1).expand(8, 2, 3, 64, 64).to(torch.uint8).clone()
+    faces[:, 1] += 20
+    torch.manual_seed(0)
+    shares, steps = [], []
+    for _ in range(30):
+        mixed, soft = mix_faces(faces, target, kind)
+        assert mixed.shape == faces.shape and mixed.dtype == torch.uint8
+        assert type(mixed) is torch.Tensor and soft.dtype == torch.float32
+        assert torch.equal(mixed[:, 1], mixed[:, 0] + 20)
+        share = mixed[:, 0].float().mean((1, 2, 3)) / 200
+        torch.testing.assert_close(share, soft, rtol=0, atol=0.003)
+        assert float(soft.sum()) == pytest.approx(4, abs=1e-4)  # of all 8 half are fake
+        shares += soft.tolist()
+        steps.append(len(mixed[:, 0].unique()))
+    between = [share for share in shares if 0.01 < share < 0.99]
+    assert len(between) > 20 and min(between) < 0.3 and max(between) > 0.7
+    # Faces of one class are mixed too, so most batches still have pure ones beside mixed ones.
+    assert max(steps) >= (2 if kind == "cutmix" else 3)
+    assert sum(share in (0.0, 1.0) for share in shares) > 20

@@ -7,9 +7,16 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from ffdetect.backbones import create_backbone, freeze_norms, load_backbone
+from ffdetect.backbones import (
+    create_backbone,
+    freeze_norms,
+    freeze_stages,
+    layer_rates,
+    load_backbone,
+)
 
 MOBILENET = "weights/mobilenetv2_100.imagenet1k.fp16.safetensors"
 RESNET = "weights/resnetv2_50_stages012.imagenet1k.safetensors"
@@ -190,3 +197,62 @@ def test_a_cut_resnet_still_refuses_a_file_without_its_stem(shared, tmp_path):
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="stem"):
         load_backbone(create_backbone("resnetv2_50_stride8", 128), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "frozen", "learning"),
+    [
+        ("test_resnet", 1, ("conv1.", "bn1.", "layer1."), ("layer2.", "layer3.", "layer4.")),
+        ("test_resnet", 4, ("conv1.", "bn1.", "layer"), ()),
+        ("resnetv2_50_stride8", 1, ("stem.", "stages.0."), ("stages.1.", "norm.")),
+        ("resnetv2_50_stride8", 2, ("stem.", "stages.", "norm."), ()),
+        (
+            "test_vit",
+            2,
+            ("cls_token", "pos_embed", "patch_embed.", "blocks.0.", "blocks.1."),
+            ("blocks.2.", "blocks.5.", "norm."),
+        ),
+    ],
+)
+def test_frozen_stages_stay_as_they_are(name, count, frozen, learning):
+    torch.manual_seed(0)
+    backbone = create_backbone(name, 160)
+    freeze_stages(backbone, count)
+    for key, parameter in backbone.named_parameters():
+        if key.startswith((*frozen, *learning)):
+            assert parameter.requires_grad == key.startswith(learning), key
+    before = {key: buffer.clone() for key, buffer in backbone.named_buffers()}
+    backbone.train()(torch.randn(2, 3, 160, 160))
+    for key, buffer in backbone.named_buffers():  # batch statistics
+        assert torch.equal(buffer, before[key]) == (not key.startswith(learning)), key
+
+
+@pytest.mark.parametrize("count", [-1, 5])
+def test_more_stages_than_there_are_cannot_be_frozen(count):
+    with pytest.raises(ValueError, match=f"expected 1 to 4 stages to freeze but got {count}"):
+        freeze_stages(create_backbone("test_resnet", 128), count)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "test_vit", "resnetv2_50_stride8"])
+def test_layers_learn_the_slower_the_deeper_they_lie_as_timm_has_it(name):
+    backbone = create_backbone(name, 160)
+    groups = layer_rates(backbone, 0.1, 0.7)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rate) == sum(len(group["params"]) for group in groups)
+    for group in param_groups_layer_decay(backbone, layer_decay=0.7):
+        for parameter in group["params"]:
+            assert rate.pop(id(parameter)) == pytest.approx(0.1 * group["lr_scale"])
+    assert not rate
+
+
+def test_layers_of_the_early_resnet_are_its_blocks():
+    backbone = create_backbone("resnetv2_50_stride8", 128)
+    freeze_stages(backbone, 1)
+    groups = layer_rates(backbone, 1.0, 0.5)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert rate[id(backbone.norm.weight)] == 1.0
+    blocks = backbone.stages[1].blocks
+    for number, block in enumerate(blocks):
+        expected = 0.5 ** (len(blocks) - 1 - number)
+        assert {rate.pop(id(p)) for p in block.parameters()} == {expected}
+    assert len(rate) == 2  # of the last norm; what is frozen is in no group

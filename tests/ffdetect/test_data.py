@@ -175,6 +175,50 @@ def test_generators_are_drawn_by_the_square_root_of_their_size(tmp_path):
     assert share == pytest.approx(1 / 4, abs=0.06)
 
 
+@pytest.mark.parametrize(("balance", "expected"), [("equal", 1 / 2), ("size", 9 / 10)])
+def test_generators_are_drawn_by_the_balance_asked_for(tmp_path, balance, expected):
+    rows = [{"target": t, "generator": n} for t, n in ((0, "few"), (1, "little"))]
+    rows += [{"target": t, "generator": n} for t, n in ((0, "many"), (1, "lots"))] * 9
+    reader = write_cache(tmp_path / "c", rows)
+    drawn = rows_drawn(PairDataset(reader, np.arange(20), mix=Mix(balance=balance)), 400)
+    assert np.mean([real != 0 for real, _ in drawn]) == pytest.approx(expected, abs=0.06)
+    assert np.mean([fake != 1 for _, fake in drawn]) == pytest.approx(expected, abs=0.06)
+    blends = Mix(blends=1.0, balance=balance)
+    drawn = rows_drawn(PairDataset(reader, np.arange(20), mix=blends), 100)
+    assert np.mean([real != 0 for real, _ in drawn]) == pytest.approx(expected, abs=0.15)
+
+
+@pytest.mark.parametrize(("balance", "expected"), [("equal", 1 / 2), ("size", 9 / 10)])
+def test_made_swaps_take_both_faces_of_a_source_drawn_by_the_balance(tmp_path, balance, expected):
+    rows = [{"generator": name} for name in ["few"] * 2 + ["many"] * 18]
+    mix = Mix(made_swaps=1.0, balance=balance)
+    dataset = PairDataset(write_cache(tmp_path / "c", rows), np.arange(20), mix=mix)
+    drawn = rows_drawn(dataset, 60)
+    assert np.mean([real >= 2 for real, _ in drawn]) == pytest.approx(expected, abs=0.15)
+    assert {(pair.kind, pair.swapped) for pair in map(dataset.__getitem__, range(9))} == {
+        ("swap", True)
+    }
+
+
+def test_an_unknown_balance_is_refused():
+    with pytest.raises(ValueError, match=r"expected a balance among .*'equal'.* but got 'cube'"):
+        Mix(balance="cube")
+
+
+def test_views_of_a_pair_are_augmented_each_in_its_own_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "randn", lambda shape: torch.full(shape, 0.7))  # noise may differ
+    crop = random_crops(1)[0].permute(1, 2, 0).numpy()
+    reader = write_cache(tmp_path / "c", [{"target": t, "crop": crop} for t in (0, 1)])
+    once, both = (PairDataset(reader, np.arange(2), window=128, views=v) for v in (1, 2))
+    differ = 0
+    for i in range(8):
+        real, fake, other_real, other_fake = both[i].crops
+        assert torch.equal(torch.stack([real, fake]), once[i].crops)
+        assert torch.equal(real, fake) and torch.equal(other_real, other_fake)
+        differ += not torch.equal(real, other_real)
+    assert differ >= 7
+
+
 def test_matches_keep_fakes_with_their_own_reals(reader):
     mix = Mix(matches={"dfdc_swap": ("dfdc",)})
     drawn = rows_drawn(PairDataset(reader, np.arange(20), mix=mix))

@@ -125,7 +125,7 @@ def test_the_command_solves_and_validates(cache, backbone, tmp_path, capsys):
     assert checkpoint.about["validation_auc"] > 0.6
     recipe = checkpoint.about["recipe"]
     assert recipe["trace_pairs"] == 48 and recipe["residual"] == "detail"
-    assert not {"backbone", "streams", "epochs", "steps", "rate", "precision"} & set(recipe)
+    assert not {"backbone", "streams", "epochs", "rate", "mix", "hard", "freeze"} & set(recipe)
     json.dumps(checkpoint.about)
 
 

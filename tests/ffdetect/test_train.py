@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from ffdetect import train
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
+from ffdetect.losses import Objective
 from preprocess.cache import CacheReader
 
-from .helpers import write_cache
+from .helpers import random_crops, write_cache
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
 
@@ -117,14 +118,6 @@ def test_the_same_seed_gives_the_same_weights(trained, faces_cache, tmp_path):
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
 
 
-@pytest.fixture
-def keep_interrupts():
-    """Lightning turns Ctrl-C off for good when it stops a run."""
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)
-
-
 def test_a_stopped_run_is_resumed(faces_cache, tmp_path, monkeypatch, capsys, keep_interrupts):
     from ffdetect.lit import LitDetector
 
@@ -138,7 +131,7 @@ def test_a_stopped_run_is_resumed(faces_cache, tmp_path, monkeypatch, capsys, ke
 
     with monkeypatch.context() as patch:
         patch.setattr(LitDetector, "training_step", stop_in_the_second_epoch)
-        assert run(faces_cache, out, "--ema", "0.5") == 130
+        assert run(faces_cache, out) == 130
     assert "--resume goes on" in capsys.readouterr().err
     assert not out.exists()
     last = out.with_suffix(".run") / "last.ckpt"
@@ -150,7 +143,7 @@ def test_a_stopped_run_is_resumed(faces_cache, tmp_path, monkeypatch, capsys, ke
         return step(self, pairs, number)
 
     monkeypatch.setattr(LitDetector, "training_step", count)
-    assert run(faces_cache, out, "--ema", "0.5", "--resume") == 0
+    assert run(faces_cache, out, "--resume") == 0
     assert f"going on from {last}" in capsys.readouterr().out
     assert len(resumed) == 2  # the second epoch, and with the pairs it would have seen
     assert torch.equal(resumed[0], seen[2])
@@ -175,6 +168,69 @@ def test_going_on_from_weights_trains_them_in_training_mode(trained, faces_cache
     assert about["validation_auc"] is None and about["recipe"]["fit_all"] is True
     assert about["recipe"]["backbone"] == "test_resnet"  # of the weights
     assert not torch.equal(before["fusion.gate.weight"], after["fusion.gate.weight"])
+
+
+def test_every_option_of_descent_reaches_the_training(trained, faces_cache, tmp_path, monkeypatch):
+    from ffdetect.lit import LitDetector
+
+    out, step, seen = tmp_path / "net.safetensors", LitDetector.training_step, []
+
+    def watch(self, pairs, number):
+        seen.append((self.objective, pairs.crops.shape))
+        return step(self, pairs, number)
+
+    monkeypatch.setattr(LitDetector, "training_step", watch)
+    more = ["--policy", "trivialaugment", "--balance", "equal", "--mix", "cutmix", "--hard", "2"]
+    more += ["--label-smoothing", "0.1", "--consistency", "0.5", "--layer-decay", "0.7"]
+    more += ["--freeze", "1", "--ema", "0.5", "--weights", str(trained), "--epochs", "1"]
+    assert run(faces_cache, out, *more) == 0
+    aim = Objective(mix="cutmix", label_smoothing=0.1, focus=2.0, consistency=0.5)
+    assert seen == [(aim, (2, 4, 3, 128, 128))] * 2
+    before, after = load_file(trained), load_file(out)
+    frozen = tuple(f"rgb.backbone.{name}" for name in ("conv1.", "bn1.", "layer1."))
+    for name in after:
+        if name.endswith("running_var"):
+            assert torch.equal(before[name], after[name]) == name.startswith(frozen), name
+    recipe = load_checkpoint(out).about["recipe"]
+    assert recipe["policy"] == "trivialaugment" and recipe["balance"] == "equal"
+    assert recipe["mix"] == "cutmix" and recipe["hard"] == 2 and recipe["freeze"] == 1
+    state = torch.load(out.with_suffix(".run") / "last.ckpt", weights_only=True)
+    assert "averaging_state" in state
+    rates = [group["max_lr"] for group in state["optimizer_states"][0]["param_groups"]]
+    # layer1 and what comes before it are frozen
+    assert rates == pytest.approx([1e-3, *(0.2e-3 * 0.7**n for n in (2, 1, 0))])
+
+
+@pytest.mark.parametrize("design", ["gated", "traces"])
+def test_a_policy_is_the_same_for_both_of_a_pair(design, tmp_path, monkeypatch):
+    crop = random_crops(1)[0].permute(1, 2, 0).numpy()
+    rows = [{"crop": crop, "target": target, "split": split, "generator": str(target)}
+            for target in (0, 1) for split in ("train", "dev")]  # fmt: skip
+    write_cache(tmp_path / "faces", rows)
+    command = [str(tmp_path / "faces"), "--out", "x", "--design", design, "--residual", "npr"]
+    command += ["--backbone", "test_resnet"] if design == "gated" else []
+    drawn = {}
+    for policy in ("", "augmix", "randaugment"):
+        more = ["--policy", policy] if policy else []
+        drawn[policy] = train._prepare(train._parser().parse_args([*command, *more]))[2]
+    monkeypatch.setattr(torch, "randn", lambda shape: torch.full(shape, 0.7))  # noise may differ
+    for policy in ("augmix", "randaugment"):
+        changed = 0
+        for number in range(10):
+            real, fake = drawn[policy][number].crops
+            assert torch.equal(real, fake)
+            changed += not torch.equal(real, drawn[""][number].crops[0])
+        assert changed >= 5
+
+
+def test_resuming_with_other_options_is_refused(trained, faces_cache, tmp_path, capsys):
+    out = tmp_path / "net.safetensors"
+    shutil.copytree(trained.with_suffix(".run"), out.with_suffix(".run"))
+    more = ["--match", "dfdc_swap=dfdc", "--share-blends", "0.3", "--resume"]
+    assert run(faces_cache, out, *more, "--label-smoothing", "0.1") == 2
+    message = capsys.readouterr().err
+    assert "expected checkpoints of this command" in message
+    assert "(label_smoothing: '0.1', not '0.0'); leave out --resume" in message
 
 
 class Trap:
@@ -225,12 +281,44 @@ def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path
         (["--epochs", "0"], "expected --epochs of at least 1 but got 0"),
         (["--val-limit", "0"], "expected --val-limit of at least 1 but got 0"),
         (["--device", "quantum"], "expected a device .* but got 'quantum'"),
+        (["--label-smoothing", "1"], "expected label smoothing .* below 1 but got 1.0"),
+        (["--hard", "0.5"], "expected a focal exponent of 0 or at least 1 but got 0.5"),
+        (["--consistency", "-1"], "expected a weight of consistency .* but got -1.0"),
+        (["--ema", "1"], "expected --ema of at least 0 and below 1 but got 1.0"),
+        (["--layer-decay", "0"], "expected --layer-decay above 0 and at most 1 but got 0.0"),
+        (
+            ["--layer-decay", "0.7", "--streams", "frequency"],
+            "--layer-decay: expected a backbone but got --streams frequency",
+        ),
+        (["--freeze", "1"], "expected --init or --weights: --freeze would keep random weights"),
     ],
 )
 def test_wrong_arguments_end_with_a_message(faces_cache, tmp_path, capsys, more, message):
     err = refused(capsys, faces_cache, tmp_path / "net.safetensors", *more)
     assert re.search(message, err), err
     assert not (tmp_path / "net.run").exists()
+
+
+@pytest.mark.parametrize(
+    ("design", "more"),
+    [
+        ("traces", "--backbone resnet18 --streams rgb"),
+        ("traces", "--epochs 2 --steps 2 --batch 4 --rate 0.1 --backbone-rate 0.1"),
+        ("traces", "--layer-decay 0.7 --freeze 1 --ema 0.9 --precision fp32"),
+        ("traces", "--mix mixup --label-smoothing 0.1 --hard 2 --consistency 1"),
+        ("gated", "--trace-pairs 20"),
+    ],
+)
+def test_options_of_another_design_are_refused(faces_cache, tmp_path, capsys, design, more):
+    given = more.split()
+    for part in (given, *(given[i : i + 2] for i in range(0, len(given), 2))):
+        command = [str(faces_cache), "--out", str(tmp_path / "net.safetensors"), *part]
+        with pytest.raises(SystemExit) as caught:
+            train.main([*command, "--device", "cpu", "--design", design])
+        assert caught.value.code == 2
+        err, expected = capsys.readouterr().err, f"expected options of the design '{design}'"
+        assert expected in err
+        assert set(err.split("but got")[1].replace(",", " ").split()) == set(part[::2])
 
 
 def test_a_wrong_cache_ends_with_a_message(tmp_path, capsys):

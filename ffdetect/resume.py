@@ -1,0 +1,45 @@
+"""Going on with a stopped run: only with one that was begun by the same command."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from preprocess.schema import settings_difference
+
+
+def keep_made(folder: Path, made: dict[str, str], resume: bool, what: str = "statistics") -> None:
+    """Record in `what`.json how the `what` of a folder are made.
+
+    Raises:
+        ValueError: they are to be gone on with, but were made in another way.
+    """
+    record = folder / f"{what}.json"
+    if resume and record.exists():
+        difference = settings_difference(made, json.loads(record.read_text("utf-8")))
+        if difference:
+            raise ValueError(
+                f"{folder}: expected {what} of this command but they differ "
+                f"({'; '.join(difference)}); leave out --resume to begin anew"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
+
+
+def check_checkpoint(file: Path, network: nn.Module) -> None:
+    """Refuse a checkpoint of another network, or what is none.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"{file}: expected a checkpoint of this command") from error
+    own = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
+    if {name: state[name].shape for name in state if name.startswith("network.")} != own:
+        raise ValueError(f"{file}: expected this run's network but it holds another one's weights")
