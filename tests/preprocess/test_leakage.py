@@ -129,6 +129,12 @@ def test_each_generator_is_compared_with_its_reals():
             comparisons(table, wrong)
 
 
+def test_fakes_without_a_name_are_judged_with_all():
+    table = faces([0, 1, 1], ["photo", "", "gan"])
+    rows = {c.name: c.rows.tolist() for c in comparisons(table, {})}
+    assert rows == {"all": [0, 1, 2], "gan": [0, 2]}
+
+
 def test_small_classes_are_named_not_dropped():
     target = [0] * 50 + [1] * 40 + [1] * 9
     generator = ["real"] * 50 + ["many"] * 40 + ["few"] * 9
