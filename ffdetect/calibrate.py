@@ -3,7 +3,8 @@
 Scores labelled faces that had no part in training, fits temperature and bias (`calibration`),
 reads thresholds off the real faces, and writes the weights again with all of it in their
 metadata; no tensor changes. Faces that the weights were trained on score too well and would make
-every figure a lie, so by default only validation rows are taken.
+every figure a lie, so by default only validation rows are taken. Weights that were trained on all
+faces are calibrated by those of another network (`--judge`): the same recipe without these faces.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from preprocess.cache import CacheReader
 from preprocess.matching import parse_matches
+from preprocess.schema import settings_difference
 
 from .calibration import (
     FPRS,
@@ -32,7 +34,7 @@ from .calibration import (
     supported,
     threshold_at,
 )
-from .checkpoint import write_calibration
+from .checkpoint import load_checkpoint, write_calibration
 from .data import split_rows
 from .detector import Detector
 from .metrics import calibration_error
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         matches = parse_matches(args.match)
-        detector = Detector.load(args.weights, args.device)
+        detector = Detector.load(args.judge or args.weights, args.device)
+        _check_judge(args)
         reader = CacheReader(args.caches)
         detector.check_cache(reader)
         rows = _rows(reader, args.all)
@@ -63,8 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if (detector.about.get("recipe") or {}).get("fit_all"):
         print(
-            f"warning: {args.weights} was trained with --fit-all, so perhaps on these very faces; "
-            "then real ones score too low here, and the thresholds flag more of others",
+            f"warning: {args.judge or args.weights} was trained with --fit-all, so perhaps on "
+            "these very faces; then real ones score too low here, and the thresholds flag more of "
+            "others",
             file=sys.stderr,
         )
     if not supported(calibration.reals, min(FPRS)):
@@ -77,6 +81,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     print(f"{args.out}: calibrated weights")
     return 0
+
+
+def _check_judge(args: argparse.Namespace) -> None:
+    """What one network's scores mean holds for another only if both were made alike."""
+    if args.judge is None:
+        return
+    judge, own = (load_checkpoint(file) for file in (args.judge, args.weights))
+    for name in ("network", "crop"):
+        settings, wanted = (
+            (c.network.settings if name == "network" else c.crop) for c in (judge, own)
+        )
+        difference = settings_difference(wanted.to_dict(), settings.to_dict())
+        if difference:
+            raise ValueError(
+                f"{args.judge}: expected {name} settings as in {args.weights} but they differ "
+                f"({'; '.join(difference)})"
+            )
 
 
 def _rows(reader: CacheReader, every: bool) -> np.ndarray:
@@ -184,6 +205,8 @@ def _parser() -> argparse.ArgumentParser:
     add("weights", type=Path, metavar="WEIGHTS", help="written by ffdetect.train")
     add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the calibrated weights file; may be WEIGHTS")
+    add("--judge", type=Path, help="weights of the same recipe, trained without these faces, "
+        "that score them (default: WEIGHTS)")  # fmt: skip
     add("--all", action="store_true", help="take every labelled face, not only validation rows")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="weigh this generator against these real sources only")  # fmt: skip

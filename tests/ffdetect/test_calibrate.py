@@ -153,6 +153,27 @@ def test_weights_that_were_trained_on_everything_are_told(run, tmp_path, capsys)
     assert f"warning: {file} was trained with --fit-all" in capsys.readouterr().err
 
 
+def test_another_network_may_judge_for_one_that_saw_the_faces(run, weights, tmp_path, capsys):
+    file, out = tmp_path / "all.safetensors", tmp_path / "out.safetensors"
+    about = {"recipe": {"fit_all": True}}
+    save_checkpoint(file, tiny_network(seed=1, size=128), CropSettings(size=128), about)
+    assert run() == 0
+    judged = load_checkpoint(out).calibration
+    capsys.readouterr()
+    assert run("--judge", str(weights), weights=file) == 0
+    assert load_checkpoint(out).calibration == judged
+    own, kept = (load_checkpoint(f).network.state_dict() for f in (out, file))
+    assert all(torch.equal(own[name], kept[name]) for name in kept)
+    assert "--fit-all" not in capsys.readouterr().err
+
+
+def test_a_judge_of_other_settings_is_refused(run, weights, tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, tiny_network(size=128), CropSettings(size=128, margin=0.3), {})
+    message = refuse(run, capsys, more=["--judge", str(other)])
+    assert f"{other}: expected crop settings as in {weights}" in message and "margin" in message
+
+
 def test_matches_decide_what_weighs_the_same(run, tmp_path):
     found = []
     for more in ([], ["--match", "swap=dfdc"]):
