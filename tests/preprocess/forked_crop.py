@@ -1,0 +1,99 @@
+"""preprocess.crop with strange files, full disks and kills, in processes that start at once.
+
+    python -m tests.preprocess.forked_crop SCENARIO ARGUMENTS OF preprocess.crop
+
+Workers are forked here, not spawned, so that they need no second of imports each and inherit the
+strange behaviour; test_crop_workers.py also runs the command as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import time
+
+import torch
+
+from preprocess import cache, crop, extract, pool
+
+KILLS = 20
+
+
+def decode_strangely(source, **options):
+    """A decoder that dies or never returns for files with such names."""
+    if "segfault" in source.name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in source.name:
+        time.sleep(1000)
+    return decode_image(source, **options)
+
+
+decode_image = extract.decode_image
+
+
+def fill_the_disk_after_two_parts(writer, item, result) -> None:
+    if len(list(writer.path.glob("part-*.arrow"))) == 2:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit))
+    record(writer, item, result)
+
+
+record = crop._record
+
+
+def kill_often(arguments: list[str]) -> int:
+    """Kill the command at random moments; each run goes on where the one before was killed."""
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become children of this one
+    start = time.monotonic()
+    run([*arguments, "--out", f"{arguments[-1]} timed"])
+    seconds = time.monotonic() - start
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        killed = start_run(arguments)
+        time.sleep(moments.uniform(0, seconds / 4))
+        os.kill(killed, signal.SIGKILL)
+        _, status = os.waitpid(killed, 0)
+        if not os.WIFSIGNALED(status):
+            return 3  # it was done before: there are too few files
+        end_of_patience = time.monotonic() + 60
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < end_of_patience:
+                os.waitpid(-1, os.WNOHANG)
+                time.sleep(0.01)
+            return 4  # an orphan lives on
+    return run(arguments)
+
+
+def start_run(arguments: list[str]) -> int:
+    pid = os.fork()
+    if not pid:
+        os._exit(crop.main(arguments))
+    return pid
+
+
+def run(arguments: list[str]) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(start_run(arguments), 0)[1])
+
+
+def main(scenario: str, *arguments: str) -> int:
+    torch.set_num_threads(1)
+    pool._CONTEXT = multiprocessing.get_context("fork")
+    cache._ROWS_PER_PART = 3
+    crop._PICTURES_PER_WORKER = 1
+    if scenario == "strange":
+        extract.decode_image = decode_strangely
+    elif scenario == "full":
+        crop._record = fill_the_disk_after_two_parts
+    elif scenario == "kill":
+        return kill_often(list(arguments))
+    return crop.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
