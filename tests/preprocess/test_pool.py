@@ -18,7 +18,7 @@ import pytest
 from preprocess import pool
 from preprocess.pool import Lost, WorkerError, work
 
-TIMEOUT = 4.0  # a machine under load may take seconds for what takes milliseconds
+TIMEOUT = 3.0  # a machine under load may take seconds for what takes milliseconds
 
 
 def make_task(log: Path):
