@@ -57,19 +57,20 @@ def kill_often(arguments: list[str]) -> int:
     """
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become children of this one
     out = Path(arguments[-1])
-    start = time.monotonic()
     run([*arguments[:-1], f"{out} timed"])
-    seconds = time.monotonic() - start
     moments, afresh, kills = random.Random(0), [], 0
     while kills < KILLS:
-        killed = start_run([*arguments, *afresh])
-        time.sleep(moments.uniform(0, seconds / 3))
+        killed, progress = start_run([*arguments, *afresh])
+        for _ in range(moments.randint(0, 8)):
+            os.read(progress, 1)
+        time.sleep(moments.uniform(0, 0.1))
         os.kill(killed, signal.SIGKILL)
         _, status = os.waitpid(killed, 0)
         afresh = [] if os.WIFSIGNALED(status) else ["--overwrite"]
         if afresh:
             continue
         kills += 1
+        os.close(progress)
         print(len(list(out.glob("part-*.arrow"))))
         end_of_patience = time.monotonic() + 60
         with contextlib.suppress(ChildProcessError):  # raised when all have ended
@@ -80,15 +81,20 @@ def kill_often(arguments: list[str]) -> int:
     return run(arguments)
 
 
-def start_run(arguments: list[str]) -> int:
+def start_run(arguments: list[str]) -> tuple[int, int]:
+    """Its process, and a file that gets one byte for every file that is recorded."""
+    progress, recorded = os.pipe()
     pid = os.fork()
     if not pid:
+        os.close(progress)
+        crop._record = lambda *values: (os.write(recorded, b"."), record(*values))
         os._exit(crop.main(arguments))
-    return pid
+    os.close(recorded)
+    return pid, progress
 
 
 def run(arguments: list[str]) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(start_run(arguments), 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(start_run(arguments)[0], 0)[1])
 
 
 def main(scenario: str, *arguments: str) -> int:

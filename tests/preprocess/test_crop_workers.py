@@ -143,7 +143,7 @@ def test_twenty_kills_lose_nothing_and_leave_nobody_behind(portraits, tmp_path):
     done = forked("kill", folder, "--quiet", "--workers", 2, "--out", out)
     assert done.returncode == 0, f"status {done.returncode}\n{done.stderr}"
     parts = [int(line) for line in done.stdout.split()]
-    assert len(parts) == 20 and len(set(parts)) >= 3, "the kills came all at the same moment"
+    assert len(parts) == 20 and len(set(parts)) >= 5, "kills must come at many moments"
     assert len(CacheReader(out)) == 30
     assert_same(out, tmp_path / "cache timed")
     assert not list(out.glob("*.tmp"))
