@@ -61,12 +61,14 @@ def kill_often(arguments: list[str]) -> int:
     moments, afresh, kills = random.Random(0), [], 0
     while kills < KILLS:
         killed, progress = start_run([*arguments, *afresh])
-        for _ in range(moments.randint(0, 8)):
+        for _ in range(moments.randint(0, 16)):
             os.read(progress, 1)
-        time.sleep(moments.uniform(0, 0.1))
+        time.sleep(moments.choice([0, moments.uniform(0, 0.1)]))
         os.kill(killed, signal.SIGKILL)
-        _, status = os.waitpid(killed, 0)
-        afresh = [] if os.WIFSIGNALED(status) else ["--overwrite"]
+        status = os.waitstatus_to_exitcode(os.waitpid(killed, 0)[1])
+        if status > 0:
+            return status
+        afresh = [] if status else ["--overwrite"]
         if afresh:
             continue
         kills += 1
@@ -77,19 +79,28 @@ def kill_often(arguments: list[str]) -> int:
             while time.monotonic() < end_of_patience:
                 os.waitpid(-1, os.WNOHANG)
                 time.sleep(0.01)
-            return 3  # an orphan lives on
+            print("an orphan lives on", file=sys.stderr)
+            return 3
     return run(arguments)
 
 
 def start_run(arguments: list[str]) -> tuple[int, int]:
-    """Its process, and a file that gets one byte for every file that is recorded."""
-    progress, recorded = os.pipe()
+    """Its process, and a pipe that gets a byte for every file, and for each quarter of a part."""
+    progress, sink = os.pipe()
     pid = os.fork()
     if not pid:
-        os.close(progress)
-        crop._record = lambda *values: (os.write(recorded, b"."), record(*values))
+
+        def write_slowly(path: Path, data) -> None:
+            with path.open("wb", buffering=0) as stream:
+                for start in range(0, len(data), len(data) // 4 + 1):
+                    stream.write(data[start : start + len(data) // 4 + 1])
+                    os.write(sink, b".")
+                    time.sleep(0.005)
+
+        Path.write_bytes = write_slowly
+        crop._record = lambda *values: (os.write(sink, b"."), record(*values))
         os._exit(crop.main(arguments))
-    os.close(recorded)
+    os.close(sink)
     return pid, progress
 
 

@@ -139,12 +139,12 @@ def test_files_that_hang_or_crash_are_named_and_the_others_done(portraits, tmp_p
 
 @linux
 def test_twenty_kills_lose_nothing_and_leave_nobody_behind(portraits, tmp_path):
-    folder, out = portraits(30), tmp_path / "cache"
+    folder, out = portraits(24), tmp_path / "cache"
     done = forked("kill", folder, "--quiet", "--workers", 2, "--out", out)
     assert done.returncode == 0, f"status {done.returncode}\n{done.stderr}"
     parts = [int(line) for line in done.stdout.split()]
-    assert len(parts) == 20 and len(set(parts)) >= 5, "kills must come at many moments"
-    assert len(CacheReader(out)) == 30
+    assert len(parts) == 20 and len(set(parts)) >= 4, "kills must come at many moments"
+    assert len(CacheReader(out)) == 24
     assert_same(out, tmp_path / "cache timed")
     assert not list(out.glob("*.tmp"))
 

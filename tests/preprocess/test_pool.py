@@ -161,7 +161,10 @@ def test_workers_end_with_a_killed_supervisor(tmp_path):
         supervisor.kill()
         supervisor.wait()
     pids = [int(line.split()[-1]) for line in log.read_text().splitlines()]
-    assert wait_until(lambda: not any(is_running(pid) for pid in pids))
+    ended = wait_until(lambda: not any(is_running(pid) for pid in pids), seconds=30)
+    for pid in filter(is_running, pids):
+        os.kill(pid, signal.SIGKILL)
+    assert ended
 
 
 def wait_until(condition, seconds: float = 60) -> bool:
