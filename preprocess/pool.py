@@ -1,4 +1,4 @@
-"""Work in processes of its own kind, so that a file that hangs or crashes a decoder stops nothing.
+"""Work on files in other processes, so that one that hangs or crashes a decoder stops nothing.
 
 The supervisor hands each worker one job at a time, so it knows which job a worker died of, and
 no job waits in memory: a worker holds what its one job needs. Results come back in the order of
