@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from ffdetect.data import split_rows
 from preprocess.cache import CacheWriter
-from preprocess.crop import face_rows
 from preprocess.decode import DecodeError, Picture, decode_image
+from preprocess.extract import face_rows
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
 from preprocess.matching import matched_rows
 from preprocess.schema import CacheError, CacheSettings, Failure

@@ -1,21 +1,21 @@
 """The cache: a folder of Arrow IPC parts, one row a face, that any tool that reads Arrow can open.
 
-    cache.json       format version, settings, counts
+    cache.json       format version, settings, counts, SHA-256 of every part
     part-00000.arrow uncompressed, memory-mapped on reading; complete as soon as it has its name
     failures.csv     one row for every file without a face or that could not be read
+    cache.lock       empty; held by the run that writes
 
 A part always ends with a whole source file, so a killed run loses the part in hand and nothing
-else: what is in a part or in `failures.csv` is done.
+else: what is in a part or in `failures.csv` is done. The index names a part and its checksum
+before the part gets its name, so a killed run leaves no part unlisted; at worst the last one that
+is listed is not there, and its files are done again.
 """
 
 from __future__ import annotations
 
 import csv
 import glob
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,17 +24,29 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from .parts import (
+    LOCK_NAME,
+    checksum,
+    encode_part,
+    list_parts,
+    lock_cache,
+    open_part,
+    part_name,
+    part_number,
+    read_index,
+    write_index,
+    write_whole,
+)
 from .schema import (
-    FORMAT,
     MAPS,
     CachedFace,
     CacheError,
     CacheSettings,
     Failure,
     decode_crop,
-    encode_crop,
     schema,
     settings_difference,
+    to_table,
 )
 
 _ROWS_PER_PART = 128
@@ -43,15 +55,22 @@ _ROWS_PER_PART = 128
 class CacheWriter:
     """Adds faces to a cache, part by part; continues a cache that is already there.
 
+    It holds the cache's lock from its making to the end of its `with` block.
+
     Args:
         path: the cache's folder; made if absent.
         settings: refused if the cache there was written with others.
         overwrite: drop the cache that is there and start afresh.
         retry: forget the recorded failures, so that those files are tried again.
 
+    Attributes:
+        done: source paths that need no work, with the target of their rows (None: a failure).
+        faces: rows, those in hand included.
+        failures: the files that gave no row.
+
     Raises:
-        CacheError: other settings, a folder that is not a cache, or a failed write. Parts
-            written before stay as they are.
+        CacheError: other settings, another writer, a folder that is not a cache, or a failed
+            write. Parts written before stay as they are.
     """
 
     def __init__(
@@ -64,49 +83,71 @@ class CacheWriter:
     ) -> None:
         self.path = Path(path)
         self.settings = settings
-        self._schema = schema(settings)
-        self._rows: list[CachedFace] = []
-        self._open(overwrite)
-        self.failures = [] if retry else read_failures(self.path)
-        reader = CacheReader(self.path)
+        self._make_folder()
+        self._lock = lock_cache(self.path)
+        try:
+            self._open(overwrite)
+            self.failures = [] if retry else read_failures(self.path)
+            reader = CacheReader(self.path)
+        except BaseException:
+            self._lock.release()
+            raise
         self.faces = len(reader)
-        self._parts = len(reader.parts)
+        self._in_hand: list[pa.Table] = []
+        self._next = max(map(part_number, reader.parts), default=-1) + 1
+        listed, there = read_index(self.path)["parts"], {part.name for part in reader.parts}
+        self._checksums = {name: listed[name] for name in listed if name in there}
         targets = reader.metadata.groupby("path")["target"].first()
         self.done: dict[str, int | None] = {path: int(value) for path, value in targets.items()}
-        """Source paths that need no work, with the target of their rows (None: a failure)."""
         self.done.update({failure.path: None for failure in self.failures})
+
+    def _make_folder(self) -> None:
+        if self.path.exists() and not (self.path / "cache.json").exists():
+            started = {LOCK_NAME, "cache.json.tmp"}  # what a run killed at its very start leaves
+            if not (self.path.is_dir() and {f.name for f in self.path.iterdir()} <= started):
+                raise CacheError(
+                    f"{self.path}: expected a cache or a new folder but got other files"
+                )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot write there: {error.strerror}") from error
 
     def _open(self, overwrite: bool) -> None:
         index = self.path / "cache.json"
         if index.exists() and not overwrite:
             difference = settings_difference(
-                self.settings.to_dict(), _read_index(self.path)["settings"]
+                self.settings.to_dict(), read_index(self.path)["settings"]
             )
             if difference:
                 raise CacheError(
                     f"{self.path}: holds a cache with other settings ({'; '.join(difference)}); "
                     "choose another --out, or start afresh with --overwrite"
                 )
-        elif index.exists():
-            for old in [index, self.path / "failures.csv", *self.path.glob("part-*.arrow*")]:
-                old.unlink(missing_ok=True)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise CacheError(f"{self.path}: expected a cache or a new folder but got other files")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for unfinished in self.path.glob("part-*.arrow.tmp"):
-                unfinished.unlink()
+            if overwrite:  # the index last: without it the folder would be no cache
+                own = [*self.path.glob("part-*.arrow*"), *self.path.glob("failures.csv*"), index]
+                for old in own:
+                    old.unlink(missing_ok=True)
+            for name in ("part-*.arrow", "failures.csv", "cache.json"):
+                for unfinished in self.path.glob(f"{name}.tmp"):
+                    unfinished.unlink()
         except OSError as error:
             raise CacheError(f"{self.path}: cannot write there: {error.strerror}") from error
         if not index.exists():
-            self._write_index(faces=0, failures=0)
+            write_index(self.path, self.settings, faces=0, failures=0, parts={})
 
     def add(self, rows: Sequence[CachedFace]) -> None:
         """Add all faces of one source file."""
-        self._rows.extend(rows)
-        self.faces += len(rows)
-        self.done.update({row.path: row.target for row in rows})
-        if len(self._rows) >= _ROWS_PER_PART:
+        if rows:
+            self.add_table(to_table(rows, self.settings))
+
+    def add_table(self, table: pa.Table) -> None:
+        """Add all faces of one source file, as `schema.to_table` gives them."""
+        self._in_hand.append(table)
+        self.faces += len(table)
+        self.done.update(zip(table["path"].to_pylist(), table["target"].to_pylist(), strict=True))
+        if sum(map(len, self._in_hand)) >= _ROWS_PER_PART:
             self.flush()
 
     def fail(self, failure: Failure) -> None:
@@ -117,23 +158,17 @@ class CacheWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is in hand: a part first, then failures and counts."""
-        if self._rows:
-            table = _to_table(self._rows, self._schema, self.settings.codec)
-            part = self.path / f"part-{self._parts:05d}.arrow"
-
-            def write(temporary: Path) -> None:
-                with (
-                    pa.OSFile(os.fsencode(temporary), "wb") as sink,
-                    pa.ipc.new_file(sink, table.schema) as writer,
-                ):
-                    writer.write_table(table)
-
-            _write_whole(part, write)
-            self._parts += 1
-            self._rows = []
-        _write_whole(self.path / "failures.csv", self._write_failures)
-        self._write_index(self.faces, len(self.failures))
+        """Write what is in hand: the index, then the part that it announces, then failures."""
+        data = encode_part(pa.concat_tables(self._in_hand)) if self._in_hand else None
+        name = part_name(self._next)
+        if data is not None:
+            self._checksums[name] = checksum(data)
+        write_index(self.path, self.settings, self.faces, len(self.failures), parts=self._checksums)
+        if data is not None:
+            write_whole(self.path / name, lambda temporary: temporary.write_bytes(data))
+            self._in_hand = []  # first: if stopped here, these rows must not be written again
+            self._next += 1
+        write_whole(self.path / "failures.csv", self._write_failures)
 
     def _write_failures(self, temporary: Path) -> None:
         # Reasons may quote file names that are no text; those bytes are shown escaped.
@@ -142,76 +177,15 @@ class CacheWriter:
             writer.writerow([field.name for field in fields(Failure)])
             writer.writerows((f.path, f.kind, f.reason) for f in self.failures)
 
-    def _write_index(self, faces: int, failures: int) -> None:
-        index = {
-            "format": FORMAT,
-            "settings": self.settings.to_dict(),
-            "counts": {"faces": faces, "failures": failures},
-        }
-        text = json.dumps(index, indent=2) + "\n"
-        _write_whole(self.path / "cache.json", lambda tmp: tmp.write_text(text, "utf-8"))
-
     def __enter__(self) -> CacheWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or not issubclass(kind, CacheError):  # a failed write is not retried
-            self.flush()
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.exists() else 0
-        raise CacheError(
-            f"{path}: cannot be written ({error.strerror or error}; {free:.0f} MiB free); "
-            "what was written before is intact, and a new run goes on from there"
-        ) from error
-
-
-def _to_table(rows: Sequence[CachedFace], schema: pa.Schema, codec: str) -> pa.Table:
-    arrays = []
-    for field in schema:
-        values = [getattr(row, field.name) for row in rows]
-        if field.name == "crop":
-            arrays.append(pa.array([encode_crop(crop, codec) for crop in values], pa.binary()))
-        elif field.name in MAPS:
-            stacked = np.ascontiguousarray(np.stack(values))
-            storage = pa.FixedSizeListArray.from_arrays(
-                pa.array(stacked.reshape(-1)), stacked[0].size
-            )
-            arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
-        elif pa.types.is_fixed_size_list(field.type):
-            arrays.append(pa.array([np.ravel(v).tolist() for v in values], field.type))
-        else:
-            arrays.append(pa.array(values, field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _read_index(path: Path) -> dict:
-    index = path / "cache.json"
-    try:
-        values = json.loads(index.read_text("utf-8"))
-        if values["format"] != FORMAT:
-            raise CacheError(
-                f"{index}: expected cache format {FORMAT} but got {values['format']}; "
-                "crop again with this version"
-            )
-        CacheSettings.from_dict(values["settings"])
-        return values
-    except CacheError:
-        raise
-    except FileNotFoundError:
-        raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
+        try:
+            if kind is None or not issubclass(kind, CacheError):  # a failed write is not retried
+                self.flush()
+        finally:
+            self._lock.release()
 
 
 def read_failures(path: str | Path) -> list[Failure]:
@@ -242,6 +216,9 @@ class CacheReader:
     Args:
         paths: a cache's folder, a glob of folders, or a sequence of these.
 
+    Raises:
+        CacheError: no cache, a damaged one, other settings, or the same face in two caches.
+
     Attributes:
         settings: the `CacheSettings` all of them share.
         metadata: a DataFrame of every column but crop and maps, one row a face, in order.
@@ -253,17 +230,21 @@ class CacheReader:
         self.paths = [Path(match) for path in given for match in _expand(str(path))]
         if not self.paths:
             raise CacheError(f"expected at least one cache but got {given!r}")
+        if len({path.resolve() for path in self.paths}) < len(self.paths):
+            raise CacheError(f"expected every cache once but got {[str(p) for p in self.paths]}")
         self.settings = self._shared_settings()
-        self.parts = [p for path in self.paths for p in sorted(path.glob("part-*.arrow"))]
+        self.parts = [part for path in self.paths for part in list_parts(path)]
         expected = schema(self.settings)
-        self._tables = [_open_part(part, expected) for part in self.parts]
+        self._tables = [open_part(part, expected) for part in self.parts]
         self._ends = np.cumsum([len(table) for table in self._tables], dtype=np.int64)
         small = [name for name in expected.names if name not in ("crop", *MAPS)]
         tables = [t.select(small) for t in self._tables] or [expected.empty_table().select(small)]
         self.metadata: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        if len(self.paths) > 1:
+            self._refuse_faces_twice()
 
     def _shared_settings(self) -> CacheSettings:
-        indices = [_read_index(path)["settings"] for path in self.paths]
+        indices = [read_index(path)["settings"] for path in self.paths]
         for path, index in zip(self.paths[1:], indices[1:], strict=True):
             difference = settings_difference(indices[0], index)
             if difference:
@@ -272,6 +253,21 @@ class CacheReader:
                     f"differ in {'; '.join(difference)}"
                 )
         return CacheSettings.from_dict(indices[0])
+
+    def _refuse_faces_twice(self) -> None:
+        """Overlapping shards would give some faces double weight. The same key alone is allowed:
+        other data may use the same file names."""
+        parts = np.searchsorted(self._ends, np.arange(len(self)), side="right")
+        seen: dict[tuple, Path] = {}
+        for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)):
+            row, cache = self.metadata.iloc[index], self.parts[parts[index]].parent
+            face = (row["key"], row["box"].tobytes(), row["landmarks"].tobytes())
+            if seen.setdefault(face, cache) != cache:
+                raise CacheError(
+                    f"expected caches without faces in common but {seen[face]} and {cache} "
+                    f"both hold {row['key']!r}; read one of them, or crop with --shard I/N "
+                    "of one N"
+                )
 
     def __reduce__(self) -> tuple:
         return CacheReader, (self.paths,)  # workers map the files themselves
@@ -316,13 +312,3 @@ def _expand(path: str) -> list[str]:
     if Path(path).exists() or not glob.has_magic(path):
         return [path]
     return sorted(glob.glob(path))  # noqa: PTH207 (absolute patterns too)
-
-
-def _open_part(part: Path, expected: pa.Schema) -> pa.Table:
-    try:
-        table = pa.ipc.open_file(pa.memory_map(os.fsencode(part))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CacheError(f"{part}: expected an Arrow part but it is damaged: {error}") from error
-    if not table.schema.equals(expected):
-        raise CacheError(f"{part}: expected the columns of cache format {FORMAT} but got others")
-    return table

@@ -3,51 +3,84 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
+import pyarrow as pa
 from tqdm import tqdm
 
 from .cache import CacheWriter
-from .decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image, decode_video
-from .faces import ALIGNMENTS, CropSettings, FaceDetector, crop_face
-from .maps import RESIDUALS, residual, spectrum
-from .schema import CODECS, MAPS, CachedFace, CacheError, CacheSettings, Failure
-from .sources import Item, find_items, printable
+from .decode import MAX_MEGAPIXELS
+from .extract import extract, make_extract
+from .faces import ALIGNMENTS, CropSettings, FaceDetector
+from .maps import RESIDUALS
+from .pool import WorkerError, work
+from .schema import CODECS, FAILURE_KINDS, MAPS, CacheError, CacheSettings, Failure
+from .sources import Item, Shard, find_items, printable
+
+TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
+_PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
+_UNWRITTEN = 64  # results that may wait for the disk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, also if some files failed; 1 if none gave a face; 2 for wrong arguments."""
+    """Exit status: 0, also if some files failed; 1 if none gave a face or the cache cannot be
+    written; 2 for wrong arguments; 130 if stopped."""
     parser = _parser()
     args = parser.parse_args(argv)
     try:
         settings = _settings(args)
+        workers = _default_workers(args.device) if args.workers is None else args.workers
+        if workers < 0 or not args.timeout > 0:
+            raise ValueError(
+                "expected --workers of at least 0 and a --timeout above 0 "
+                f"but got {workers} and {args.timeout:g}"
+            )
+        shard = Shard.parse(args.shard) if args.shard else None
         listing = find_items(args.data, args.labels)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    print(listing.report())
+    say = (lambda text: None) if args.quiet else print
+    say(listing.report())
     if not listing.items:
         print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
         return 1
     name = args.data.resolve().name if args.data.is_dir() else args.data.stem
+    items = listing.items
+    if shard:
+        items = shard.choose(items)
+        name += f"-{shard.index}-of-{shard.count}"
+        say(f"shard {args.shard}: {len(items)} of them")
     out = args.out or Path("cache", name)
-    start = time.monotonic()
+    start, status, stopped = time.monotonic(), 0, ""
     try:
         with CacheWriter(out, settings, overwrite=args.overwrite, retry=args.retry) as writer:
             before = writer.faces
-            _check_labels(writer, listing.items)
-            crop_items(listing.items, writer, device=args.device, max_megapixels=args.megapixels)
-    except CacheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+            _check_labels(writer, items)
+            crop_items(items, writer, device=args.device, max_megapixels=args.megapixels,
+                       workers=workers, timeout=args.timeout, quiet=args.quiet)  # fmt: skip
+    except (CacheError, WorkerError) as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return _write_report(args.report, {"finished": False, "error": str(error)}) or 1
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from here ({out})", file=sys.stderr)
-        return 130
-    print(_report(out, writer, listing.items, writer.faces - before, time.monotonic() - start))
-    return 0 if writer.faces else 1
+        stopped = f"stopped; the same command goes on from here ({out})"
+        status = 130
+    summary = Summary.of(writer, items, writer.faces - before, time.monotonic() - start)
+    if stopped:
+        print(printable(stopped), file=sys.stderr)
+    else:
+        say(summary.text())
+        status = 0 if writer.faces or not items else 1
+    return _write_report(args.report, {"finished": not stopped, **asdict(summary)}) or status
 
 
 def crop_items(
@@ -56,83 +89,93 @@ def crop_items(
     *,
     device: str = "cpu",
     max_megapixels: float = MAX_MEGAPIXELS,
+    workers: int = 0,
+    timeout: float = TIMEOUT,
+    quiet: bool = False,
 ) -> None:
-    """Add the faces of every item that the cache does not hold yet; show progress."""
-    detector = FaceDetector(writer.settings.crop, device)
-    todo = [item for item in items if item.path not in writer.done]
-    start, before = time.monotonic(), writer.faces
-    with tqdm(total=len(items), initial=len(items) - len(todo), unit="file") as bar:
-        for item in todo:
-            try:
-                rows = crop_item(item, detector, writer.settings, max_megapixels)
-            except DecodeError as error:
-                writer.fail(Failure(item.path, "unreadable", str(error)))
-            else:
-                if rows:
-                    writer.add(rows)
-                else:
-                    writer.fail(Failure(item.path, "no_face", "no face was found"))
-            bar.update()
-            speed = (writer.faces - before) / (time.monotonic() - start)
-            bar.set_postfix_str(f"{speed:.1f} faces/s", refresh=False)
+    """Add the faces of every item that the cache does not hold yet; show progress.
 
+    Rows are added in the order of the items, so stopped runs, and runs with any number of
+    workers, fill a cache with the same rows in the same order.
 
-def crop_item(
-    item: Item, detector: FaceDetector, settings: CacheSettings, max_megapixels: float
-) -> list[CachedFace]:
-    """All rows of one picture or clip, largest face of a picture first; empty without a face.
+    Args:
+        workers: processes, see `pool.work`; 0 works in this one, where a file that hangs or
+            crashes its decoder stops the run.
+        timeout: seconds for a picture, or for a frame of a clip.
 
     Raises:
-        DecodeError: the file cannot be read.
+        CacheError: the cache cannot be written.
+        WorkerError: no worker process can be started.
     """
-    if item.is_video:
-        pictures = decode_video(item.file, frames=settings.frames, max_megapixels=max_megapixels)
+    todo = [item for item in items if item.path not in writer.done]
+    start, faces = time.monotonic(), 0
+    bar = tqdm(total=len(items), initial=len(items) - len(todo), unit="file", disable=quiet)
+
+    def arrived(result: object) -> None:
+        nonlocal faces
+        faces += len(result) if isinstance(result, pa.Table) else 0
+        bar.set_postfix_str(f"{faces / (time.monotonic() - start):.1f} faces/s", refresh=False)
+        bar.update()
+
+    if workers:
+        task = partial(make_extract, writer.settings, device, max_megapixels)
+        crew = min(workers, _worth_starting(todo, writer.settings.frames))
+        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
     else:
-        pictures = [decode_image(item.file, max_megapixels=max_megapixels)]
-    rows = [row for picture in pictures for row in face_rows(item, picture, detector, settings)]
-    if rows and settings.maps:
-        for row, maps in zip(rows, _maps(rows, settings), strict=True):
-            row.spectrum, row.residual = maps
-    return rows
+        detector = FaceDetector(writer.settings.crop, device)
+        task = partial(extract, detector=detector, settings=writer.settings,
+                       max_megapixels=max_megapixels)  # fmt: skip
+        results = _work_here(task, todo, arrived)
+    with bar, closing(results):
+        _record_all(results, writer)
 
 
-def face_rows(
-    item: Item, picture: Picture, detector: FaceDetector, settings: CacheSettings
-) -> list[CachedFace]:
-    """The rows of one decoded picture, without maps, largest face first."""
-    faces = detector.detect(picture.pixels)
-    if settings.faces == "largest":
-        faces = faces[:1]
-    return [
-        CachedFace(
-            key=f"{item.path}#{picture.frame}#{number}",
-            path=item.path,
-            frame=picture.frame,
-            face=number,
-            target=item.target,
-            generator=item.generator,
-            group=item.group,
-            split=item.split,
-            box=face.box,
-            landmarks=face.landmarks,
-            probability=face.probability,
-            source_width=picture.width,
-            source_height=picture.height,
-            source_format=picture.format,
-            jpeg_quality=picture.jpeg_quality,
-            crop=crop_face(picture.pixels, face, settings.crop),
-        )
-        for number, face in enumerate(faces)
-    ]
+def _work_here(
+    task: Callable[[Item], object], items: Sequence[Item], arrived: Callable[[object], None]
+) -> Iterator[tuple[Item, object]]:
+    for item in items:
+        result = task(item)
+        arrived(result)
+        yield item, result
 
 
-def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
-    for row in rows:
-        crop = torch.from_numpy(row.crop).permute(2, 0, 1)[None]
-        yield (
-            spectrum(crop)[0].numpy() if "spectrum" in settings.maps else None,
-            residual(crop, settings.residual)[0].numpy() if "residual" in settings.maps else None,
-        )
+def _record_all(results: Iterator[tuple[Item, object]], writer: CacheWriter) -> None:
+    """Give results to the writer in a thread, so that workers need not wait for the disk."""
+    with ThreadPoolExecutor(1) as executor:
+        pending: deque[Future] = deque()
+        try:
+            for item, result in results:
+                pending.append(executor.submit(_record, writer, item, result))
+                while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
+                    pending.popleft().result()
+            while pending:
+                pending.popleft().result()
+        except CacheError:
+            executor.shutdown(cancel_futures=True)  # a failed write is not retried
+            raise
+
+
+def _record(writer: CacheWriter, item: Item, result: object) -> None:
+    if isinstance(result, pa.Table):
+        writer.add_table(result)
+    elif isinstance(result, Failure):
+        writer.fail(result)
+    else:  # lost with two workers
+        writer.fail(Failure(item.path, result.kind, f"{item.file}: {result.reason}"))
+
+
+def _worth_starting(items: Sequence[Item], frames: int) -> int:
+    """How many workers have enough to do to be worth their start."""
+    pictures = sum(frames if item.is_video else 1 for item in items)
+    return -(-pictures // _PICTURES_PER_WORKER)
+
+
+def _default_workers(device: str) -> int:
+    if not device.startswith("cpu"):
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _check_labels(writer: CacheWriter, items: Sequence[Item]) -> None:
@@ -145,21 +188,73 @@ def _check_labels(writer: CacheWriter, items: Sequence[Item]) -> None:
         )
 
 
-def _report(out: Path, writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> str:
-    kinds = [failure.kind for failure in writer.failures]
-    size = sum(part.stat().st_size for part in out.glob("part-*.arrow"))
-    lines = [
-        f"cache     {out}",
-        f"files     {len(items)}",
-        f"faces     {writer.faces} ({new} new)",
-        f"no face   {kinds.count('no_face')}",
-        f"failed    {kinds.count('unreadable')}",
-        f"size      {size / 2**20:.1f} MiB",
-        f"time      {seconds:.1f} s",
-    ]
-    if kinds:
-        lines.append(f"reasons   {out / 'failures.csv'}")
-    return printable("\n".join(lines))
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; the fields of `--report`.
+
+    Attributes:
+        cache: its folder.
+        files: pictures and clips listed.
+        done: those of them that are in the cache or failed, now or before.
+        faces, new_faces: rows of the cache, and those that this run added.
+        failures: how many files of the cache failed, by kind (`schema.FAILURE_KINDS`).
+        bytes: size of the parts.
+        seconds, faces_per_second: of this run.
+    """
+
+    cache: str
+    files: int
+    done: int
+    faces: int
+    new_faces: int
+    failures: dict[str, int]
+    bytes: int
+    seconds: float
+    faces_per_second: float
+
+    @classmethod
+    def of(cls, writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> Summary:
+        kinds = Counter(failure.kind for failure in writer.failures)
+        return cls(
+            cache=printable(str(writer.path)),
+            files=len(items),
+            done=sum(item.path in writer.done for item in items),
+            faces=writer.faces,
+            new_faces=new,
+            failures={kind: kinds[kind] for kind in FAILURE_KINDS},
+            bytes=sum(part.stat().st_size for part in writer.path.glob("part-*.arrow")),
+            seconds=round(seconds, 3),
+            faces_per_second=round(new / seconds, 3),
+        )
+
+    def text(self) -> str:
+        others = {kind: count for kind, count in self.failures.items() if kind != "no_face"}
+        lost = ", ".join(f"{others[k]} {k}" for k in ("crashed", "timeout") if others[k])
+        lines = [
+            f"cache     {self.cache}",
+            f"files     {self.files}",
+            f"faces     {self.faces} ({self.new_faces} new)",
+            f"no face   {self.failures['no_face']}",
+            f"failed    {sum(others.values())}" + (f" ({lost})" if lost else ""),
+            f"size      {self.bytes / 2**20:.1f} MiB",
+            f"time      {self.seconds:.1f} s",
+        ]
+        if any(self.failures.values()):
+            lines.append(f"reasons   {Path(self.cache, 'failures.csv')}")
+        return "\n".join(lines)
+
+
+def _write_report(file: Path | None, values: dict) -> int:
+    """Exit status: 0, or 1 if the report cannot be written."""
+    if file is None:
+        return 0
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        print(f"error: {file}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _settings(args: argparse.Namespace) -> CacheSettings:
@@ -197,8 +292,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
         "(%(default)s)")  # fmt: skip
     add("--device", default="cpu", help="where MTCNN runs: cpu or cuda (%(default)s)")
+    add("--workers", type=int, metavar="N", help="processes; 0: this one, without protection from "
+        "files that hang or crash (default: one for each core, one for a GPU)")  # fmt: skip
+    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="give a picture, or a "
+        "frame of a clip, up after this time (%(default)g)")  # fmt: skip
+    add("--shard", metavar="I/N", help="do the I-th of N parts of the files, on "
+        "a machine of its own; CacheReader reads the caches of all as one")  # fmt: skip
     add("--overwrite", action="store_true", help="drop the cache that is there")
     add("--retry", action="store_true", help="try the files again that failed before")
+    add("--quiet", action="store_true", help="say nothing but errors")
+    add("--report", type=Path, metavar="FILE", help="write counts and times there, as JSON")
     return parser
 
 

@@ -123,7 +123,7 @@ def measure_cache(reader: CacheReader) -> Measurements:
         rows.append(row)
         hashes.append(perceptual_hash(crop))
     failures = [failure for path in reader.paths for failure in read_failures(path)]
-    unreadable = [(f.path, f.reason) for f in failures if f.kind == "unreadable"]
+    unreadable = [(f.path, f.reason) for f in failures if f.kind != "no_face"]
     return _measurements(rows, hashes, unreadable)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -14,7 +15,7 @@ from .maps import RESIDUALS, SPECTRUM_SHAPE
 FORMAT = 1
 MAPS = ("spectrum", "residual")
 CODECS = ("ppm", "png")
-FAILURE_KINDS = ("no_face", "unreadable")
+FAILURE_KINDS = ("no_face", "unreadable", "crashed", "timeout")
 
 
 class CacheError(ValueError):
@@ -104,7 +105,13 @@ class CachedFace:
 
 @dataclass(frozen=True)
 class Failure:
-    """A source file that gave no row: `kind` is one of `FAILURE_KINDS`."""
+    """A source file that gave no row.
+
+    Attributes:
+        path: as in the rows.
+        kind: one of `FAILURE_KINDS`. "crashed" and "timeout" took two worker processes with them.
+        reason: for people.
+    """
 
     path: str
     kind: str
@@ -137,6 +144,27 @@ def schema(settings: CacheSettings) -> pa.Schema:
     if "residual" in settings.maps:
         columns["residual"] = pa.fixed_shape_tensor(pa.int8(), (3, size, size))
     return pa.schema(list(columns.items()))
+
+
+def to_table(rows: Sequence[CachedFace], settings: CacheSettings) -> pa.Table:
+    """Rows as a table with the columns of `schema`, crops coded."""
+    columns, arrays = schema(settings), []
+    for field in columns:
+        values = [getattr(row, field.name) for row in rows]
+        if field.name == "crop":
+            coded = [encode_crop(crop, settings.codec) for crop in values]
+            arrays.append(pa.array(coded, pa.binary()))
+        elif field.name in MAPS:
+            stacked = np.ascontiguousarray(np.stack(values))
+            storage = pa.FixedSizeListArray.from_arrays(
+                pa.array(stacked.reshape(-1)), stacked[0].size
+            )
+            arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
+        elif pa.types.is_fixed_size_list(field.type):
+            arrays.append(pa.array([np.ravel(v).tolist() for v in values], field.type))
+        else:
+            arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=columns)
 
 
 def encode_crop(crop: np.ndarray, codec: str) -> bytes:

@@ -8,7 +8,10 @@ does not fit together is counted and named, never silently dropped.
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -107,6 +110,41 @@ def find_items(data: str | Path, labels: str | Path | None = None) -> Listing:
     else:
         _label_by_folders(listing)
     return listing
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of a data set, chosen by a hash of each file's path.
+
+    By path and not by group: it needs no labels, stays the same when files are added, and one
+    large group cannot make one shard large. A clip is one file, so its frames stay together;
+    groups count only when the merged caches are split for training.
+
+    Attributes:
+        index: 1 to `count`.
+        count: into how many parts.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From "2/4", the second of four.
+
+        Raises:
+            ValueError: no such text, or the index is not among 1 to the count.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise ValueError(f"expected a shard of 1/N to N/N but got {text!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    def choose(self, items: Sequence[Item]) -> list[Item]:
+        """The items of this shard, in order."""
+        return [
+            item for item in items if zlib.crc32(item.path.encode()) % self.count == self.index - 1
+        ]
 
 
 def printable(name: str) -> str:

@@ -206,7 +206,7 @@ def test_overwrite_starts_afresh(tmp_path):
         writer.add([make_row(9, other)])
     assert_rows(CacheReader(folder), [make_row(9, other)])
     names = sorted(file.name for file in folder.iterdir())
-    assert names == ["cache.json", "failures.csv", "notes.txt", "part-00000.arrow"]
+    assert names == ["cache.json", "cache.lock", "failures.csv", "notes.txt", "part-00000.arrow"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from preprocess import crop
+from preprocess import crop, extract
 from preprocess.cache import CacheReader, read_failures
 from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector, crop_face
@@ -22,7 +22,8 @@ from preprocess.maps import residual, spectrum
 
 
 def run(*arguments: object) -> int:
-    return crop.main([str(argument) for argument in arguments])
+    """The command in this process; test_crop_workers.py is about the others."""
+    return crop.main([str(argument) for argument in (*arguments, "--workers", 0)])
 
 
 def part_times(cache: Path) -> dict[str, int]:
@@ -44,13 +45,13 @@ def out(tmp_path: Path) -> Path:
 def cropped(monkeypatch) -> list[str]:
     """The paths that were worked on."""
     paths = []
-    crop_item = crop.crop_item
+    crop_item = extract.crop_item
 
     def record(item, *arguments):
         paths.append(item.path)
         return crop_item(item, *arguments)
 
-    monkeypatch.setattr(crop, "crop_item", record)
+    monkeypatch.setattr(extract, "crop_item", record)
     return paths
 
 
@@ -305,7 +306,7 @@ def test_new_files_are_added(astronaut_folder, out, cropped):
 
 def test_an_interrupted_run_goes_on(astronaut_folder, out, monkeypatch, capsys, tmp_path):
     folder = astronaut_folder(real=2, fake=2)
-    crop_item, started = crop.crop_item, []
+    crop_item, started = extract.crop_item, []
 
     def stop_at_third(item, *arguments):
         started.append(item.path)
@@ -313,7 +314,7 @@ def test_an_interrupted_run_goes_on(astronaut_folder, out, monkeypatch, capsys, 
             raise KeyboardInterrupt
         return crop_item(item, *arguments)
 
-    monkeypatch.setattr(crop, "crop_item", stop_at_third)
+    monkeypatch.setattr(extract, "crop_item", stop_at_third)
     assert run(folder, "--out", out) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
     assert list(CacheReader(out).metadata["path"]) == ["fake/0.jpg", "fake/1.jpg"]
@@ -322,7 +323,7 @@ def test_an_interrupted_run_goes_on(astronaut_folder, out, monkeypatch, capsys, 
     assert started[3:] == ["real/0.png", "real/1.png"]  # no file is done twice
     assert part_times(out).items() > before.items()
 
-    monkeypatch.setattr(crop, "crop_item", crop_item)
+    monkeypatch.setattr(extract, "crop_item", crop_item)
     assert run(folder, "--out", tmp_path / "at once") == 0
     one, other = CacheReader(out), CacheReader(tmp_path / "at once")
     pd.testing.assert_frame_equal(one.metadata, other.metadata)

@@ -1,0 +1,196 @@
+"""python -m preprocess.check CACHE: is every part of a cache what was written?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from .cache import CacheReader, read_failures
+from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
+from .schema import CacheError, CacheSettings, decode_crop, schema
+from .sources import printable
+
+
+@dataclass
+class Findings:
+    """What was found in one cache.
+
+    Attributes:
+        path: its folder.
+        faces: rows of each whole part.
+        failures: files that gave no face.
+        unsigned: whole parts without a checksum, from before there were any.
+        damaged: part, or `failures.csv` -> what is wrong with it.
+        missing: parts that the index lists and that are not there.
+    """
+
+    path: Path
+    faces: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    unsigned: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        return not self.damaged and not self.missing
+
+    def report(self) -> str:
+        """What was found and what to do, in a few lines for people."""
+        lines = [
+            f"{self.path}: {'whole' if self.whole else 'not whole'}: {sum(self.faces.values())} "
+            f"faces in {len(self.faces)} whole parts, {self.failures} files without"
+        ]
+        lines += [f"  damaged: {name}: {reason}" for name, reason in self.damaged.items()]
+        lines += [f"  missing: {name}: lost, or a run was stopped there" for name in self.missing]
+        if self.unsigned:
+            lines.append(
+                f"  {len(self.unsigned)} parts have no checksum (cropped by an older version); "
+                "they can be opened, and their crops decoded"
+            )
+        again = f"python -m preprocess.crop DATA --out {self.path}"
+        if self.damaged:
+            lines.append(f"what to do: python -m preprocess.check {self.path} --repair")
+            lines.append(f"      then: {again}")
+        elif self.missing:
+            lines.append(f"what to do: {again}")
+        return printable("\n".join(lines))
+
+
+def check_cache(path: str | Path) -> Findings:
+    """Verify every part of a cache, one at a time; show progress.
+
+    Raises:
+        CacheError: no cache, or its index is damaged, so that nothing can be said of its parts.
+    """
+    path = Path(path)
+    index = read_index(path)
+    settings = CacheSettings.from_dict(index["settings"])
+    checksums, parts = index["parts"], list_parts(path)
+    found = Findings(path, missing=sorted(checksums.keys() - {part.name for part in parts}))
+    keys: dict[str, str] = {}
+    for part in tqdm(parts, unit="part", desc=printable(str(path))):
+        try:
+            table = _verify(part, settings, checksums.get(part.name))
+            _refuse_repeated(table, part, keys)
+        except CacheError as error:
+            found.damaged[part.name] = str(error).removeprefix(f"{part}: ")
+            continue
+        keys.update(dict.fromkeys(table["key"].to_pylist(), part.name))
+        found.faces[part.name] = len(table)
+        if part.name not in checksums:
+            found.unsigned.append(part.name)
+    try:
+        found.failures = len(read_failures(path))
+    except CacheError as error:
+        found.damaged["failures.csv"] = str(error)
+    return found
+
+
+def _verify(part: Path, settings: CacheSettings, expected: str | None) -> pa.Table:
+    try:
+        with pa.OSFile(os.fsencode(part)) as file:  # mapped, a bad sector would end the process
+            data = file.read_buffer()
+    except OSError as error:
+        raise CacheError(f"cannot be read: {error}") from error
+    if expected is not None and checksum(data) != expected:
+        raise CacheError("is not what was written: its SHA-256 differs from that in cache.json")
+    table = open_part(part, schema(settings), data)
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise CacheError(f"expected valid columns but got: {error}") from error
+    for key, crop in zip(table["key"], table["crop"], strict=True):
+        try:
+            decode_crop(crop.as_buffer(), settings.crop.size)
+        except CacheError as error:
+            raise CacheError(f"{key}: {error}") from error
+    return table
+
+
+def _refuse_repeated(table: pa.Table, part: Path, keys: dict[str, str]) -> None:
+    own = table["key"].to_pylist()
+    repeated = [key for key in own if key in keys]
+    if repeated:
+        where = keys[repeated[0]]
+        raise CacheError(f"{len(repeated)} of its faces are in {where} too (first: {repeated[0]})")
+    if len(set(own)) < len(own):
+        raise CacheError(f"{len(own) - len(set(own))} of its faces are in it twice")
+
+
+def repair(path: str | Path) -> Findings:
+    """Set every damaged part aside, as NAME.damaged, so that its files are cropped again.
+
+    Raises:
+        CacheError: see `check_cache`; or another run writes to the cache.
+    """
+    path = Path(path)
+    read_index(path)  # no lock file is left in a folder that is no cache
+    lock = lock_cache(path)
+    try:
+        found = check_cache(path)
+        if found.whole:
+            return found
+        for name in found.damaged:
+            (path / name).replace(path / f"{name}.damaged")
+        index = read_index(path)
+        kept = {name: value for name, value in index["parts"].items() if name in found.faces}
+        settings = CacheSettings.from_dict(index["settings"])
+        write_index(path, settings, sum(found.faces.values()), found.failures, parts=kept)
+        return found
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be repaired: {error.strerror or error}") from error
+    finally:
+        lock.release()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 if all caches are whole, or were repaired; 1 if not; 2 for wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m preprocess.check", description=__doc__)
+    parser.add_argument("caches", nargs="+", type=Path, metavar="CACHE",
+        help="several are also looked through for common faces")  # fmt: skip
+    parser.add_argument("--repair", action="store_true", help="set damaged parts aside, so that "
+        "preprocess.crop does their files again")  # fmt: skip
+    args = parser.parse_args(argv)
+    good = True
+    for path in args.caches:
+        try:
+            found = repair(path) if args.repair else check_cache(path)
+        except CacheError as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            good = False
+            continue
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
+        if args.repair and not found.whole:
+            print(_repaired(found))
+        else:
+            print(found.report())
+            good &= found.whole
+    if good and len(args.caches) > 1:
+        try:
+            CacheReader(args.caches)
+        except CacheError as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            good = False
+    return 0 if good else 1
+
+
+def _repaired(found: Findings) -> str:
+    lines = [f"{found.path}: {sum(found.faces.values())} faces in {len(found.faces)} whole parts"]
+    lines += [f"  set aside: {name}.damaged: {reason}" for name, reason in found.damaged.items()]
+    lines += [f"  no longer listed: {name}" for name in found.missing]
+    lines.append(f"now run: python -m preprocess.crop DATA --out {found.path}")
+    return printable("\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

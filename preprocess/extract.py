@@ -1,0 +1,113 @@
+"""One source file in, its rows out: the work of `preprocess.crop`, whichever process does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import pyarrow as pa
+import torch
+
+from .decode import DecodeError, Picture, decode_image, decode_video
+from .faces import FaceDetector, crop_face
+from .maps import residual, spectrum
+from .schema import CachedFace, CacheSettings, Failure, to_table
+from .sources import Item
+
+
+def make_extract(
+    settings: CacheSettings, device: str, max_megapixels: float
+) -> Callable[[Item, Callable[[], None]], pa.Table | Failure]:
+    """The task of a worker process (see `pool.work`); it computes on one core."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    detector = FaceDetector(settings.crop, device)
+
+    def extract_one(item: Item, alive: Callable[[], None]) -> pa.Table | Failure:
+        return extract(item, detector, settings, max_megapixels, alive)
+
+    return extract_one
+
+
+def extract(
+    item: Item,
+    detector: FaceDetector,
+    settings: CacheSettings,
+    max_megapixels: float,
+    alive: Callable[[], None] = lambda: None,
+) -> pa.Table | Failure:
+    """The rows of one file as a table with the columns of `schema`, or why there are none."""
+    try:
+        rows = crop_item(item, detector, settings, max_megapixels, alive)
+    except DecodeError as error:
+        return Failure(item.path, "unreadable", str(error))
+    if not rows:
+        return Failure(item.path, "no_face", "no face was found")
+    return to_table(rows, settings)
+
+
+def crop_item(
+    item: Item,
+    detector: FaceDetector,
+    settings: CacheSettings,
+    max_megapixels: float,
+    alive: Callable[[], None] = lambda: None,
+) -> list[CachedFace]:
+    """All rows of one picture or clip, largest face of a picture first; empty without a face.
+
+    `alive` is called after every picture.
+
+    Raises:
+        DecodeError: the file cannot be read.
+    """
+    if item.is_video:
+        pictures = decode_video(item.file, frames=settings.frames, max_megapixels=max_megapixels)
+    else:
+        pictures = [decode_image(item.file, max_megapixels=max_megapixels)]
+    rows = []
+    for picture in pictures:  # one at a time: a clip's frames are never in memory together
+        rows += face_rows(item, picture, detector, settings)
+        alive()
+    if rows and settings.maps:
+        for row, maps in zip(rows, _maps(rows, settings), strict=True):
+            row.spectrum, row.residual = maps
+    return rows
+
+
+def face_rows(
+    item: Item, picture: Picture, detector: FaceDetector, settings: CacheSettings
+) -> list[CachedFace]:
+    """The rows of one decoded picture, without maps, largest face first."""
+    faces = detector.detect(picture.pixels)
+    if settings.faces == "largest":
+        faces = faces[:1]
+    return [
+        CachedFace(
+            key=f"{item.path}#{picture.frame}#{number}",
+            path=item.path,
+            frame=picture.frame,
+            face=number,
+            target=item.target,
+            generator=item.generator,
+            group=item.group,
+            split=item.split,
+            box=face.box,
+            landmarks=face.landmarks,
+            probability=face.probability,
+            source_width=picture.width,
+            source_height=picture.height,
+            source_format=picture.format,
+            jpeg_quality=picture.jpeg_quality,
+            crop=crop_face(picture.pixels, face, settings.crop),
+        )
+        for number, face in enumerate(faces)
+    ]
+
+
+def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
+    for row in rows:
+        crop = torch.from_numpy(row.crop).permute(2, 0, 1)[None]
+        yield (
+            spectrum(crop)[0].numpy() if "spectrum" in settings.maps else None,
+            residual(crop, settings.residual)[0].numpy() if "residual" in settings.maps else None,
+        )

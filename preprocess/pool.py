@@ -1,0 +1,255 @@
+"""Work on files in other processes, so that one that hangs or crashes a decoder stops nothing.
+
+The supervisor hands each worker one job at a time, so it knows which job a worker died of, and
+no job waits in memory: a worker holds what its one job needs. Results come back in the order of
+the jobs. Workers never outlive the supervisor, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Alive = Callable[[], None]
+Task = Callable[[Job, Alive], object]
+"""Does one job; calls its second argument now and then to show that it is alive."""
+
+_START_SECONDS = 600.0  # imports from a cold or busy disk
+_WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
+_CONTEXT = multiprocessing.get_context("spawn")  # fork copies threads' locks as they happen to be
+
+
+class WorkerError(RuntimeError):
+    """No worker process can be started; the message says why."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a job gives that took its worker with it twice.
+
+    Attributes:
+        kind: "crashed" or "timeout".
+        reason: for people.
+    """
+
+    kind: str
+    reason: str
+
+
+def work(
+    make_task: Callable[[], Task],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    timeout: float,
+    arrived: Callable[[object], None] = lambda result: None,
+) -> Iterator[tuple[Job, object]]:
+    """Yield every job with its result, or with a `Lost`, in order.
+
+    Close the iterator (`contextlib.closing`) to end the workers before the last job.
+
+    Args:
+        make_task: called once in every worker; a function of a module, or a `functools.partial`
+            of one. What it raises stops everything.
+        jobs: sent to the workers; results are sent back. Both are pickled between these
+            processes only.
+        workers: how many processes, at least 1.
+        timeout: seconds without a sign of life from a job after which its worker is killed.
+        arrived: called with each result as soon as it is there, in any order.
+
+    Raises:
+        WorkerError: a worker process ended before it took its first job.
+    """
+    waiting = deque(range(len(jobs)))
+    faults: dict[int, int] = {}
+    results: dict[int, tuple[object, int]] = {}  # with their size in bytes
+    crew: list[_Worker] = []
+
+    def hand_out(turn: int) -> None:
+        for worker in crew:
+            full = sum(size for _, size in results.values()) >= _WAITING_BYTES
+            if waiting and worker.idle and (not full or waiting[0] == turn):
+                number = waiting.popleft()
+                worker.give(number, jobs[number], timeout)
+
+    def settle(number: int, result: object, size: int = 0) -> None:
+        results[number] = (result, size)
+        arrived(result)
+
+    def replace(worker: _Worker, lost: Lost) -> None:
+        """Start another worker; its job is tried once more, before all others."""
+        worker.kill()
+        if not worker.ready:
+            raise WorkerError(f"a worker process cannot start: {lost.reason}")
+        crew[crew.index(worker)] = _Worker(make_task)
+        if worker.job is None:
+            return
+        faults[worker.job] = faults.get(worker.job, 0) + 1
+        if faults[worker.job] < 2:
+            waiting.appendleft(worker.job)
+        else:
+            settle(worker.job, lost)
+
+    try:
+        for _ in range(min(workers, len(jobs))):
+            crew.append(_Worker(make_task))
+        for turn, job in enumerate(jobs):
+            while turn not in results:
+                hand_out(turn)
+                for worker in _stirring(crew):
+                    try:
+                        message = worker.receive(timeout)
+                    except _Died as death:
+                        replace(worker, Lost("crashed", str(death)))
+                        continue
+                    if message is not None:
+                        settle(*message)
+                for worker in crew.copy():
+                    if worker.overdue:
+                        seconds = timeout if worker.ready else _START_SECONDS
+                        replace(worker, Lost("timeout", f"no sign of life for {seconds:g} s"))
+            yield job, results.pop(turn)[0]
+    finally:
+        for worker in crew:
+            worker.kill()
+
+
+def _stirring(crew: Sequence[_Worker]) -> list[_Worker]:
+    """Wait until workers have something to say or have ended, or one is overdue."""
+    patience = min(worker.deadline for worker in crew) - time.monotonic()
+    ready = wait([worker.connection for worker in crew], min(max(patience, 0), 3600))
+    return [worker for worker in crew if worker.connection in ready]
+
+
+class _Died(Exception):
+    """A worker process ended, or is about to after an error; says how."""
+
+
+class _Worker:
+    """One process, as its supervisor sees it."""
+
+    def __init__(self, make_task: Callable[[], Task]) -> None:
+        self.connection, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(theirs, make_task), daemon=True)
+        with _interrupts_held():
+            self._process.start()
+        theirs.close()  # so that its end is seen when the process ends
+        self.ready = False
+        self.job: int | None = None
+        self.deadline = time.monotonic() + _START_SECONDS
+
+    @property
+    def idle(self) -> bool:
+        return self.ready and self.job is None
+
+    @property
+    def overdue(self) -> bool:
+        return time.monotonic() >= self.deadline and not self.connection.poll()
+
+    def give(self, number: int, job: object, timeout: float) -> None:
+        self.job = number
+        self.deadline = time.monotonic() + timeout
+        with contextlib.suppress(OSError):  # died while idle: seen when its end is read
+            self.connection.send(job)
+
+    def receive(self, timeout: float) -> tuple[int, object, int] | None:
+        """A finished job's number, result and size in bytes; None for a sign of life.
+
+        Raises:
+            _Died: see there.
+        """
+        try:
+            data = self.connection.recv_bytes()
+        except (EOFError, OSError):
+            self._process.join()
+            raise _Died(_ending(self._process.exitcode)) from None
+        kind, value = pickle.loads(data)
+        if kind == "raised":
+            raise _Died(value)
+        if kind == "alive":
+            self.deadline = time.monotonic() + timeout
+            return None
+        self.deadline = float("inf")
+        if kind == "ready":
+            self.ready = True
+            return None
+        number, self.job = self.job, None
+        return number, value, len(data)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with status {code}"
+
+
+@contextlib.contextmanager
+def _interrupts_held():
+    """A process started here leaves Ctrl-C, which a terminal sends to all, to the supervisor."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
+    """The life of a worker: until its supervisor ends, or a job raises."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+
+    def tell(kind: str, value: object = None) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send_bytes(pickle.dumps((kind, value), pickle.HIGHEST_PROTOCOL))
+
+    try:
+        task = make_task()
+        tell("ready")
+        while True:
+            try:
+                job = connection.recv()
+            except (EOFError, OSError):
+                return
+            tell("done", task(job, lambda: tell("alive")))
+    except Exception as error:  # the next try gets a fresh process
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        name = os.path.basename(where.filename)  # noqa: PTH119 (may be no path)
+        tell("raised", f"{type(error).__name__}: {error} ({name}:{where.lineno})")
+
+
+def _end_with_parent() -> None:
+    """End when the supervisor does, even in the middle of a job that never returns."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":  # native code that keeps Python's lock would stop the thread too
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent.pid:  # it ended before the call
+            os._exit(1)

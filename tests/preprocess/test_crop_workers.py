@@ -1,0 +1,252 @@
+"""The command with worker processes: the same rows, and none lost, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from preprocess import crop
+from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.check import check_cache
+from preprocess.sources import find_items
+from tests.preprocess.rows import SMALL
+
+ROOT = Path(__file__).parents[2]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's fork and prctl")
+
+
+@pytest.fixture
+def portraits(tmp_path, astronaut):
+    """Makes a folder of small portraits, no two the same, and two files without a face."""
+
+    def make(count: int) -> Path:
+        folder = tmp_path / "portraits"
+        (folder / "real").mkdir(parents=True)
+        for number in range(count):
+            left = 100 + number
+            Image.fromarray(astronaut[:220, left : left + 220]).save(
+                folder / "real" / f"{number:02d}.png"
+            )
+        Image.new("RGB", (220, 220), "grey").save(folder / "real" / "05 wall.png")
+        (folder / "real" / "10 notes.jpg").write_text("no pixels")
+        return folder
+
+    return make
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    # The workers compute with one thread each; what they are compared with does so too.
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def forked(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command("tests.preprocess.forked_crop", *arguments),
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def run_here(*arguments: object) -> int:
+    return crop.main([*map(str, arguments), "--workers", "0", "--quiet"])
+
+
+def assert_same(path: Path, other: Path) -> None:
+    """The same rows in the same order, to the last bit, and the same failures."""
+    one, two = CacheReader(path), CacheReader(other)
+    pd.testing.assert_frame_equal(one.metadata, two.metadata)
+    for index in range(len(one)):
+        np.testing.assert_array_equal(one.crop(index), two.crop(index))
+        np.testing.assert_array_equal(one.residual(index), two.residual(index))
+        np.testing.assert_array_equal(one.spectrum(index), two.spectrum(index))
+    assert sorted(read_failures(path), key=str) == sorted(read_failures(other), key=str)
+    assert check_cache(path).whole and not check_cache(path).unsigned
+
+
+def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp_path):
+    """The command as it is: stopped by Ctrl-C, which a terminal sends to the workers too."""
+    folder, out, report = portraits(40), tmp_path / "cache", tmp_path / "report.json"
+    line = command("preprocess.crop", folder, "--out", out, "--workers", 2, "--report", report)
+    with subprocess.Popen(
+        line, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        said = b""
+        while not re.search(rb" [1-9]\d*/42 ", said):
+            byte = process.stderr.read(1)
+            assert byte, said
+            said += byte
+        os.killpg(process.pid, signal.SIGINT)
+        said += process.stderr.read()
+    assert process.returncode == 130
+    assert b"stopped; the same command goes on from here" in said and b"Traceback" not in said
+    first = json.loads(report.read_text())
+    assert not first["finished"] and 0 < first["done"] < first["files"] == 42
+    assert first["faces"] == first["new_faces"] == len(CacheReader(out)) > 0
+
+    line[line.index("--workers") + 1] = "1"
+    done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0
+    second = json.loads(report.read_text())
+    assert second["finished"] and second["done"] == second["files"] == 42
+    assert second["faces"] == 40 and second["new_faces"] == 40 - first["faces"]
+    assert second["failures"] == {"no_face": 1, "unreadable": 1, "crashed": 0, "timeout": 0}
+    assert f"faces     40 ({second['new_faces']} new)" in done.stdout
+    bars = [int(n) for n in re.findall(r" (\d+)/42 ", done.stderr)]
+    assert bars[0] == first["done"] and bars[-1] == 42 and bars == sorted(bars)
+    assert run_here(folder, "--out", tmp_path / "here") == 0
+    assert_same(out, tmp_path / "here")
+
+
+@linux
+def test_files_that_hang_or_crash_are_named_and_the_others_done(portraits, tmp_path):
+    folder, out, report = portraits(6), tmp_path / "cache", tmp_path / "report.json"
+    for name in ("01 segfault.png", "03 hang.png"):
+        (folder / "real" / name).write_bytes((folder / "real" / "00.png").read_bytes())
+    done = forked("strange", folder, "--out", out, "--workers", 2, "--timeout", 4,
+                  "--report", report)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(CacheReader(out).metadata["path"]) == [f"real/{n:02d}.png" for n in range(6)]
+    failures = {failure.path: failure for failure in read_failures(out)}
+    assert {path: failure.kind for path, failure in failures.items()} == {
+        "real/01 segfault.png": "crashed",
+        "real/03 hang.png": "timeout",
+        "real/05 wall.png": "no_face",
+        "real/10 notes.jpg": "unreadable",
+    }
+    file = folder / "real" / "01 segfault.png"
+    assert failures["real/01 segfault.png"].reason == (f"{file}: its process was ended by SIGSEGV")
+    assert "no sign of life for 4 s" in failures["real/03 hang.png"].reason
+    assert "failed    3 (1 crashed, 1 timeout)" in done.stdout.splitlines()
+    counts = json.loads(report.read_text())["failures"]
+    assert counts == {"no_face": 1, "unreadable": 1, "crashed": 1, "timeout": 1}
+    assert run_here(folder, "--out", out, "--retry") == 0  # a decoder that was mended
+    assert len(CacheReader(out)) == 8
+
+
+@linux
+def test_twenty_kills_lose_nothing_and_leave_nobody_behind(portraits, tmp_path):
+    folder, out = portraits(24), tmp_path / "cache"
+    done = forked("kill", folder, "--quiet", "--workers", 2, "--out", out)
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stderr}"
+    parts = [int(line) for line in done.stdout.split()]
+    assert len(parts) == 20 and len(set(parts)) >= 4, "kills must come at many moments"
+    assert len(CacheReader(out)) == 24
+    assert_same(out, tmp_path / "cache timed")
+    assert not list(out.glob("*.tmp"))
+
+
+@linux
+def test_a_disk_that_fills_up(portraits, tmp_path):
+    folder, out = portraits(10), tmp_path / "cache"
+    done = forked("full", folder, "--out", out, "--workers", 2)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert f"{out}/part-00002.arrow: cannot be written (File too large" in error
+    assert "what was written before is intact, and a new run goes on from there" in error
+    assert len(CacheReader(out)) == 6 and not check_cache(out).damaged
+    assert run_here(folder, "--out", out) == 0
+    assert run_here(folder, "--out", tmp_path / "here") == 0
+    assert_same(out, tmp_path / "here")
+
+
+# The lock
+
+
+def test_a_second_run_on_one_cache_is_refused(portraits, tmp_path, capsys):
+    folder, out = portraits(1), tmp_path / "cache"
+    assert run_here(folder, "--out", out, "--size", 128) == 0
+    with CacheWriter(out, SMALL):
+        for more in ([], ["--overwrite"]):
+            assert run_here(folder, "--out", out, "--size", 128, *more) == 1
+            error = capsys.readouterr().err
+            assert f"error: {out}: another run is writing to this cache" in error
+        assert len(CacheReader(out)) == 1  # reading needs no lock
+    assert run_here(folder, "--out", out, "--size", 128) == 0
+
+
+# Shards
+
+
+def test_shards_together_hold_every_file_once(portraits, tmp_path, monkeypatch):
+    folder = portraits(4)
+    monkeypatch.chdir(tmp_path)
+    for index in (1, 2):
+        run_here(folder, "--shard", f"{index}/2", "--maps", "none")
+    assert run_here(folder, "--out", "all", "--maps", "none") == 0
+    shards, whole = CacheReader("cache/portraits-*-of-2"), CacheReader("all")
+    assert len(shards.paths) == 2 and len(shards) == 4
+    pd.testing.assert_frame_equal(
+        shards.metadata.sort_values("key", ignore_index=True), whole.metadata
+    )
+    failures = [f for path in shards.paths for f in read_failures(path)]
+    assert sorted(failures, key=str) == sorted(read_failures("all"), key=str)
+
+
+def test_faces_that_are_in_two_caches_are_refused(portraits, tmp_path):
+    folder = portraits(1)
+    for name in ("a", "b"):
+        assert run_here(folder, "--out", tmp_path / name) == 0
+    with pytest.raises(ValueError, match=r"without faces in common but .*a and .*b both hold "):
+        CacheReader([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(ValueError, match="expected every cache once but got"):
+        CacheReader([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+    other = Image.open(folder / "real" / "00.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    other.save(folder / "real" / "00.png")  # other data with the same names is no mistake
+    assert run_here(folder, "--out", tmp_path / "b", "--overwrite") == 0
+    assert len(CacheReader([tmp_path / "a", tmp_path / "b"])) == 2
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shard", "0/4"], "expected a shard of 1/N to N/N but got '0/4'"),
+        (["--shard", "5/4"], "expected a shard of 1/N to N/N but got '5/4'"),
+        (["--shard", "half"], "expected a shard of 1/N to N/N but got 'half'"),
+        (["--timeout", "0"], "expected --workers of at least 0 and a --timeout above 0"),
+        (["--workers", "-1"], "expected --workers of at least 0 and a --timeout above 0"),
+    ],
+)
+def test_wrong_arguments_are_2(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        crop.main([str(tmp_path), "--out", str(tmp_path / "out"), *arguments])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_quiet_says_nothing_and_reports(portraits, tmp_path, capsys):
+    folder, report = portraits(1), tmp_path / "new" / "report.json"
+    assert run_here(folder, "--out", tmp_path / "cache", "--report", report) == 0
+    assert capsys.readouterr() == ("", "")
+    values = json.loads(report.read_text())
+    assert values.pop("seconds") > 0 and values.pop("faces_per_second") > 0
+    size = sum(part.stat().st_size for part in (tmp_path / "cache").glob("part-*"))
+    assert values == {
+        "finished": True, "cache": str(tmp_path / "cache"), "files": 3, "done": 3, "faces": 1,
+        "new_faces": 1, "bytes": size,
+        "failures": {"no_face": 1, "unreadable": 1, "crashed": 0, "timeout": 0},
+    }  # fmt: skip
+    assert run_here(folder, "--out", folder, "--report", report) == 1
+    values = json.loads(report.read_text())
+    assert values["finished"] is False and "expected a cache or a new folder" in values["error"]
+
+
+def test_a_worker_is_started_only_for_enough_pictures(portraits):
+    (item, *_) = find_items(portraits(1)).items
+    assert [crop._worth_starting([item] * count, 8) for count in (0, 1, 16, 17)] == [0, 1, 1, 2]
