@@ -58,6 +58,7 @@ def forked(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
         command("tests.preprocess.forked_crop", *arguments),
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600,
+        start_new_session=True,
     )  # fmt: skip
 
 
