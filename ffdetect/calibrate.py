@@ -87,17 +87,15 @@ def _check_judge(args: argparse.Namespace) -> None:
     """What one network's scores mean holds for another only if both were made alike."""
     if args.judge is None:
         return
-    judge, own = (load_checkpoint(file) for file in (args.judge, args.weights))
-    for name in ("network", "crop"):
-        settings, wanted = (
-            (c.network.settings if name == "network" else c.crop) for c in (judge, own)
+    judge, own = (
+        {"network": c.network.settings.to_dict(), "crop": c.crop.to_dict()}
+        for c in map(load_checkpoint, (args.judge, args.weights))
+    )
+    if difference := settings_difference(own, judge):
+        raise ValueError(
+            f"{args.judge}: expected the settings of {args.weights} but they differ "
+            f"({'; '.join(difference)})"
         )
-        difference = settings_difference(wanted.to_dict(), settings.to_dict())
-        if difference:
-            raise ValueError(
-                f"{args.judge}: expected {name} settings as in {args.weights} but they differ "
-                f"({'; '.join(difference)})"
-            )
 
 
 def _rows(reader: CacheReader, every: bool) -> np.ndarray:

@@ -171,7 +171,7 @@ def test_a_judge_of_other_settings_is_refused(run, weights, tmp_path, capsys):
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, tiny_network(size=128), CropSettings(size=128, margin=0.3), {})
     message = refuse(run, capsys, more=["--judge", str(other)])
-    assert f"{other}: expected crop settings as in {weights}" in message and "margin" in message
+    assert f"{other}: expected the settings of {weights}" in message and "crop.margin" in message
 
 
 def test_matches_decide_what_weighs_the_same(run, tmp_path):
