@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import v2
 
+from .device import has_fast_bf16
+
 UPSAMPLERS = ("nearest", "bilinear", "shuffle", "transposed")
 
 
@@ -238,7 +240,10 @@ def _autoencode(file: Path, device: str) -> Regenerator:
         working = step * round(size * rng.choice([1, 1, 1.25, 1.5]) / step)
         picture = _resize(crop[None].to(device).float() / 255, working)
         torch.manual_seed(int(rng.integers(2**31)))  # for the latent noise
-        return Twins(*(_to_pixels(_resize(x, size)) for x in (picture, network(picture))))
+        # bfloat16 moves taef2's pictures by 52 to 62 dB, far below what any codec does.
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
+            fake = network(picture).float()
+        return Twins(*(_to_pixels(_resize(x, size)) for x in (picture, fake)))
 
     return regenerate
 
