@@ -211,10 +211,13 @@ def seen_of(fold: Fold, faces: pd.DataFrame, tested: pd.DataFrame) -> dict[str, 
             f"expected tested reals that did not train but {int(known.sum())} of {len(known)} "
             f"did or share a group with one that did, as {judging['path'][known].iloc[0]}"
         )
+    # A mix may leave collected fakes aside that the split would let it draw.
+    fakes = trained["generator"][trained["target"] == 1]
+    drawn = train.read_mix(fold.command).drawn(set(fakes))
     seen = {}
     for generator, fakes in tested[tested["target"] == 1].groupby("generator"):
         seen[generator] = UNSEEN
-        if generator in set(trained["generator"]):
+        if generator in drawn:
             seen[generator] = SEEN if fakes["path"].isin(trained["path"]).any() else NEW_PICTURES
     return seen
 

@@ -7,7 +7,7 @@ side, so both classes are equally frequent and share every codec, scale and wind
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -70,6 +70,13 @@ class Mix:
     def made(self) -> float:
         """Share of the pairs whose fake is made from a real face."""
         return self.twins + self.blends + self.made_swaps + self.regions
+
+    def drawn(self, generators: Collection[str]) -> set[str]:
+        """Which of these collected generators' own fakes pairs are made of."""
+        swaps = {name for name in generators if name in self.swapped}
+        whole = set(generators) - swaps
+        found = swaps if self.swaps else set()
+        return found | (whole or swaps) if self.swaps + self.made < 1 else found
 
 
 def split_rows(

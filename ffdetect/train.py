@@ -59,6 +59,11 @@ def read_options(argv: Sequence[str]) -> dict[str, object]:
     return vars(_parser().parse_args(argv))
 
 
+def read_mix(argv: Sequence[str]) -> Mix:
+    """The mix of pairs that a command asks for; exits with 2 if an option is wrong."""
+    return _mix(_parser().parse_args(argv))
+
+
 def _prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
     for name, least in (

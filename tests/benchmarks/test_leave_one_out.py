@@ -240,3 +240,16 @@ def test_reals_that_trained_or_share_a_group_are_refused(generated, tmp_path):
         seen_of(fold, faces, moved)
     # A missing group says nothing.
     seen_of(fold, faces.assign(group=""), pd.DataFrame(tested).assign(group=""))
+
+
+def test_generators_that_the_mix_never_draws_are_unseen(generated, tmp_path):
+    weights = tmp_path / "sd.safetensors"
+    faces = generated.metadata
+    tested = faces[faces["split"] == "dev"]
+    shares = "--swaps dfdc_swap --share-swaps {} --share-blends {}"
+    for swaps, blends, wanted in ((0.5, 0.5, {"dfdc_swap"}), (0, 1, set()), (0.5, 0.4, None)):
+        argv = [str(generated.paths[0]), "--out", str(weights), "--without", "sd21", "--fit-fakes"]
+        argv += shares.format(swaps, blends).split()
+        seen = seen_of(Fold("sd", ("sd21",), weights, tuple(argv)), faces, tested)
+        wanted = set(seen) - {"sd21"} if wanted is None else wanted
+        assert {name for name, kind in seen.items() if kind != UNSEEN} == wanted
