@@ -15,6 +15,7 @@ import torch
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
 from preprocess.matching import parse_matches
+from preprocess.storage import as_path
 
 from .augment import MIXES, POLICIES
 from .backbones import freeze_stages
@@ -315,7 +316,7 @@ def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=__doc__)
     add = parser.add_argument
-    add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
+    add("caches", nargs="+", type=as_path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")
     add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
@@ -331,7 +332,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=Path, help="go on from weights written by this command")
 
     add = parser.add_argument_group("pairs to train on").add_argument
-    add("--twins", nargs="+", type=Path, help="caches of pairs written by ffdetect.regenerate")
+    add("--twins", nargs="+", type=as_path, help="caches of pairs written by ffdetect.regenerate")
     add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")

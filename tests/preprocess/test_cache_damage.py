@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from preprocess import cache as cache_module
 from preprocess import parts
 from preprocess.cache import CacheReader, CacheWriter
 from preprocess.schema import (
@@ -126,17 +125,14 @@ def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
     folder = write_cache(tmp_path / "c", range(2))
     rows = [make_row(number) for number in range(3)]
 
-    def full(path: Path, write) -> None:
-        def write_half(temporary: Path) -> None:
-            temporary.write_bytes(b"half")
+    def write_half(temporary: Path, data) -> None:
+        write_new(temporary, data)
+        if temporary.name == f"{failing}.tmp":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        whole(path, write_half if path.name == failing else write)
-
-    whole = parts.write_whole
+    write_new = parts.write_new
     with monkeypatch.context() as patch:
-        for module in (parts, cache_module):
-            patch.setattr(module, "write_whole", full)
+        patch.setattr(parts, "write_new", write_half)
         with (
             pytest.raises(CacheError, match=f"{failing}: cannot be written .No space left on"),
             CacheWriter(folder, SMALL) as writer,
