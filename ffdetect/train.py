@@ -24,6 +24,7 @@ from .data import BALANCES, FaceDataset, Mix, PairDataset, split_rows
 from .device import pick_device
 from .losses import Objective
 from .network import DESIGNS, STREAMS, DualStream, NetworkSettings, Scorer, create_network
+from .ranks import Ranks
 from .resume import check_checkpoint, keep_made
 
 # Options that one design alone looks at: others refuse them, and do not record them.
@@ -72,6 +73,11 @@ def _prepare(args: argparse.Namespace):
         if getattr(args, name) < least:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
+    ranks = Ranks.of_environment().count
+    if args.batch % (2 * ranks):
+        raise ValueError(
+            f"expected a --batch that {ranks} ranks can share in pairs but got {args.batch}"
+        )
     torch.manual_seed(args.seed)  # new layers start alike
     reader = CacheReader(args.caches)
     twins = CacheReader(args.twins) if args.twins else None
@@ -214,7 +220,8 @@ def _fit(
     from .fit import fit
     from .lit import LitDetector
 
-    L.seed_everything(args.seed, workers=True)
+    ranks = Ranks.of_environment()
+    L.seed_everything(args.seed + ranks.rank, workers=True)  # each mixes and drops out on its own
     folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
     try:
         keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
@@ -233,16 +240,18 @@ def _fit(
         objective=_objective(args),
     )
     last = _last_checkpoint(args)
-    if not args.resume:
+    if not args.resume and ranks.first:
         last.unlink(missing_ok=True)  # else a stop in the first epoch would go on from an old run
-    resume = last if last.exists() else None
-    if resume:
+    resume = last if args.resume and last.exists() else None
+    if resume and ranks.first:
         print(f"going on from {last}")
     try:
         fitted = fit(args, device, module, pairs, val, folder, resume)
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {last}", file=sys.stderr)
         return 130
+    if not ranks.first:
+        return 0
     network.load_state_dict(fitted.state)
     about = _about(args, network.settings, pairs, fitted.auc)
     save_checkpoint(args.out, network, reader.settings.crop, about)
@@ -274,6 +283,8 @@ def _solve(
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
         return 130
+    if not Ranks.of_environment().first:
+        return 0
     network.solve(seen, args.seed)
     names = reader.metadata["generator"].to_numpy()
     aucs = validation_auc(network, val, names, pairs.mix.matches)
@@ -368,7 +379,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
     add("--epochs", type=int, default=10, help="(%(default)s)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
-    add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
+    add("--batch", type=int, default=32,
+        help="faces in a batch of all ranks together, half of them fake (%(default)s)")  # fmt: skip
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
     add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
     add("--layer-decay", type=float, default=1.0, metavar="SHARE",

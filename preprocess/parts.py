@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOCK_NAME = "cache.lock"
 _HEAD, _FOOT = 2**18, 2**15  # bytes of a part that hold its small columns, its table of contents
+_HEADERS = 2**16  # at most, before the first column
 _PART_NAME = re.compile(r"part-(\d{5,})\.arrow")
 
 
@@ -152,7 +153,7 @@ def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
         while True:
             whole[:head] = read_range(part, 0, head)
             table = _read_columns(pa.py_buffer(whole), settings)
-            if head == size or _lies_within(table, pa.py_buffer(whole).address + head):
+            if head == size or _HEADERS + _bytes_of(table) <= head:
                 break
             head = min(8 * head, size)
         own = schema(settings)
@@ -163,7 +164,9 @@ def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
             )
         # A copy: the buffer, and with it the address range of the whole part, is let go.
         return pa.ipc.open_stream(_as_stream(table)).read_all()
-    except (pa.ArrowInvalid, OSError, StorageError) as error:
+    except StorageError as error:
+        raise CacheError(str(error)) from error
+    except (pa.ArrowInvalid, OSError) as error:
         raise CacheError(f"{part}: expected an Arrow part but it is damaged: {error}") from error
 
 
@@ -174,9 +177,10 @@ def _read_columns(data: pa.Buffer, settings: CacheSettings) -> pa.Table:
     return pa.ipc.open_file(data, options=options).read_all()
 
 
-def _lies_within(table: pa.Table, end: int) -> bool:
+def _bytes_of(table: pa.Table) -> int:
+    """As the batch's header says, which comes before all columns; padding included."""
     buffers = [b for column in table.columns for chunk in column.chunks for b in chunk.buffers()]
-    return all(b is None or b.address + b.size <= end for b in buffers)
+    return sum(b.size + 64 for b in buffers if b is not None)
 
 
 def _as_stream(table: pa.Table) -> pa.Buffer:

@@ -175,7 +175,7 @@ def read_bytes(file: AnyPath) -> bytes:
 
 
 def read_range(file: UPath, start: int, end: int) -> bytes:
-    return reach(file, lambda: file_system(file).cat_file(file.path, start, end))
+    return reach(file, lambda: file_system(file).cat_file(file.path, start=start, end=end))
 
 
 def size_of(file: UPath) -> int:
