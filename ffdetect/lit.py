@@ -86,7 +86,7 @@ class LitDetector(L.LightningModule):
         if torch.distributed.is_initialized():
             gathered = [[] for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(gathered, seen)
-            seen = sum(gathered, [])
+            seen = [batch for batches in gathered for batch in batches]
         rows, targets, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
         self._seen.clear()
         names = self.generators[rows.numpy()]

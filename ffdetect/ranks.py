@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from collections.abc import Iterator
@@ -25,8 +26,12 @@ class Ranks:
     @classmethod
     def of_environment(cls) -> Ranks:
         """As torchrun tells."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-        return cls(*(int(os.environ.get(name, d)) for name, d in zip(names, (0, 1, 1))))
+        told = os.environ
+        return cls(
+            rank=int(told.get("RANK", 0)),
+            count=int(told.get("WORLD_SIZE", 1)),
+            here=int(told.get("LOCAL_WORLD_SIZE", 1)),
+        )
 
     @property
     def first(self) -> bool:
@@ -38,11 +43,24 @@ class Ranks:
         """Wait at the end until every rank is there."""
         yield
         if self.count > 1:
-            import torch.distributed as dist
+            import torch
 
-            mine = not dist.is_initialized()
-            if mine:
-                dist.init_process_group("gloo")
-            dist.barrier()
-            if mine:
-                dist.destroy_process_group()
+            _join()
+            torch.distributed.all_reduce(torch.zeros(1))
+
+
+def _join() -> None:
+    """Make the group of all ranks, once; Lightning then finds it."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()

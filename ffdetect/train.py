@@ -74,7 +74,7 @@ def _prepare(args: argparse.Namespace):
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
     ranks = Ranks.of_environment().count
-    if args.batch % (2 * ranks):
+    if args.batch // 2 % ranks:
         raise ValueError(
             f"expected a --batch that {ranks} ranks can share in pairs but got {args.batch}"
         )
@@ -224,7 +224,9 @@ def _fit(
     L.seed_everything(args.seed + ranks.rank, workers=True)  # each mixes and drops out on its own
     folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
     try:
-        keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
+        with ranks.together():
+            if ranks.first:
+                keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -271,8 +273,11 @@ def _solve(
     from .solve import read_statistics, validation_auc
 
     folder = args.out.with_suffix(".run")
+    ranks = Ranks.of_environment()
     try:
-        keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
+        with ranks.together():
+            if ranks.first:
+                keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -283,7 +288,7 @@ def _solve(
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
         return 130
-    if not Ranks.of_environment().first:
+    if not ranks.first:
         return 0
     network.solve(seen, args.seed)
     names = reader.metadata["generator"].to_numpy()
