@@ -162,6 +162,24 @@ def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
     assert seen[-1] == ["part-00000.arrow", "part-00001.arrow"]
 
 
+def test_nothing_is_written_through_a_link(tmp_path):
+    folder, outside = write_cache(tmp_path / "c", range(2)), tmp_path / "outside"
+    outside.write_text("mine")
+    for name in ("cache.json.tmp", "failures.csv.tmp", "part-00001.arrow.tmp"):
+        (folder / name).symlink_to(outside)
+    writer = CacheWriter(folder, SMALL)
+    for name in ("cache.json.tmp", "failures.csv.tmp", "part-00001.arrow.tmp"):
+        (folder / name).symlink_to(outside)  # again, after what was left over was cleaned
+    with writer:
+        writer.add([make_row(2)])
+    assert outside.read_text() == "mine" and len(CacheReader(folder)) == 3
+    (folder / "cache.lock").unlink(missing_ok=True)
+    (folder / "cache.lock").symlink_to(outside)
+    with pytest.raises(CacheError, match="cannot write there"):
+        CacheWriter(folder, SMALL)
+    assert outside.read_text() == "mine"
+
+
 def test_output_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match="cannot write there"):
