@@ -106,7 +106,8 @@ def open_part(part: AnyPath, settings: CacheSettings, data: pa.Buffer | None = N
     try:
         source = pa.memory_map(os.fsencode(part)) if data is None else data
         table = pa.ipc.open_file(source).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)  # else offsets that lead out of a buffer end the process
+    except (pa.ArrowException, MemoryError, OSError) as error:
         hint = "" if data is not None else f"; see python -m preprocess.check {part.parent}"
         raise CacheError(
             f"{part}: expected an Arrow part but it is damaged: {error}{hint}"

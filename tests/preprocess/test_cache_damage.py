@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def test_what_is_no_cache_is_refused(tmp_path):
         CacheReader(str(tmp_path / "none-*"))
     with pytest.raises(CacheError, match="expected at least one cache but got"):
         CacheReader([])
+
+
+def test_offsets_out_of_a_column_are_named_and_end_no_process(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    offset = int(parts.open_part(part, SMALL)["path"].chunk(0).buffers()[2].size)
+    data = part.read_bytes()
+    hostile = data.replace(struct.pack("<ii", 0, offset), struct.pack("<ii", 0, 2**30))
+    assert hostile != data
+    part.write_bytes(hostile)
+    with pytest.raises(CacheError, match=r"part-00000\.arrow: expected an Arrow part but"):
+        CacheReader(folder)
 
 
 # Interrupted and failing writes

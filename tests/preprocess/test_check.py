@@ -113,7 +113,7 @@ def test_columns_that_are_damaged_or_others(cache, tmp_path):
     other = write_cache(tmp_path / "other", range(2), replace(SMALL, maps=()))
     (cache / "part-00002.arrow").write_bytes((other / "part-00000.arrow").read_bytes())
     found = check_cache(cache).damaged
-    assert "expected valid columns but got" in found["part-00001.arrow"]
+    assert "expected an Arrow part but it is damaged: Column" in found["part-00001.arrow"]
     assert "expected the columns of cache format 1 but got others" in found["part-00002.arrow"]
 
 
