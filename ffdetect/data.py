@@ -293,10 +293,16 @@ def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[i
 
 
 class EpochSampler(Sampler[int]):
-    """Consecutive numbers, going on from epoch to epoch, so that no pair is drawn twice."""
+    """Consecutive numbers, going on from epoch to epoch, so that no pair is drawn twice.
 
-    def __init__(self, length: int) -> None:
-        self.length, self.epoch = length, 0
+    Args:
+        length: of an epoch of one rank.
+        rank, count: ranks take turns, so together they draw what one alone would draw of
+            `count` times the length.
+    """
+
+    def __init__(self, length: int, rank: int = 0, count: int = 1) -> None:
+        self.length, self.rank, self.count, self.epoch = length, rank, count, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -305,7 +311,8 @@ class EpochSampler(Sampler[int]):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+        start = self.epoch * self.length * self.count
+        return iter(range(start + self.rank, start + self.length * self.count, self.count))
 
 
 class FaceDataset(Dataset):

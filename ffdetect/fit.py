@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from .data import EpochSampler, FaceDataset, PairDataset
 from .device import has_fast_bf16
 from .lit import LitDetector
+from .ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,14 @@ def fit(
     callbacks = [best, last, TQDMProgressBar(refresh_rate=5)]
     if args.ema:  # the averaged weights are validated and saved, beside those that learn
         callbacks.append(EMAWeightAveraging(decay=args.ema))
+    ranks = Ranks.of_environment()
+    devices = [device.index or 0] if device.type == "cuda" else 1
     trainer = L.Trainer(
         max_epochs=args.epochs,
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        devices=devices if ranks.count == 1 else ranks.here,
+        num_nodes=ranks.count // ranks.here,
+        strategy="auto" if ranks.count == 1 else "ddp",
         precision=_precision(args.precision, device),
         callbacks=callbacks,
         logger=CSVLogger(folder, name="log"),
@@ -65,10 +70,12 @@ def fit(
         gradient_clip_val=1.0,
     )
     options = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
-    batches = DataLoader(
-        pairs, args.batch // 2, sampler=EpochSampler(args.steps * (args.batch // 2)), **options
-    )
-    whole = DataLoader(val, args.batch, **options)
+    each = args.batch // 2 // ranks.count  # pairs of a rank in a batch
+    sampler = EpochSampler(args.steps * each, ranks.rank, ranks.count)
+    batches = DataLoader(pairs, each, sampler=sampler, **options)
+    # Every face is scored by one rank; none is scored twice to make shares equal.
+    share = range(ranks.rank, len(val), ranks.count)
+    whole = DataLoader(val, args.batch, sampler=share, **options)
     # weights_only: a checkpoint is data, nothing in it is run
     try:
         trainer.fit(module, batches, whole, ckpt_path=resume, weights_only=True)

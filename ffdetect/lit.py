@@ -82,7 +82,12 @@ class LitDetector(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The mean over generators of the AUC against matching reals, and each of them."""
-        rows, targets, logits = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        seen = self._seen
+        if torch.distributed.is_initialized():
+            gathered = [[] for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(gathered, seen)
+            seen = [batch for batches in gathered for batch in batches]
+        rows, targets, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
         self._seen.clear()
         names = self.generators[rows.numpy()]
         # A network that diverged calls nothing fake or real; the best epoch before is kept.

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from .data import FaceDataset, PairDataset
 from .metrics import generator_aucs
+from .ranks import Ranks
 from .traces import PairStatistics, Statistics, TraceNet
 
 _BATCH = 16  # pairs
@@ -31,25 +32,36 @@ def read_statistics(
     Args:
         resume: go on from the parts in the folder, which must be of the same command.
         workers: processes that draw and augment the pairs.
+
+    Ranks take turns at the parts, in a folder that all of them see.
     """
+    ranks = Ranks.of_environment()
     folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        for old in folder.glob("statistics-*.npz"):
-            old.unlink()
+    with ranks.together():
+        if not resume and ranks.first:
+            for old in folder.glob("statistics-*.npz"):
+                old.unlink()
     network.eval()
-    parts = []
-    with tqdm(total=count, unit="pair") as bar:
-        for start in range(0, count, _PART):
-            numbers = range(start, min(start + _PART, count))
-            file = folder / f"statistics-{start:07d}-{numbers.stop:07d}.npz"
-            if not file.exists():
+    wanted = {
+        folder / f"statistics-{start:07d}-{min(start + _PART, count):07d}.npz": range(
+            start, min(start + _PART, count)
+        )
+        for start in range(0, count, _PART)
+    }
+    with ranks.together(), tqdm(total=count, unit="pair", disable=not ranks.first) as bar:
+        for number, (file, numbers) in enumerate(wanted.items()):
+            if number % ranks.count == ranks.rank and not file.exists():
                 values = _read(network, pairs, numbers, workers)
                 temporary = file.with_suffix(".tmp.npz")
                 np.savez(temporary, **values)
                 temporary.replace(file)
-            with np.load(file) as stored:  # never pickle
-                parts.append({name: stored[name] for name in stored.files})
             bar.update(len(numbers))
+    parts = []
+    for file in wanted:
+        if not file.exists():
+            raise ValueError(f"{file}: expected the parts of every rank in a folder they share")
+        with np.load(file) as stored:  # never pickle
+            parts.append({name: stored[name] for name in stored.files})
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     kinds, swapped = whole.pop("kinds"), whole.pop("swapped")
     faces = Statistics(**{name: torch.from_numpy(v) for name, v in whole.items()})

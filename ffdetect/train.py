@@ -15,6 +15,7 @@ import torch
 from preprocess.cache import CacheReader
 from preprocess.maps import RESIDUALS, SPECTRUM_TILE
 from preprocess.matching import parse_matches
+from preprocess.storage import as_path
 
 from .augment import MIXES, POLICIES
 from .backbones import freeze_stages
@@ -23,6 +24,7 @@ from .data import BALANCES, FaceDataset, Mix, PairDataset, split_rows
 from .device import pick_device
 from .losses import Objective
 from .network import DESIGNS, STREAMS, DualStream, NetworkSettings, Scorer, create_network
+from .ranks import Ranks
 from .resume import check_checkpoint, keep_made
 
 # Options that one design alone looks at: others refuse them, and do not record them.
@@ -76,6 +78,11 @@ def _prepare(args: argparse.Namespace):
         if getattr(args, name) < least:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
+    ranks = Ranks.of_environment().count
+    if args.batch // 2 % ranks:
+        raise ValueError(
+            f"expected a --batch that {ranks} ranks can share in pairs but got {args.batch}"
+        )
     torch.manual_seed(args.seed)  # new layers start alike
     reader = CacheReader(args.caches)
     twins = CacheReader(args.twins) if args.twins else None
@@ -218,10 +225,13 @@ def _fit(
     from .fit import fit
     from .lit import LitDetector
 
-    L.seed_everything(args.seed, workers=True)
+    ranks = Ranks.of_environment()
+    L.seed_everything(args.seed + ranks.rank, workers=True)  # each mixes and drops out on its own
     folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
     try:
-        keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
+        with ranks.together():
+            if ranks.first:
+                keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -237,16 +247,18 @@ def _fit(
         objective=_objective(args),
     )
     last = _last_checkpoint(args)
-    if not args.resume:
+    if not args.resume and ranks.first:
         last.unlink(missing_ok=True)  # else a stop in the first epoch would go on from an old run
-    resume = last if last.exists() else None
-    if resume:
+    resume = last if args.resume and last.exists() else None
+    if resume and ranks.first:
         print(f"going on from {last}")
     try:
         fitted = fit(args, device, module, pairs, val, folder, resume)
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {last}", file=sys.stderr)
         return 130
+    if not ranks.first:
+        return 0
     network.load_state_dict(fitted.state)
     about = _about(args, network.settings, pairs, fitted.auc)
     save_checkpoint(args.out, network, reader.settings.crop, about)
@@ -266,8 +278,11 @@ def _solve(
     from .solve import read_statistics, validation_auc
 
     folder = args.out.with_suffix(".run")
+    ranks = Ranks.of_environment()
     try:
-        keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
+        with ranks.together():
+            if ranks.first:
+                keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -278,6 +293,8 @@ def _solve(
     except KeyboardInterrupt:
         print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
         return 130
+    if not ranks.first:
+        return 0
     network.solve(seen, args.seed)
     names = reader.metadata["generator"].to_numpy()
     aucs = validation_auc(network, val, names, pairs.mix.matches)
@@ -320,7 +337,7 @@ def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=__doc__)
     add = parser.add_argument
-    add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
+    add("caches", nargs="+", type=as_path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")
     add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
@@ -336,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=Path, help="go on from weights written by this command")
 
     add = parser.add_argument_group("pairs to train on").add_argument
-    add("--twins", nargs="+", type=Path, help="caches of pairs written by ffdetect.regenerate")
+    add("--twins", nargs="+", type=as_path, help="caches of pairs written by ffdetect.regenerate")
     add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
@@ -372,7 +389,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
     add("--epochs", type=int, default=10, help="(%(default)s)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
-    add("--batch", type=int, default=32, help="faces in a batch, half of them fake (%(default)s)")
+    add("--batch", type=int, default=32,
+        help="faces in a batch of all ranks together, half of them fake (%(default)s)")  # fmt: skip
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
     add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
     add("--layer-decay", type=float, default=1.0, metavar="SHARE",

@@ -14,31 +14,38 @@ is listed is not there, and its files are done again.
 from __future__ import annotations
 
 import csv
+import fnmatch
 import glob
+import io
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 
+from .lease import Lease
 from .parts import (
     LOCK_NAME,
     checksum,
     encode_part,
+    fetch_part,
+    fetch_small_columns,
     list_parts,
     lock_cache,
     open_part,
     part_name,
     part_number,
     read_index,
+    small_columns,
     write_index,
     write_whole,
 )
 from .schema import (
-    MAPS,
     CachedFace,
     CacheError,
     CacheSettings,
@@ -48,8 +55,13 @@ from .schema import (
     settings_difference,
     to_table,
 )
+from .storage import StorageError, as_path, is_remote, matching, names_in, read_bytes, remove
+
+if TYPE_CHECKING:
+    from .storage import AnyPath
 
 _ROWS_PER_PART = 128
+_REQUESTS = 16  # at a time, of the parts of a cache at a URL
 
 
 class CacheWriter:
@@ -58,7 +70,7 @@ class CacheWriter:
     It holds the cache's lock from its making to the end of its `with` block.
 
     Args:
-        path: the cache's folder; made if absent.
+        path: the cache's folder or URL; made if absent.
         settings: refused if the cache there was written with others.
         overwrite: drop the cache that is there and start afresh.
         retry: forget the recorded failures, so that those files are tried again.
@@ -75,13 +87,13 @@ class CacheWriter:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | AnyPath,
         settings: CacheSettings,
         *,
         overwrite: bool = False,
         retry: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self.settings = settings
         self._make_folder()
         self._lock = lock_cache(self.path)
@@ -94,7 +106,7 @@ class CacheWriter:
             raise
         self.faces = len(reader)
         self._in_hand: list[pa.Table] = []
-        self._next = max(map(part_number, reader.parts), default=-1) + 1
+        self._next = max((part_number(part.name) for part in reader.parts), default=-1) + 1
         listed, there = read_index(self.path)["parts"], {part.name for part in reader.parts}
         self._checksums = {name: listed[name] for name in listed if name in there}
         targets = reader.metadata.groupby("path")["target"].first()
@@ -102,20 +114,24 @@ class CacheWriter:
         self.done.update({failure.path: None for failure in self.failures})
 
     def _make_folder(self) -> None:
-        if self.path.exists() and not (self.path / "cache.json").exists():
-            started = {LOCK_NAME, "cache.json.tmp"}  # what a run killed at its very start leaves
-            if not (self.path.is_dir() and {f.name for f in self.path.iterdir()} <= started):
-                raise CacheError(
-                    f"{self.path}: expected a cache or a new folder but got other files"
-                )
+        try:
+            there = set(names_in(self.path))
+        except (OSError, StorageError) as error:
+            raise CacheError(f"{self.path}: cannot write there: {error}") from error
+        # What a run killed at its very start leaves makes no other folder of it.
+        is_file = not is_remote(self.path) and self.path.exists() and not self.path.is_dir()
+        if is_file or ("cache.json" not in there and there - {LOCK_NAME, "cache.json.tmp"}):
+            raise CacheError(f"{self.path}: expected a cache or a new folder but got other files")
+        if is_remote(self.path):
+            return  # there are no folders
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CacheError(f"{self.path}: cannot write there: {error.strerror}") from error
 
     def _open(self, overwrite: bool) -> None:
-        index = self.path / "cache.json"
-        if index.exists() and not overwrite:
+        there = names_in(self.path)
+        if "cache.json" in there and not overwrite:
             difference = settings_difference(
                 self.settings.to_dict(), read_index(self.path)["settings"]
             )
@@ -124,17 +140,16 @@ class CacheWriter:
                     f"{self.path}: holds a cache with other settings ({'; '.join(difference)}); "
                     "choose another --out, or start afresh with --overwrite"
                 )
+        unfinished = ("part-*.arrow.tmp", "failures.csv.tmp", "cache.json.tmp")
+        # The index last: without it the folder would be no cache.
+        dropped = ("part-*.arrow*", "failures.csv*", "cache.json") if overwrite else ()
         try:
-            if overwrite:  # the index last: without it the folder would be no cache
-                own = [*self.path.glob("part-*.arrow*"), *self.path.glob("failures.csv*"), index]
-                for old in own:
-                    old.unlink(missing_ok=True)
-            for name in ("part-*.arrow", "failures.csv", "cache.json"):
-                for unfinished in self.path.glob(f"{name}.tmp"):
-                    unfinished.unlink()
+            for pattern in (*unfinished, *dropped):
+                for name in fnmatch.filter(there, pattern):
+                    remove(self.path / name)
         except OSError as error:
             raise CacheError(f"{self.path}: cannot write there: {error.strerror}") from error
-        if not index.exists():
+        if "cache.json" not in there or overwrite:
             write_index(self.path, self.settings, faces=0, failures=0, parts={})
 
     def add(self, rows: Sequence[CachedFace]) -> None:
@@ -159,23 +174,26 @@ class CacheWriter:
 
     def flush(self) -> None:
         """Write what is in hand: the index, then the part that it announces, then failures."""
+        if isinstance(self._lock, Lease):
+            self._lock.check()
         data = encode_part(pa.concat_tables(self._in_hand)) if self._in_hand else None
         name = part_name(self._next)
         if data is not None:
             self._checksums[name] = checksum(data)
         write_index(self.path, self.settings, self.faces, len(self.failures), parts=self._checksums)
         if data is not None:
-            write_whole(self.path / name, lambda temporary: temporary.write_bytes(data))
+            write_whole(self.path / name, data)
             self._in_hand = []  # first: if stopped here, these rows must not be written again
             self._next += 1
-        write_whole(self.path / "failures.csv", self._write_failures)
+        write_whole(self.path / "failures.csv", self._list_failures())
 
-    def _write_failures(self, temporary: Path) -> None:
+    def _list_failures(self) -> bytes:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow([field.name for field in fields(Failure)])
+        writer.writerows((f.path, f.kind, f.reason) for f in self.failures)
         # Reasons may quote file names that are no text; those bytes are shown escaped.
-        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([field.name for field in fields(Failure)])
-            writer.writerows((f.path, f.kind, f.reason) for f in self.failures)
+        return text.getvalue().encode("utf-8", "backslashreplace")
 
     def __enter__(self) -> CacheWriter:
         return self
@@ -188,22 +206,24 @@ class CacheWriter:
             self._lock.release()
 
 
-def read_failures(path: str | Path) -> list[Failure]:
+def read_failures(path: str | AnyPath) -> list[Failure]:
     """The files of a cache that gave no face.
 
     Raises:
         CacheError: `failures.csv` is damaged.
     """
-    file = Path(path) / "failures.csv"
-    if not file.exists():
-        return []
+    file = as_path(path) / "failures.csv"
     columns = [field.name for field in fields(Failure)]
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            header, *rows = csv.reader(stream)
-            if header != columns:
-                raise ValueError(f"columns {', '.join(header)}")
-            return [Failure(**dict(zip(columns, row, strict=True))) for row in rows]
+        text = read_bytes(file).decode("utf-8")
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
+        if header != columns:
+            raise ValueError(f"columns {', '.join(header)}")
+        return [Failure(**dict(zip(columns, row, strict=True))) for row in rows]
+    except FileNotFoundError:
+        return []
+    except StorageError as error:
+        raise CacheError(str(error)) from error
     except (OSError, ValueError, csv.Error) as error:
         raise CacheError(
             f"{file}: expected rows of {', '.join(columns)} but it is damaged: {error}"
@@ -214,7 +234,7 @@ class CacheReader:
     """Random access to the faces of one cache or of several with the same settings.
 
     Args:
-        paths: a cache's folder, a glob of folders, or a sequence of these.
+        paths: a cache's folder or URL, a glob of these, or a sequence.
 
     Raises:
         CacheError: no cache, a damaged one, other settings, or the same face in two caches.
@@ -225,26 +245,47 @@ class CacheReader:
         parts: the part files.
     """
 
-    def __init__(self, paths: str | Path | Iterable[str | Path]) -> None:
-        given = [paths] if isinstance(paths, str | Path) else list(paths)
-        self.paths = [Path(match) for path in given for match in _expand(str(path))]
+    def __init__(self, paths: str | AnyPath | Iterable[str | AnyPath]) -> None:
+        given = [paths] if isinstance(paths, str) or hasattr(paths, "parts") else list(paths)
+        self.paths = [match for path in given for match in _expand(as_path(path))]
         if not self.paths:
             raise CacheError(f"expected at least one cache but got {given!r}")
-        if len({path.resolve() for path in self.paths}) < len(self.paths):
+        real = {path if is_remote(path) else path.resolve() for path in self.paths}
+        if len(real) < len(self.paths):
             raise CacheError(f"expected every cache once but got {[str(p) for p in self.paths]}")
-        self.settings = self._shared_settings()
-        self.parts = [part for path in self.paths for part in list_parts(path)]
-        expected = schema(self.settings)
-        self._tables = [open_part(part, expected) for part in self.parts]
-        self._ends = np.cumsum([len(table) for table in self._tables], dtype=np.int64)
-        small = [name for name in expected.names if name not in ("crop", *MAPS)]
-        tables = [t.select(small) for t in self._tables] or [expected.empty_table().select(small)]
-        self.metadata: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        indices = [read_index(path) for path in self.paths]
+        self.settings = self._shared_settings([index["settings"] for index in indices])
+        listed = [list_parts(path) for path in self.paths]
+        self.parts = [part for parts in listed for part in parts]
+        self._checksums = [
+            index["parts"].get(part.name)
+            for index, parts in zip(indices, listed, strict=True)
+            for part in parts
+        ]
+        # A part at a URL is fetched when one of its crops is first asked for.
+        self._tables = [None if is_remote(p) else open_part(p, self.settings) for p in self.parts]
+        rows = self._small_columns()
+        self._ends = np.cumsum([len(table) for table in rows], dtype=np.int64)
+        names = small_columns(self.settings)
+        rows = rows or [schema(self.settings).empty_table().select(names)]
+        self.metadata: pd.DataFrame = pa.concat_tables(rows).to_pandas()
         if len(self.paths) > 1:
             self._refuse_faces_twice()
 
-    def _shared_settings(self) -> CacheSettings:
-        indices = [read_index(path)["settings"] for path in self.paths]
+    def _small_columns(self) -> list[pa.Table]:
+        names = small_columns(self.settings)
+
+        def read(part: AnyPath, table: pa.Table | None) -> pa.Table:
+            if table is None:
+                return fetch_small_columns(part, self.settings)
+            return table.select(names)
+
+        if None not in self._tables:
+            return list(map(read, self.parts, self._tables))
+        with ThreadPoolExecutor(_REQUESTS) as executor:
+            return list(executor.map(read, self.parts, self._tables))
+
+    def _shared_settings(self, indices: list[dict]) -> CacheSettings:
         for path, index in zip(self.paths[1:], indices[1:], strict=True):
             difference = settings_difference(indices[0], index)
             if difference:
@@ -258,7 +299,7 @@ class CacheReader:
         """Overlapping shards would give some faces double weight. The same key alone is allowed:
         other data may use the same file names."""
         parts = np.searchsorted(self._ends, np.arange(len(self)), side="right")
-        seen: dict[tuple, Path] = {}
+        seen: dict[tuple, AnyPath] = {}
         for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)):
             row, cache = self.metadata.iloc[index], self.parts[parts[index]].parent
             face = (row["key"], row["box"].tobytes(), row["landmarks"].tobytes())
@@ -305,10 +346,18 @@ class CacheReader:
             raise IndexError(f"expected an index of 0 to {len(self) - 1} but got {index}")
         part = int(np.searchsorted(self._ends, index, side="right"))
         start = self._ends[part - 1] if part else 0
-        return self._tables[part].column(column)[int(index - start)]
+        table = self._tables[part]
+        if table is None:
+            table = fetch_part(self.parts[part], self.settings, self._checksums[part])
+            self._tables[part] = table
+        return table.column(column)[int(index - start)]
 
 
-def _expand(path: str) -> list[str]:
-    if Path(path).exists() or not glob.has_magic(path):
+def _expand(path: AnyPath) -> list[AnyPath]:
+    if not glob.has_magic(str(path)):
         return [path]
-    return sorted(glob.glob(path))  # noqa: PTH207 (absolute patterns too)
+    if is_remote(path):
+        return matching(path)
+    if path.exists():
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (absolute too)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from tqdm import tqdm
 
 from .cache import CacheReader, read_failures
 from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
-from .schema import CacheError, CacheSettings, decode_crop, schema
+from .schema import CacheError, CacheSettings, decode_crop
 from .sources import printable
+from .storage import StorageError, as_path, move, read_bytes
+
+if TYPE_CHECKING:
+    from .storage import AnyPath
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Findings:
         missing: parts that the index lists and that are not there.
     """
 
-    path: Path
+    path: AnyPath
     faces: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     unsigned: list[str] = field(default_factory=list)
@@ -64,13 +67,13 @@ class Findings:
         return printable("\n".join(lines))
 
 
-def check_cache(path: str | Path) -> Findings:
+def check_cache(path: str | AnyPath) -> Findings:
     """Verify every part of a cache, one at a time; show progress.
 
     Raises:
         CacheError: no cache, or its index is damaged, so that nothing can be said of its parts.
     """
-    path = Path(path)
+    path = as_path(path)
     index = read_index(path)
     settings = CacheSettings.from_dict(index["settings"])
     checksums, parts = index["parts"], list_parts(path)
@@ -94,19 +97,14 @@ def check_cache(path: str | Path) -> Findings:
     return found
 
 
-def _verify(part: Path, settings: CacheSettings, expected: str | None) -> pa.Table:
+def _verify(part: AnyPath, settings: CacheSettings, expected: str | None) -> pa.Table:
     try:
-        with pa.OSFile(os.fsencode(part)) as file:  # mapped, a bad sector would end the process
-            data = file.read_buffer()
-    except OSError as error:
+        data = pa.py_buffer(read_bytes(part))  # mapped, a bad sector would end the process
+    except (OSError, StorageError) as error:
         raise CacheError(f"cannot be read: {error}") from error
     if expected is not None and checksum(data) != expected:
         raise CacheError("is not what was written: its SHA-256 differs from that in cache.json")
-    table = open_part(part, schema(settings), data)
-    try:
-        table.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise CacheError(f"expected valid columns but got: {error}") from error
+    table = open_part(part, settings, data)
     for key, crop in zip(table["key"], table["crop"], strict=True):
         try:
             decode_crop(crop.as_buffer(), settings.crop.size)
@@ -115,7 +113,7 @@ def _verify(part: Path, settings: CacheSettings, expected: str | None) -> pa.Tab
     return table
 
 
-def _refuse_repeated(table: pa.Table, part: Path, keys: dict[str, str]) -> None:
+def _refuse_repeated(table: pa.Table, part: AnyPath, keys: dict[str, str]) -> None:
     own = table["key"].to_pylist()
     repeated = [key for key in own if key in keys]
     if repeated:
@@ -125,13 +123,13 @@ def _refuse_repeated(table: pa.Table, part: Path, keys: dict[str, str]) -> None:
         raise CacheError(f"{len(own) - len(set(own))} of its faces are in it twice")
 
 
-def repair(path: str | Path) -> Findings:
+def repair(path: str | AnyPath) -> Findings:
     """Set every damaged part aside, as NAME.damaged, so that its files are cropped again.
 
     Raises:
         CacheError: see `check_cache`; or another run writes to the cache.
     """
-    path = Path(path)
+    path = as_path(path)
     read_index(path)  # no lock file is left in a folder that is no cache
     lock = lock_cache(path)
     try:
@@ -139,14 +137,15 @@ def repair(path: str | Path) -> Findings:
         if found.whole:
             return found
         for name in found.damaged:
-            (path / name).replace(path / f"{name}.damaged")
+            move(path / name, f"{name}.damaged")
         index = read_index(path)
         kept = {name: value for name, value in index["parts"].items() if name in found.faces}
         settings = CacheSettings.from_dict(index["settings"])
         write_index(path, settings, sum(found.faces.values()), found.failures, parts=kept)
         return found
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be repaired: {error.strerror or error}") from error
+    except (OSError, StorageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CacheError(f"{path}: cannot be repaired: {reason}") from error
     finally:
         lock.release()
 
@@ -154,7 +153,7 @@ def repair(path: str | Path) -> Findings:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if all caches are whole, or were repaired; 1 if not; 2 for wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m preprocess.check", description=__doc__)
-    parser.add_argument("caches", nargs="+", type=Path, metavar="CACHE",
+    parser.add_argument("caches", nargs="+", type=as_path, metavar="CACHE",
         help="several are also looked through for common faces")  # fmt: skip
     parser.add_argument("--repair", action="store_true", help="set damaged parts aside, so that "
         "preprocess.crop does their files again")  # fmt: skip

@@ -23,9 +23,11 @@ from .decode import MAX_MEGAPIXELS
 from .extract import extract, make_extract
 from .faces import ALIGNMENTS, CropSettings, FaceDetector
 from .maps import RESIDUALS
+from .parts import part_sizes
 from .pool import WorkerError, work
 from .schema import CODECS, FAILURE_KINDS, MAPS, CacheError, CacheSettings, Failure
 from .sources import Item, Shard, find_items, printable
+from .storage import StorageError, as_path, is_remote
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
 _PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         shard = Shard.parse(args.shard) if args.shard else None
         listing = find_items(args.data, args.labels)
+    except StorageError as error:
+        return _failed(args.report, error)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     say = (lambda text: None) if args.quiet else print
@@ -54,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not listing.items:
         print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
         return 1
-    name = args.data.resolve().name if args.data.is_dir() else args.data.stem
+    name = args.data.stem
+    if not is_remote(args.data) and args.data.is_dir():
+        name = args.data.resolve().name
     items = listing.items
     if shard:
         items = shard.choose(items)
@@ -68,9 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _check_labels(writer, items)
             crop_items(items, writer, device=args.device, max_megapixels=args.megapixels,
                        workers=workers, timeout=args.timeout, quiet=args.quiet)  # fmt: skip
-    except (CacheError, WorkerError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return _write_report(args.report, {"finished": False, "error": str(error)}) or 1
+    except (CacheError, StorageError, WorkerError) as error:
+        return _failed(args.report, error)
     except KeyboardInterrupt:
         stopped = f"stopped; the same command goes on from here ({out})"
         status = 130
@@ -105,6 +110,7 @@ def crop_items(
 
     Raises:
         CacheError: the cache cannot be written.
+        StorageError: a file cannot be reached; those before it are in the cache.
         WorkerError: no worker process can be started.
     """
     todo = [item for item in items if item.path not in writer.done]
@@ -145,6 +151,8 @@ def _record_all(results: Iterator[tuple[Item, object]], writer: CacheWriter) -> 
         pending: deque[Future] = deque()
         try:
             for item, result in results:
+                if isinstance(result, StorageError):
+                    raise result
                 pending.append(executor.submit(_record, writer, item, result))
                 while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
                     pending.popleft().result()
@@ -222,7 +230,7 @@ class Summary:
             faces=writer.faces,
             new_faces=new,
             failures={kind: kinds[kind] for kind in FAILURE_KINDS},
-            bytes=sum(part.stat().st_size for part in writer.path.glob("part-*.arrow")),
+            bytes=sum(size for _, size in part_sizes(writer.path)),
             seconds=round(seconds, 3),
             faces_per_second=round(new / seconds, 3),
         )
@@ -240,8 +248,13 @@ class Summary:
             f"time      {self.seconds:.1f} s",
         ]
         if any(self.failures.values()):
-            lines.append(f"reasons   {Path(self.cache, 'failures.csv')}")
+            lines.append(f"reasons   {self.cache}/failures.csv")
         return "\n".join(lines)
+
+
+def _failed(report: Path | None, error: Exception) -> int:
+    print(f"error: {printable(str(error))}", file=sys.stderr)
+    return _write_report(report, {"finished": False, "error": str(error)}) or 1
 
 
 def _write_report(file: Path | None, values: dict) -> int:
@@ -274,9 +287,10 @@ def _parser() -> argparse.ArgumentParser:
     crop, cache = CropSettings(), CacheSettings()
     parser = argparse.ArgumentParser(prog="python -m preprocess.crop", description=__doc__)
     add = parser.add_argument
-    add("data", type=Path, metavar="DATA", help="a folder of pictures and clips, or one file")
-    add("--out", type=Path, help="the cache's folder (default: cache/NAME of DATA)")
-    add("--labels", type=Path, help="label file (default: looked for beside and in DATA)")
+    add("data", type=as_path, metavar="DATA", help="a folder of pictures and clips, or one file; "
+        "this and --out may be URLs, as s3://BUCKET/FOLDER")  # fmt: skip
+    add("--out", type=as_path, help="the cache's folder (default: cache/NAME of DATA)")
+    add("--labels", type=as_path, help="label file (default: looked for beside and in DATA)")
     add("--size", type=int, default=crop.size, help="side of a crop in pixels (%(default)s)")
     add("--margin", type=float, default=crop.margin, help="share of the face's side (%(default)s)")
     add("--align", choices=ALIGNMENTS, default=crop.align, help="(%(default)s)")

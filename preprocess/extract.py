@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import pyarrow as pa
@@ -13,6 +14,7 @@ from .faces import FaceDetector, crop_face
 from .maps import residual, spectrum
 from .schema import CachedFace, CacheSettings, Failure, to_table
 from .sources import Item
+from .storage import StorageError, local_copy
 
 
 def make_extract(
@@ -35,12 +37,21 @@ def extract(
     settings: CacheSettings,
     max_megapixels: float,
     alive: Callable[[], None] = lambda: None,
-) -> pa.Table | Failure:
-    """The rows of one file as a table with the columns of `schema`, or why there are none."""
+) -> pa.Table | Failure | StorageError:
+    """The rows of one file as a table with the columns of `schema`, or why there are none.
+
+    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
+    """
     try:
-        rows = crop_item(item, detector, settings, max_megapixels, alive)
+        with local_copy(item.file, alive) as file:
+            local = replace(item, file=file)
+            rows = crop_item(local, detector, settings, max_megapixels, alive)
     except DecodeError as error:
-        return Failure(item.path, "unreadable", str(error))
+        return Failure(item.path, "unreadable", str(error).replace(str(file), str(item.file)))
+    except OSError as error:  # decoders have a `DecodeError` for theirs
+        return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
+    except StorageError as error:
+        return error
     if not rows:
         return Failure(item.path, "no_face", "no face was found")
     return to_table(rows, settings)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .cache import CacheReader
 from .maps import residual, spectrum
+from .storage import as_path
 
 _CAPTION = 34
 _GAP = 8
@@ -109,7 +110,7 @@ def _caption(sheet: Image.Image, place: tuple[int, int], row, width: int) -> Non
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m preprocess.gallery", description=__doc__)
-    parser.add_argument("cache", type=Path, metavar="CACHE")
+    parser.add_argument("cache", type=as_path, metavar="CACHE")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="(%(default)s)")
     parser.add_argument("--count", type=int, default=24, help="faces (%(default)s)")
     parser.add_argument("--columns", type=int, default=4, help="faces in a row (%(default)s)")

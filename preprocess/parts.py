@@ -6,27 +6,48 @@ import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable
+from fnmatch import fnmatchcase
+from mmap import mmap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from .schema import FORMAT, CacheError, CacheSettings
+from .lease import Lease
+from .schema import FORMAT, MAPS, CacheError, CacheSettings, schema
+from .storage import (
+    StorageError,
+    free_space,
+    is_remote,
+    kept_copy,
+    names_in,
+    put,
+    read_bytes,
+    read_range,
+    size_of,
+    sizes_in,
+)
+
+if TYPE_CHECKING:
+    from .storage import AnyPath
 
 LOCK_NAME = "cache.lock"
+_HEAD, _FOOT = 2**18, 2**15  # bytes of a part that hold its small columns, its table of contents
+_HEADERS = 2**16  # at most, before the first column
 _PART_NAME = re.compile(r"part-(\d{5,})\.arrow")
 
 
-def lock_cache(path: Path):
-    """A held `filelock.FileLock` on a cache's folder; `release` it when done.
+def lock_cache(path: AnyPath):
+    """A held `filelock.FileLock` on a cache's folder, or a `Lease`; `release` it when done.
 
-    The system lets go of it when its process ends, however it ends; the file that stays behind
-    locks nothing.
+    The system lets go of a file lock when its process ends, however it ends; the file that stays
+    behind locks nothing.
 
     Raises:
         CacheError: another process writes to the cache, or the folder cannot be written.
     """
+    if is_remote(path):
+        return Lease(path, LOCK_NAME)
     from filelock import FileLock, Timeout
 
     lock = FileLock(path / LOCK_NAME, timeout=0)
@@ -42,14 +63,20 @@ def lock_cache(path: Path):
     return lock
 
 
-def list_parts(path: Path) -> list[Path]:
+def list_parts(path: AnyPath) -> list[AnyPath]:
     """The complete parts of a cache, in the order they were written."""
-    return sorted(path.glob("part-*.arrow"), key=lambda part: (part_number(part), part.name))
+    names = [name for name in names_in(path) if fnmatchcase(name, "part-*.arrow")]
+    return [path / name for name in sorted(names, key=lambda name: (part_number(name), name))]
 
 
-def part_number(part: Path) -> int:
+def part_sizes(path: AnyPath) -> list[tuple[str, int]]:
+    """Name and bytes of every part."""
+    return [(name, size) for name, size in sizes_in(path) if fnmatchcase(name, "part-*.arrow")]
+
+
+def part_number(name: str) -> int:
     """The number in a part's name; -1 for other names."""
-    match = _PART_NAME.fullmatch(part.name)
+    match = _PART_NAME.fullmatch(name)
     return int(match[1]) if match else -1
 
 
@@ -70,7 +97,7 @@ def checksum(data: pa.Buffer) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def open_part(part: Path, expected: pa.Schema, data: pa.Buffer | None = None) -> pa.Table:
+def open_part(part: AnyPath, settings: CacheSettings, data: pa.Buffer | None = None) -> pa.Table:
     """The rows of a part, mapped from the disk if its bytes are not given.
 
     Raises:
@@ -79,17 +106,92 @@ def open_part(part: Path, expected: pa.Schema, data: pa.Buffer | None = None) ->
     try:
         source = pa.memory_map(os.fsencode(part)) if data is None else data
         table = pa.ipc.open_file(source).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)  # else offsets that lead out of a buffer end the process
+    except (pa.ArrowException, MemoryError, OSError) as error:
         hint = "" if data is not None else f"; see python -m preprocess.check {part.parent}"
         raise CacheError(
             f"{part}: expected an Arrow part but it is damaged: {error}{hint}"
         ) from error
-    if not table.schema.equals(expected):
+    if not table.schema.equals(schema(settings)):
         raise CacheError(f"{part}: expected the columns of cache format {FORMAT} but got others")
     return table
 
 
-def read_index(path: Path) -> dict:
+def fetch_part(part: AnyPath, settings: CacheSettings, expected: str | None) -> pa.Table:
+    """`open_part` for a URL: the part is copied to this machine and mapped from there.
+
+    Args:
+        expected: its checksum in the index.
+    """
+    try:
+        if expected is None:
+            raise ValueError("cache.json has no checksum of it")
+        copy = kept_copy(part, expected, checksum)
+    except (ValueError, OSError, StorageError) as error:
+        raise CacheError(f"{part}: cannot be read: {error}") from error
+    return open_part(copy, settings)
+
+
+def small_columns(settings: CacheSettings) -> list[str]:
+    """All but the crop and its maps."""
+    return [name for name in schema(settings).names if name not in ("crop", *MAPS)]
+
+
+def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
+    """The `small_columns` of a part at a URL, in two requests or three: some hundredth of it.
+
+    They come first in a part. So Arrow is given a buffer of the part's size that holds its head
+    and its foot alone; memory that is never written to takes no room.
+
+    Raises:
+        CacheError: see `open_part`; or the part cannot be reached.
+    """
+    try:
+        size = size_of(part)
+        head, foot = min(_HEAD, size), min(_FOOT, size)
+        whole = mmap(-1, max(size, 1))
+        whole[size - foot : size] = read_range(part, size - foot, size)
+        while True:
+            whole[:head] = read_range(part, 0, head)
+            table = _read_columns(pa.py_buffer(whole), settings)
+            if head == size or _HEADERS + _bytes_of(table) <= head:
+                break
+            head = min(8 * head, size)
+        own = schema(settings)
+        names = small_columns(settings)
+        if not table.schema.equals(pa.schema([own.field(name) for name in names])):
+            raise CacheError(
+                f"{part}: expected the columns of cache format {FORMAT} but got others"
+            )
+        # A copy: the buffer, and with it the address range of the whole part, is let go.
+        return pa.ipc.open_stream(_as_stream(table)).read_all()
+    except StorageError as error:
+        raise CacheError(str(error)) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CacheError(f"{part}: expected an Arrow part but it is damaged: {error}") from error
+
+
+def _read_columns(data: pa.Buffer, settings: CacheSettings) -> pa.Table:
+    names = schema(settings).names
+    wanted = [names.index(name) for name in small_columns(settings)]
+    options = pa.ipc.IpcReadOptions(included_fields=wanted)
+    return pa.ipc.open_file(data, options=options).read_all()
+
+
+def _bytes_of(table: pa.Table) -> int:
+    """As the batch's header says, which comes before all columns; padding included."""
+    buffers = [b for column in table.columns for chunk in column.chunks for b in chunk.buffers()]
+    return sum(b.size + 64 for b in buffers if b is not None)
+
+
+def _as_stream(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def read_index(path: AnyPath) -> dict:
     """What `cache.json` says: format, settings, counts, and a checksum for each part.
 
     Raises:
@@ -97,7 +199,7 @@ def read_index(path: Path) -> dict:
     """
     index = path / "cache.json"
     try:
-        values = json.loads(index.read_text("utf-8"))
+        values = json.loads(read_bytes(index).decode("utf-8"))
         if values["format"] != FORMAT:
             raise CacheError(
                 f"{index}: expected cache format {FORMAT} but got {values['format']}; "
@@ -110,12 +212,14 @@ def read_index(path: Path) -> dict:
         raise
     except FileNotFoundError:
         raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
+    except StorageError as error:
+        raise CacheError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 
 def write_index(
-    path: Path, settings: CacheSettings, faces: int, failures: int, parts: dict[str, str]
+    path: AnyPath, settings: CacheSettings, faces: int, failures: int, parts: dict[str, str]
 ) -> None:
     index = {
         "format": FORMAT,
@@ -123,26 +227,38 @@ def write_index(
         "counts": {"faces": faces, "failures": failures},
         "parts": parts,
     }
-    text = json.dumps(index, indent=2) + "\n"
-    write_whole(path / "cache.json", lambda temporary: temporary.write_text(text, "utf-8"))
+    write_whole(path / "cache.json", (json.dumps(index, indent=2) + "\n").encode())
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: AnyPath, data: bytes | pa.Buffer) -> None:
     """Write under a temporary name, then rename: a reader sees the old file or the new one.
+
+    An object store does so by itself.
 
     Raises:
         CacheError: the disk is full, or whatever else keeps the file from being written.
     """
+    after = "what was written before is intact, and a new run goes on from there"
+    if is_remote(path):
+        try:
+            put(path, data)
+        except (OSError, StorageError) as error:
+            raise CacheError(f"{path}: cannot be written ({error}); {after}") from error
+        return
     temporary = path.with_name(path.name + ".tmp")
     try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        temporary.unlink(missing_ok=True)
+        write_new(temporary, data)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.exists() else 0
-        raise CacheError(
-            f"{path}: cannot be written ({error.strerror or error}; {free:.0f} MiB free); "
-            "what was written before is intact, and a new run goes on from there"
-        ) from error
+        reason = f"{error.strerror or error}; {free_space(path.parent)}"
+        raise CacheError(f"{path}: cannot be written ({reason}); {after}") from error
+
+
+def write_new(path: Path, data: bytes | pa.Buffer) -> None:
+    """Write a file that is not there yet to the disk, and never through a link to another."""
+    with path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -7,17 +7,23 @@ does not fit together is counted and named, never silently dropped.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .storage import as_path, is_remote, names_in, reach, read_bytes, walk
+
+if TYPE_CHECKING:
+    from .storage import AnyPath
 
 _FOLDER_TARGETS = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
 _NAME_COLUMNS = ("path", "img_path", "img_name", "video_name")
@@ -41,7 +47,7 @@ class Item:
         split: "train", "dev", ... as labelled, "" if unknown.
     """
 
-    file: Path
+    file: AnyPath
     path: str
     target: int = -1
     generator: str = ""
@@ -85,28 +91,30 @@ class Listing:
         return "\n".join(lines)
 
 
-def find_items(data: str | Path, labels: str | Path | None = None) -> Listing:
+def find_items(data: str | AnyPath, labels: str | AnyPath | None = None) -> Listing:
     """List every picture and clip of a folder (at any depth) or a single file, with labels.
 
     Raises:
         FileNotFoundError: `data` or `labels` does not exist.
         LabelError: a label file without the columns it needs.
+        StorageError: `data` is a URL and cannot be reached.
     """
-    data = Path(data)
-    if not data.exists():
+    data = as_path(data)
+    if not reach(data, data.exists):
         raise FileNotFoundError(f"{data}: expected a picture, a clip or a folder of these")
-    root = data if data.is_dir() else data.parent
+    is_folder = reach(data, data.is_dir)
+    root = data if is_folder else data.parent
     listing = Listing([])
-    for file in _walk(root, listing) if data.is_dir() else [data]:
-        path = printable(file.relative_to(root).as_posix())
+    for file, path in _walk(root, listing) if is_folder else [(data, data.name)]:
+        path = printable(path)
         listing.items.append(Item(file, path, group=path))
     listing.items.sort(key=lambda item: item.path)
     if labels is not None:
-        tables = [(Path(labels), "")]
+        tables = [(as_path(labels), "")]
     else:
-        tables = _find_tables(root if data.is_dir() else data, root)
+        tables = _find_tables(root, listing.items if is_folder else [])
     if tables:
-        _label_by_tables(listing, tables, root, single=not data.is_dir())
+        _label_by_tables(listing, tables, root, single=not is_folder)
     else:
         _label_by_folders(listing)
     return listing
@@ -152,35 +160,30 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path, listing: Listing):
+def _walk(root: AnyPath, listing: Listing):
     def unreadable(error: OSError) -> None:
         listing.note("folder that cannot be read", str(error.filename))
 
-    for folder, folders, names in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(folder, name)
-            if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and name[0] != ".":
-                yield file
+    for file, path in walk(root, unreadable):
+        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            yield file, path
 
 
-def _find_tables(data: Path, root: Path) -> list[tuple[Path, str]]:
+def _find_tables(root: AnyPath, items: Sequence[Item]) -> list[tuple[AnyPath, str]]:
     """Label files with the folder (relative to the root) whose files they name."""
-    for manifest in (root / "manifest.csv", root.parent / "manifest.csv"):
-        if manifest.is_file():
-            return [(manifest, "")]
-    own = root.parent / f"{root.name}_label.txt"
-    if own.is_file():
-        return [(own, "")]
-    if not data.is_dir():
-        return []
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    beside = [(root / f"{folder.name}_label.txt", folder.name) for folder in folders]
-    return [(file, folder) for file, folder in beside if file.is_file()]
+    inside = names_in(root)
+    above = names_in(root.parent) if root.parent != root else []
+    for folder, names in ((root, inside), (root.parent, above)):
+        if "manifest.csv" in names:
+            return [(folder / "manifest.csv", "")]
+    if f"{root.name}_label.txt" in above:
+        return [(root.parent / f"{root.name}_label.txt", "")]
+    folders = sorted({item.path.split("/")[0] for item in items if "/" in item.path})
+    return [(root / f"{f}_label.txt", f) for f in folders if f"{f}_label.txt" in inside]
 
 
 def _label_by_tables(
-    listing: Listing, tables: list[tuple[Path, str]], root: Path, single: bool
+    listing: Listing, tables: list[tuple[AnyPath, str]], root: AnyPath, single: bool
 ) -> None:
     labels: dict[str, dict] = {}
     known = {item.path for item in listing.items}
@@ -190,7 +193,7 @@ def _label_by_tables(
     for file, folder in tables:
         listing.labels_from.append(printable(str(file)))
         # A manifest above the data root names its files from there; cut that part off.
-        above = root.relative_to(file.parent).as_posix() if root.is_relative_to(file.parent) else ""
+        above = _below(root, file.parent)
         for name, row in _read_table(file):
             path = _match(name, folder, above, known, by_name)
             if isinstance(path, list):
@@ -221,7 +224,17 @@ def _label_by_tables(
             listing.items[index] = replace(item, **row)
 
 
-def _is_manifest(file: Path) -> bool:
+def _below(root: AnyPath, folder: AnyPath) -> str:
+    """The root's path from a folder above it, "." if it is the folder, "" for any other."""
+    if not is_remote(root):
+        return root.relative_to(folder).as_posix() if root.is_relative_to(folder) else ""
+    inside, outside = (f"{str(path).rstrip('/')}/" for path in (root, folder))
+    if not inside.startswith(outside):
+        return ""
+    return inside.removeprefix(outside).rstrip("/") or "."
+
+
+def _is_manifest(file: AnyPath) -> bool:
     return file.name == "manifest.csv"
 
 
@@ -238,13 +251,17 @@ def _match(name: str, folder: str, above: str, known: set[str], by_name: dict[st
     return inside[0] if len(inside) == 1 else (inside or None)
 
 
-def _read_table(file: Path):
-    if not file.is_file():
+def _read_table(file: AnyPath):
+    if not reach(file, file.is_file):
         raise FileNotFoundError(f"{file}: expected a label file")
     try:
         # Without index_col, a comma at the end of each row would shift the columns by one.
         table = pd.read_csv(
-            file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+            io.BytesIO(read_bytes(file)),
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,
         )
     except (ValueError, OSError) as error:
         raise LabelError(f"{file}: expected a table with a header but got: {error}") from error

@@ -22,7 +22,7 @@ from pathlib import Path
 import facenet_pytorch  # noqa: F401 (imported once, for all that are forked)
 import torch
 
-from preprocess import cache, crop, extract, pool
+from preprocess import cache, crop, extract, parts, pool
 
 KILLS = 20
 
@@ -89,13 +89,13 @@ def start_run(arguments: list[str]) -> tuple[int, int]:
     if not pid:
 
         def write_slowly(path: Path, data) -> None:
-            with path.open("wb", buffering=0) as stream:
+            with path.open("xb", buffering=0) as stream:
                 for start in range(0, len(data), len(data) // 4 + 1):
                     stream.write(data[start : start + len(data) // 4 + 1])
                     os.write(sink, b".")
                     time.sleep(0.005)
 
-        Path.write_bytes = write_slowly
+        parts.write_new = write_slowly
         crop._record = lambda *values: (os.write(sink, b"."), record(*values))
         os._exit(crop.main(arguments))
     os.close(sink)

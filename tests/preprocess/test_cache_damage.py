@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from preprocess import cache as cache_module
 from preprocess import parts
 from preprocess.cache import CacheReader, CacheWriter
 from preprocess.schema import (
@@ -99,6 +99,18 @@ def test_what_is_no_cache_is_refused(tmp_path):
         CacheReader([])
 
 
+def test_offsets_out_of_a_column_are_named_and_end_no_process(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    offset = int(parts.open_part(part, SMALL)["path"].chunk(0).buffers()[2].size)
+    data = part.read_bytes()
+    hostile = data.replace(struct.pack("<ii", 0, offset), struct.pack("<ii", 0, 2**30))
+    assert hostile != data
+    part.write_bytes(hostile)
+    with pytest.raises(CacheError, match=r"part-00000\.arrow: expected an Arrow part but"):
+        CacheReader(folder)
+
+
 # Interrupted and failing writes
 
 
@@ -126,17 +138,14 @@ def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
     folder = write_cache(tmp_path / "c", range(2))
     rows = [make_row(number) for number in range(3)]
 
-    def full(path: Path, write) -> None:
-        def write_half(temporary: Path) -> None:
-            temporary.write_bytes(b"half")
+    def write_half(temporary: Path, data) -> None:
+        write_new(temporary, data)
+        if temporary.name == f"{failing}.tmp":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        whole(path, write_half if path.name == failing else write)
-
-    whole = parts.write_whole
+    write_new = parts.write_new
     with monkeypatch.context() as patch:
-        for module in (parts, cache_module):
-            patch.setattr(module, "write_whole", full)
+        patch.setattr(parts, "write_new", write_half)
         with (
             pytest.raises(CacheError, match=f"{failing}: cannot be written .No space left on"),
             CacheWriter(folder, SMALL) as writer,
@@ -164,6 +173,24 @@ def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
     assert seen[0] == ["part-00000.arrow"]  # the index, which announces the part
     assert seen[1] == ["part-00000.arrow", "part-00001.arrow.tmp"]
     assert seen[-1] == ["part-00000.arrow", "part-00001.arrow"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    folder, outside = write_cache(tmp_path / "c", range(2)), tmp_path / "outside"
+    outside.write_text("mine")
+    for name in ("cache.json.tmp", "failures.csv.tmp", "part-00001.arrow.tmp"):
+        (folder / name).symlink_to(outside)
+    writer = CacheWriter(folder, SMALL)
+    for name in ("cache.json.tmp", "failures.csv.tmp", "part-00001.arrow.tmp"):
+        (folder / name).symlink_to(outside)  # again, after what was left over was cleaned
+    with writer:
+        writer.add([make_row(2)])
+    assert outside.read_text() == "mine" and len(CacheReader(folder)) == 3
+    (folder / "cache.lock").unlink(missing_ok=True)
+    (folder / "cache.lock").symlink_to(outside)
+    with pytest.raises(CacheError, match="cannot write there"):
+        CacheWriter(folder, SMALL)
+    assert outside.read_text() == "mine"
 
 
 def test_output_that_cannot_be_written(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from preprocess import parts as parts_module
 from preprocess.cache import CacheReader, CacheWriter, read_failures
 from preprocess.check import check_cache
 from preprocess.parts import encode_part, open_part
-from preprocess.schema import CacheError, Failure, schema
+from preprocess.schema import CacheError, Failure
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
 
 ROWS = [make_row(number) for number in range(6)]
@@ -113,13 +113,13 @@ def test_columns_that_are_damaged_or_others(cache, tmp_path):
     other = write_cache(tmp_path / "other", range(2), replace(SMALL, maps=()))
     (cache / "part-00002.arrow").write_bytes((other / "part-00000.arrow").read_bytes())
     found = check_cache(cache).damaged
-    assert "expected valid columns but got" in found["part-00001.arrow"]
+    assert "expected an Arrow part but it is damaged: Column" in found["part-00001.arrow"]
     assert "expected the columns of cache format 1 but got others" in found["part-00002.arrow"]
 
 
 def test_faces_that_are_there_twice(cache):
     (cache / "part-00003.arrow").write_bytes((cache / "part-00000.arrow").read_bytes())
-    table = open_part(cache / "part-00001.arrow", schema(SMALL))
+    table = open_part(cache / "part-00001.arrow", SMALL)
     twice = encode_part(pa.concat_tables([table.slice(0, 1)] * 2))
     (cache / "part-00004.arrow").write_bytes(twice)
     (cache / "part-00001.arrow").unlink()

@@ -1,0 +1,277 @@
+"""Where data and caches lie: folders of this machine, or any fsspec URL (`s3://`, `gs://` ...).
+
+`as_path` gives a `pathlib.Path` or, for a URL, a `upath.UPath`, which has the same methods; the
+functions here are for what an object store does in its own way:
+
+- It has no folders and no renaming. A put object is there whole or not at all, so it takes the
+  place of "write under a temporary name, then rename".
+- It has no locks; see `lease`.
+- Connections drop. What may pass is tried again, and then is a `StorageError`: nothing is known
+  of the file, so nothing is recorded of it, and the next run asks again.
+- Nothing can be memory-mapped. A part of a cache is copied to this machine when one of its crops
+  is first read.
+
+Credentials come from wherever the URL's library looks for them (environment, files, the machine's
+role), never from the URL itself, since URLs end up in logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    AnyPath = Path | UPath
+
+Value = TypeVar("Value")
+
+_WAITS = (1.0, 3.0, 9.0)  # seconds before another try; the libraries below have tried some times
+_CHUNK = 4 * 2**20
+# Answers about one file, which no second try changes.
+_ANSWERS = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError,
+            NotADirectoryError)  # fmt: skip
+_SECRETS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[?&])[^\s=&]*(?:sig|token|credential|key)[^\s&]*",
+                      re.IGNORECASE)  # fmt: skip
+
+
+class StorageError(RuntimeError):
+    """A URL cannot be reached, after several tries; the message says why."""
+
+
+def as_path(text: str | Path | UPath) -> AnyPath:
+    """A local path or a URL as an object with `pathlib`'s methods.
+
+    Raises:
+        ValueError: credentials in a URL, a protocol that nothing here knows, or the [cloud]
+            extra is not installed.
+    """
+    if not isinstance(text, str) or "://" not in text:
+        return Path(text) if isinstance(text, str) else text
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    url = urlsplit(text)
+    if url.password or (url.query and url.scheme.startswith("http")):
+        raise ValueError(
+            f"{url.scheme}://{url.hostname or ''}: expected a URL without credentials; give them "
+            "by the environment or the configuration of the storage's library"
+        )
+    try:
+        from upath import UPath
+
+        # Listings are never kept: other runs write there too.
+        path = UPath(text, use_listings_cache=False)
+        file_system(path)
+    except ImportError as error:
+        raise ValueError(
+            f"{text}: expected the library of {url.scheme}:// but got: {error}; "
+            "pip install 'ffdetect[cloud]' brings that of s3://"
+        ) from error
+    return path
+
+
+def is_remote(path: AnyPath) -> bool:
+    return not isinstance(path, Path)
+
+
+def file_system(path: UPath):
+    """The fsspec file system of a URL: one for each process, since none outlives a fork."""
+    import fsspec
+
+    return fsspec.filesystem(path.protocol, **path.storage_options)
+
+
+def reach(path: AnyPath, action: Callable[[], Value]) -> Value:
+    """What `action` returns, tried again where a connection failed.
+
+    Raises:
+        OSError: whatever a local path raises, or an answer about the file: not there, not allowed.
+        StorageError: no answer.
+    """
+    if not is_remote(path):
+        return action()
+    for wait in (*_WAITS, None):
+        try:
+            return action()
+        except _ANSWERS as error:
+            raise type(error)(error.errno, error.strerror or without_secrets(error)) from None
+        except Exception as error:  # every library has its own kinds
+            if wait is None:
+                # Not chained: a library's error may quote requests, with their headers.
+                reason = f"{type(error).__name__}: {without_secrets(error)}"
+                raise StorageError(f"{path}: cannot be reached: {reason}") from None
+        time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def without_secrets(error: object) -> str:
+    """An error's text without what a URL in it may hold of credentials."""
+    return _SECRETS.sub("...", str(error))
+
+
+def walk(root: AnyPath, unreadable: Callable[[OSError], None]) -> Iterator[tuple[AnyPath, str]]:
+    """Every file below a folder, with its path from there; hidden ones are left out.
+
+    Links to folders are not followed, so nothing is listed twice or without end. An object store
+    is asked for all names below the root at once, a thousand in a request.
+    """
+    if is_remote(root):
+        found = reach(root, lambda: file_system(root).find(root.path))
+        start = len(root.path.strip("/")) + 1
+        for name in sorted(found):
+            inside = name.strip("/")[start:]
+            if not any(part.startswith(".") for part in inside.split("/")):
+                yield root / inside, inside
+        return
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                file = Path(folder, name)
+                yield file, file.relative_to(root).as_posix()
+
+
+def names_in(folder: AnyPath) -> list[str]:
+    """The names of what a folder holds, sorted; none if it does not exist."""
+    if not is_remote(folder):
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    return [name for name, _ in sizes_in(folder)]
+
+
+def sizes_in(folder: AnyPath) -> list[tuple[str, int]]:
+    """Name and bytes of what a folder holds, sorted; none if it does not exist."""
+    if not is_remote(folder):
+        return [(name, (folder / name).stat().st_size) for name in names_in(folder)]
+    try:
+        found = reach(folder, lambda: file_system(folder).ls(folder.path, detail=True))
+    except FileNotFoundError:
+        return []
+    own = folder.path.strip("/")
+    entries = [(entry["name"].strip("/"), entry["size"] or 0) for entry in found]
+    return sorted((name.rpartition("/")[2], size) for name, size in entries if name != own)
+
+
+def _sibling(path: UPath, name: str) -> UPath:
+    """The same store's object of that name, as the store's file system gives it."""
+    from upath import UPath
+
+    return UPath(name, protocol=path.protocol, **path.storage_options)
+
+
+def read_bytes(file: AnyPath) -> bytes:
+    """A whole file; see `reach`."""
+    if not is_remote(file):
+        return file.read_bytes()
+    return reach(file, lambda: file_system(file).cat_file(file.path))
+
+
+def read_range(file: UPath, start: int, end: int) -> bytes:
+    return reach(file, lambda: file_system(file).cat_file(file.path, start=start, end=end))
+
+
+def size_of(file: UPath) -> int:
+    return reach(file, lambda: file_system(file).size(file.path))
+
+
+def matching(pattern: UPath) -> list[UPath]:
+    """What a glob finds, sorted."""
+    found = reach(pattern, lambda: file_system(pattern).glob(pattern.path))
+    return [_sibling(pattern, name) for name in sorted(found)]
+
+
+def put(file: UPath, data: bytes | memoryview, *, new: bool = False) -> None:
+    """Store an object whole or not at all; see `reach`.
+
+    Raises:
+        FileExistsError: it is there already, and had to be new.
+    """
+    mode = "create" if new else "overwrite"
+    reach(file, lambda: file_system(file).pipe_file(file.path, bytes(data), mode=mode))
+
+
+def remove(file: AnyPath) -> None:
+    """Remove a file, if it is there."""
+    if not is_remote(file):
+        return file.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        reach(file, lambda: file_system(file).rm_file(file.path))
+
+
+def move(file: AnyPath, name: str) -> None:
+    """Give a file another name in its folder; on an object store, by a copy."""
+    target = file.with_name(name)
+    if not is_remote(file):
+        file.replace(target)
+        return
+    reach(file, lambda: file_system(file).cp_file(file.path, target.path))
+    remove(file)
+
+
+@contextlib.contextmanager
+def local_copy(file: AnyPath, alive: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """The file itself, or a temporary copy of an object that no decoder's request can outlive.
+
+    Args:
+        alive: called after every 4 MiB, so that a slow connection is no hanging decoder.
+    """
+    if not is_remote(file):
+        yield file
+        return
+    # Nothing of the object's name but its kind, which decides how it is decoded.
+    with tempfile.TemporaryDirectory(prefix="ffdetect-") as folder:
+        copy = Path(folder, "file" + file.suffix.lower())
+
+        def fetch() -> None:
+            options = {"block_size": _CHUNK, "cache_type": "readahead"}
+            source = file_system(file).open(file.path, "rb", **options)
+            with source, copy.open("wb") as target:
+                while data := source.read(_CHUNK):
+                    target.write(data)
+                    alive()
+
+        reach(file, fetch)
+        yield copy
+
+
+def kept_copy(file: UPath, checksum: str, verify: Callable[[bytes], str]) -> Path:
+    """A local copy of an object whose content never changes, made once for all processes.
+
+    It lies under the name of its checksum in `ffdetect/` of the user's cache folder
+    ($XDG_CACHE_HOME or ~/.cache), where it stays until somebody deletes it.
+
+    Raises:
+        ValueError: what came is not what the checksum promises.
+        OSError: no room.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    copy = Path(home, "ffdetect", f"{checksum}{file.suffix}")
+    if copy.exists():
+        return copy
+    data = read_bytes(file)
+    if verify(data) != checksum:
+        raise ValueError("its SHA-256 differs from that in cache.json")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=copy.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        Path(temporary).replace(copy)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return copy
+
+
+def free_space(folder: Path) -> str:
+    """For people: how much room there is."""
+    free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
+    return f"{free:.0f} MiB free"
