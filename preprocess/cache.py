@@ -46,6 +46,7 @@ from .schema import (
     decode_crop,
     schema,
     settings_difference,
+    settings_from,
     to_table,
 )
 
@@ -73,6 +74,8 @@ class CacheWriter:
             write. Parts written before stay as they are.
     """
 
+    reader_type: type[CacheReader] | None = None  # of other kinds of rows than faces
+
     def __init__(
         self,
         path: str | Path,
@@ -88,7 +91,7 @@ class CacheWriter:
         try:
             self._open(overwrite)
             self.failures = [] if retry else read_failures(self.path)
-            reader = CacheReader(self.path)
+            reader = (self.reader_type or CacheReader)(self.path)
         except BaseException:
             self._lock.release()
             raise
@@ -225,6 +228,9 @@ class CacheReader:
         parts: the part files.
     """
 
+    settings_type = CacheSettings
+    large = ("crop", *MAPS)  # columns that are not metadata
+
     def __init__(self, paths: str | Path | Iterable[str | Path]) -> None:
         given = [paths] if isinstance(paths, str | Path) else list(paths)
         self.paths = [Path(match) for path in given for match in _expand(str(path))]
@@ -237,7 +243,7 @@ class CacheReader:
         expected = schema(self.settings)
         self._tables = [open_part(part, expected) for part in self.parts]
         self._ends = np.cumsum([len(table) for table in self._tables], dtype=np.int64)
-        small = [name for name in expected.names if name not in ("crop", *MAPS)]
+        small = [name for name in expected.names if name not in self.large]
         tables = [t.select(small) for t in self._tables] or [expected.empty_table().select(small)]
         self.metadata: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         if len(self.paths) > 1:
@@ -252,7 +258,11 @@ class CacheReader:
                     f"expected caches with the same settings but {self.paths[0]} and {path} "
                     f"differ in {'; '.join(difference)}"
                 )
-        return CacheSettings.from_dict(indices[0])
+        settings = settings_from(indices[0])
+        if not isinstance(settings, self.settings_type):
+            expected = "sound" if self.settings_type is not CacheSettings else "faces"
+            raise CacheError(f"{self.paths[0]}: expected a cache of {expected} but got another")
+        return settings
 
     def _refuse_faces_twice(self) -> None:
         """Overlapping shards would give some faces double weight. The same key alone is allowed:
@@ -270,7 +280,7 @@ class CacheReader:
                 )
 
     def __reduce__(self) -> tuple:
-        return CacheReader, (self.paths,)  # workers map the files themselves
+        return type(self), (self.paths,)  # workers map the files themselves
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .schema import FORMAT, CacheError, CacheSettings
+from .schema import FORMAT, CacheError, CacheSettings, settings_from
 
 LOCK_NAME = "cache.lock"
 _PART_NAME = re.compile(r"part-(\d{5,})\.arrow")
@@ -103,7 +103,7 @@ def read_index(path: Path) -> dict:
                 f"{index}: expected cache format {FORMAT} but got {values['format']}; "
                 "crop again with this version"
             )
-        CacheSettings.from_dict(values["settings"])
+        settings_from(values["settings"])
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
         return values
     except CacheError:

@@ -67,6 +67,15 @@ class CacheSettings:
         return cls(crop=crop, maps=tuple(values.pop("maps")), **values)
 
 
+def settings_from(values: dict) -> CacheSettings:
+    """The settings of a cache of faces, or of sound, from what its index says."""
+    if values.get("kind") == "sound":
+        from .sound_cache import SoundSettings
+
+        return SoundSettings.from_dict(values)
+    return CacheSettings.from_dict(values)
+
+
 def settings_difference(left: dict, right: dict, prefix: str = "") -> list[str]:
     """`name: left, not right` for every setting in which two settings dictionaries differ."""
     lines = []
@@ -120,6 +129,8 @@ class Failure:
 
 def schema(settings: CacheSettings) -> pa.Schema:
     """The Arrow schema of a part."""
+    if not isinstance(settings, CacheSettings):
+        return settings.schema()
     text, size = pa.string(), settings.crop.size
     columns = {
         "key": text,

@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -85,8 +85,15 @@ class Listing:
         return "\n".join(lines)
 
 
-def find_items(data: str | Path, labels: str | Path | None = None) -> Listing:
+def find_items(
+    data: str | Path,
+    labels: str | Path | None = None,
+    suffixes: Set[str] = IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+) -> Listing:
     """List every picture and clip of a folder (at any depth) or a single file, with labels.
+
+    Args:
+        suffixes: of the files to list in a folder, in lower case; pictures and clips by default.
 
     Raises:
         FileNotFoundError: `data` or `labels` does not exist.
@@ -97,7 +104,7 @@ def find_items(data: str | Path, labels: str | Path | None = None) -> Listing:
         raise FileNotFoundError(f"{data}: expected a picture, a clip or a folder of these")
     root = data if data.is_dir() else data.parent
     listing = Listing([])
-    for file in _walk(root, listing) if data.is_dir() else [data]:
+    for file in _walk(root, listing, suffixes) if data.is_dir() else [data]:
         path = printable(file.relative_to(root).as_posix())
         listing.items.append(Item(file, path, group=path))
     listing.items.sort(key=lambda item: item.path)
@@ -152,7 +159,7 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path, listing: Listing):
+def _walk(root: Path, listing: Listing, suffixes: Set[str]):
     def unreadable(error: OSError) -> None:
         listing.note("folder that cannot be read", str(error.filename))
 
@@ -160,7 +167,7 @@ def _walk(root: Path, listing: Listing):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
-            if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and name[0] != ".":
+            if file.suffix.lower() in suffixes and name[0] != ".":
                 yield file
 
 
