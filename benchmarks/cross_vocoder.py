@@ -68,7 +68,7 @@ def measure(
     """One entry for each fold and source: sizes, AUC with interval and EER, ours and the probe's.
 
     Args:
-        table: columns target, generator, split and source, N rows.
+        table: columns target, generator, group, split and source, N rows.
         views: augmented statistics, N x V x F.
         tested: "statistics_P" N x F and "mel_P" N x 160 for a processing P.
     """
@@ -92,12 +92,18 @@ def measure(
 
 
 def folds(table: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(name, rows to learn from, rows to judge): nothing of a judged source is learnt in the
-    leave-one-source-out folds; train to dev, the split decides, and sources are judged apart."""
+    """(name, rows to learn from, rows to judge).
+
+    In the folds that leave a source out, nothing of it is learnt, nor of sources that show the
+    same recordings (the same `group`). Train to dev, the split decides, and sources are judged
+    apart and together.
+    """
     source, split = table["source"].to_numpy(str), table["split"].to_numpy(str)
-    made = []
+    group, made = table["group"].to_numpy(str), []
     for name in np.unique(source):
-        made.append((f"without {name}", np.flatnonzero(source != name),
+        known = np.setdiff1d(group[source == name], ["", "nan"])  # the manifest's "no group"
+        kin = np.union1d(source[np.isin(group, known)], [name])
+        made.append((f"without {name}", np.flatnonzero(~np.isin(source, kin)),
                      np.flatnonzero(source == name)))  # fmt: skip
     train = np.flatnonzero(split == "train")
     for name in np.unique(source[split == "dev"]):

@@ -54,7 +54,8 @@ class VoiceAugmentation:
                 partial(limit_band, low=rng.uniform(20, 250), high=rng.uniform(3400, 7900))
             )
         if rng.random() < self.noise:
-            steps.append(partial(add_noise, decibels=rng.uniform(15, 50), colour=rng.uniform(0, 1.5),
+            steps.append(partial(add_noise, decibels=rng.uniform(15, 50),
+                                 colour=rng.uniform(0, 1.5),
                                  seed=int(rng.integers(2**31))))  # fmt: skip
         if rng.random() < self.codec:
             name = str(rng.choice(list(CODECS)))
