@@ -9,15 +9,11 @@ import numpy as np
 import torch
 from scipy.signal import resample_poly
 
-from preprocess.sound import SAMPLE_RATE
-
-METHODS = ("griffin_lim", "world")
+METHODS = ("griffin_lim",)
 
 
 def copy_synthesis(samples: np.ndarray, method: str, seed: int) -> np.ndarray:
     """A twin of float32 16 kHz mono samples, as long; one of `METHODS`."""
-    if method == "world":
-        return world(samples)
     if method == "griffin_lim":
         rng = np.random.default_rng(seed)
         return griffin_lim(
@@ -55,15 +51,6 @@ def griffin_lim(
         turn, before = turn / turn.abs().clamp_min(1e-8), after
     y = torch.istft(amplitude * turn, size, hop, window=window, length=len(x))
     return _as_long(resample_poly(y.numpy(), 320, 441), samples)
-
-
-def world(samples: np.ndarray) -> np.ndarray:
-    """Through pitch, envelope and aperiodicity every 5 ms and back (WORLD, Morise 2016)."""
-    import pyworld
-
-    x = samples.astype(np.float64)
-    pitch, envelope, breath = pyworld.wav2world(x, SAMPLE_RATE)
-    return _as_long(pyworld.synthesize(pitch, envelope, breath, SAMPLE_RATE), samples)
 
 
 def _as_long(made: np.ndarray, samples: np.ndarray) -> np.ndarray:

@@ -20,8 +20,6 @@ import math
 
 import torch
 
-from preprocess.sound import SAMPLE_RATE
-
 WINDOW = 4.0  # seconds that one set of statistics is of, at most
 SHORTEST = 0.5  # seconds; below, statistics are too loose to mean anything
 _LEVEL = 0.1  # root mean square that every window is brought to
@@ -133,11 +131,5 @@ def _levels(power: torch.Tensor, bands: int) -> torch.Tensor:
 
 
 def _spread(values: torch.Tensor) -> torch.Tensor:
-    return values.std(1, correction=0)
-
-
-def windows(samples: torch.Tensor, seconds: float = WINDOW) -> list[torch.Tensor]:
-    """Cut a recording into windows; a rest shorter than half of one joins the last."""
-    size = round(seconds * SAMPLE_RATE)
-    count = max(round(len(samples) / size), 1)
-    return list(torch.tensor_split(samples, count))
+    centred = values - values.mean(1, keepdim=True)
+    return centred.square().mean(1).sqrt()
