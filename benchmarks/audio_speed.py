@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,11 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("data", type=Path, help="a folder of audio files")
     add("--files", type=int, default=385, help="at most (%(default)s)")
+    add("--repeat", type=int, default=10, help="list each so often, so that the start of worker "
+        "processes does not drown the rest (%(default)s)")  # fmt: skip
     add("--rounds", type=int, default=3, help="of both, taking turns (%(default)s)")
     add("--workers", type=int, default=2, help="(%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
     args = parser.parse_args(argv)
     items = find_items(args.data, suffixes=SOUND_SUFFIXES).items[: args.files]
+    items = [replace(item, path=f"{number}/{item.path}") for number in range(args.repeat)
+             for item in items]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call
         ours, usual = [], []

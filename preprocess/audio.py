@@ -29,7 +29,7 @@ from .sources import Item, Shard, find_items, printable
 
 _SHORTEST = 0.5  # seconds of sound, below which a file gives no row
 _SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
-_FILES_PER_WORKER = 64  # starting one costs about as much as so many short files
+_FILES_PER_WORKER = 512  # starting one costs about as much as so many short files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
