@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..checkpoint import WeightsError
+from ffdetect.checkpoint import WeightsError
+
 from .statistics import WINDOW
 
 FORMAT = 1
