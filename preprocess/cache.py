@@ -53,6 +53,7 @@ from .schema import (
     decode_crop,
     schema,
     settings_difference,
+    settings_from,
     to_table,
 )
 from .storage import StorageError, as_path, is_remote, matching, names_in, read_bytes, remove
@@ -85,6 +86,8 @@ class CacheWriter:
             write. Parts written before stay as they are.
     """
 
+    reader_type: type[CacheReader] | None = None  # of other kinds of rows than faces
+
     def __init__(
         self,
         path: str | AnyPath,
@@ -100,7 +103,7 @@ class CacheWriter:
         try:
             self._open(overwrite)
             self.failures = [] if retry else read_failures(self.path)
-            reader = CacheReader(self.path)
+            reader = (self.reader_type or CacheReader)(self.path)
         except BaseException:
             self._lock.release()
             raise
@@ -245,6 +248,8 @@ class CacheReader:
         parts: the part files.
     """
 
+    settings_type = CacheSettings
+
     def __init__(self, paths: str | AnyPath | Iterable[str | AnyPath]) -> None:
         given = [paths] if isinstance(paths, str) or hasattr(paths, "parts") else list(paths)
         self.paths = [match for path in given for match in _expand(as_path(path))]
@@ -293,7 +298,11 @@ class CacheReader:
                     f"expected caches with the same settings but {self.paths[0]} and {path} "
                     f"differ in {'; '.join(difference)}"
                 )
-        return CacheSettings.from_dict(indices[0])
+        settings = settings_from(indices[0])
+        if not isinstance(settings, self.settings_type):
+            expected = "sound" if self.settings_type is not CacheSettings else "faces"
+            raise CacheError(f"{self.paths[0]}: expected a cache of {expected} but got another")
+        return settings
 
     def _refuse_faces_twice(self) -> None:
         """Overlapping shards would give some faces double weight. The same key alone is allowed:
@@ -311,7 +320,7 @@ class CacheReader:
                 )
 
     def __reduce__(self) -> tuple:
-        return CacheReader, (self.paths,)  # workers map the files themselves
+        return type(self), (self.paths,)  # workers map the files themselves
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

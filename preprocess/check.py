@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .cache import CacheReader, read_failures
 from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
-from .schema import CacheError, CacheSettings, decode_crop
+from .schema import CacheError, CacheSettings, decode_crop, settings_from
 from .sources import printable
 from .storage import StorageError, as_path, move, read_bytes
 
@@ -75,7 +75,7 @@ def check_cache(path: str | AnyPath) -> Findings:
     """
     path = as_path(path)
     index = read_index(path)
-    settings = CacheSettings.from_dict(index["settings"])
+    settings = settings_from(index["settings"])
     checksums, parts = index["parts"], list_parts(path)
     found = Findings(path, missing=sorted(checksums.keys() - {part.name for part in parts}))
     keys: dict[str, str] = {}
@@ -105,6 +105,8 @@ def _verify(part: AnyPath, settings: CacheSettings, expected: str | None) -> pa.
     if expected is not None and checksum(data) != expected:
         raise CacheError("is not what was written: its SHA-256 differs from that in cache.json")
     table = open_part(part, settings, data)
+    if "crop" not in settings.large:
+        return table  # sound is stored plainly
     for key, crop in zip(table["key"], table["crop"], strict=True):
         try:
             decode_crop(crop.as_buffer(), settings.crop.size)
@@ -140,7 +142,7 @@ def repair(path: str | AnyPath) -> Findings:
             move(path / name, f"{name}.damaged")
         index = read_index(path)
         kept = {name: value for name, value in index["parts"].items() if name in found.faces}
-        settings = CacheSettings.from_dict(index["settings"])
+        settings = settings_from(index["settings"])
         write_index(path, settings, sum(found.faces.values()), found.failures, parts=kept)
         return found
     except (OSError, StorageError) as error:

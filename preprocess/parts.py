@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from .lease import Lease
-from .schema import FORMAT, MAPS, CacheError, CacheSettings, schema
+from .schema import FORMAT, CacheError, CacheSettings, schema, settings_from
 from .storage import (
     StorageError,
     free_space,
@@ -133,8 +133,8 @@ def fetch_part(part: AnyPath, settings: CacheSettings, expected: str | None) -> 
 
 
 def small_columns(settings: CacheSettings) -> list[str]:
-    """All but the crop and its maps."""
-    return [name for name in schema(settings).names if name not in ("crop", *MAPS)]
+    """What a row is, without its pixels or samples and their maps."""
+    return [name for name in schema(settings).names if name not in settings.large]
 
 
 def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
@@ -205,7 +205,7 @@ def read_index(path: AnyPath) -> dict:
                 f"{index}: expected cache format {FORMAT} but got {values['format']}; "
                 "crop again with this version"
             )
-        CacheSettings.from_dict(values["settings"])
+        settings_from(values["settings"])
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
         return values
     except CacheError:

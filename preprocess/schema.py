@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -36,6 +37,8 @@ class CacheSettings:
         frames: frames taken from a clip.
     """
 
+    large: ClassVar = ("crop", *MAPS)  # columns that are not metadata
+
     crop: CropSettings = CropSettings()  # noqa: RUF009 (frozen)
     maps: tuple[str, ...] = MAPS
     residual: str = "npr"
@@ -65,6 +68,15 @@ class CacheSettings:
         values = dict(values)
         crop = CropSettings(**values.pop("crop"))
         return cls(crop=crop, maps=tuple(values.pop("maps")), **values)
+
+
+def settings_from(values: dict) -> CacheSettings:
+    """The settings of a cache of faces, or of sound, from what its index says."""
+    if values.get("kind") == "sound":
+        from .sound_cache import SoundSettings
+
+        return SoundSettings.from_dict(values)
+    return CacheSettings.from_dict(values)
 
 
 def settings_difference(left: dict, right: dict, prefix: str = "") -> list[str]:
@@ -120,6 +132,8 @@ class Failure:
 
 def schema(settings: CacheSettings) -> pa.Schema:
     """The Arrow schema of a part."""
+    if not isinstance(settings, CacheSettings):
+        return settings.schema()
     text, size = pa.string(), settings.crop.size
     columns = {
         "key": text,

@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -91,8 +91,15 @@ class Listing:
         return "\n".join(lines)
 
 
-def find_items(data: str | AnyPath, labels: str | AnyPath | None = None) -> Listing:
+def find_items(
+    data: str | AnyPath,
+    labels: str | AnyPath | None = None,
+    suffixes: Set[str] = IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+) -> Listing:
     """List every picture and clip of a folder (at any depth) or a single file, with labels.
+
+    Args:
+        suffixes: of the files to list in a folder, in lower case; pictures and clips by default.
 
     Raises:
         FileNotFoundError: `data` or `labels` does not exist.
@@ -105,7 +112,7 @@ def find_items(data: str | AnyPath, labels: str | AnyPath | None = None) -> List
     is_folder = reach(data, data.is_dir)
     root = data if is_folder else data.parent
     listing = Listing([])
-    for file, path in _walk(root, listing) if is_folder else [(data, data.name)]:
+    for file, path in _walk(root, listing, suffixes) if is_folder else [(data, data.name)]:
         path = printable(path)
         listing.items.append(Item(file, path, group=path))
     listing.items.sort(key=lambda item: item.path)
@@ -160,12 +167,12 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: AnyPath, listing: Listing):
+def _walk(root: AnyPath, listing: Listing, suffixes: Set[str]):
     def unreadable(error: OSError) -> None:
         listing.note("folder that cannot be read", str(error.filename))
 
     for file, path in walk(root, unreadable):
-        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        if PurePosixPath(path).suffix.lower() in suffixes:
             yield file, path
 
 
@@ -279,7 +286,8 @@ def _read_table(file: AnyPath):
             {
                 "target": int(target) if target in ("0", "1") else -1,
                 "generator": row.get("generator", ""),
-                "group": row.get("group", ""),
+                # What a tool wrote for a missing group is no group that files share.
+                "group": "" if row.get("group") == "nan" else row.get("group", ""),
                 "split": row.get("split", ""),
             },
         )

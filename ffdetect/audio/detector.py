@@ -1,0 +1,116 @@
+"""VoiceDetector: sound in, a probability of a machine's voice out, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from preprocess.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
+
+from .head import VoiceHead
+from .statistics import SHORTEST, WINDOW, voice_statistics
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "voice.safetensors"
+_SILENCE = 1e-4  # peak, -80 dB of full scale
+_ACTIVE = 0.1  # of the loudest window's level (-20 dB): quieter ones do not count for the whole
+
+
+@dataclass(frozen=True)
+class VoiceWindow:
+    """What was heard in a stretch of sound.
+
+    Attributes:
+        start, end: in seconds.
+        score: probability of fake, 0 to 1; nan for silence or a rest too short to judge.
+        level: root mean square, 0 to 1.
+    """
+
+    start: float
+    end: float
+    score: float
+    level: float
+
+
+@dataclass(frozen=True)
+class VoiceScore:
+    """The voice of one recording.
+
+    Attributes:
+        score: probability of fake, 0 to 1: the mean logit of the windows loud enough to count.
+        windows: the whole recording in order, whatever was heard.
+    """
+
+    score: float
+    windows: tuple[VoiceWindow, ...]
+
+
+class VoiceDetector:
+    """Scores voices; see `load`."""
+
+    def __init__(self, head: VoiceHead) -> None:
+        self.head = head
+
+    @classmethod
+    def load(cls, weights: str | Path | None = None) -> VoiceDetector:
+        """The shipped weights, or a file written by `ffdetect.audio.train`.
+
+        Raises:
+            WeightsError: the file cannot be used; the message says why.
+        """
+        return cls(VoiceHead.load(weights or WEIGHTS))
+
+    def score(self, source: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
+        """Probability that the voice was made by a machine; see `analyze`."""
+        return self.analyze(source, sample_rate).score
+
+    def analyze(
+        self, source: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE
+    ) -> VoiceScore:
+        """Score a recording window by window; one window is in memory at a time.
+
+        Args:
+            source: a clip or audio file, or samples (float -1 to 1 or int16, N or N x channels).
+            sample_rate: of samples, in Hz.
+
+        Raises:
+            DecodeError: neither a clip nor sound, or damaged beyond reading.
+            NoSoundError: no audio stream, less than 0.5 s of sound, or silence.
+        """
+        if isinstance(source, str | Path):
+            with SoundReader(source) as reader:
+                return self._judge(reader.blocks(WINDOW), str(source))
+        return self._judge(sound_blocks(source, sample_rate, WINDOW), "<samples>")
+
+    @torch.inference_mode()
+    def _judge(self, blocks: Iterator[np.ndarray], name: str) -> VoiceScore:
+        windows, logits = [], []
+        for number, block in enumerate(blocks):
+            logit = float("nan")
+            if len(block) >= SHORTEST * SAMPLE_RATE and np.abs(block).max() >= _SILENCE:
+                logit = self.head(voice_statistics(torch.from_numpy(block))[None]).item()
+            logits.append(logit)
+            start = number * WINDOW
+            windows.append(
+                VoiceWindow(
+                    start,
+                    start + len(block) / SAMPLE_RATE,
+                    _probability(logit),
+                    float(np.sqrt(np.mean(np.square(block, dtype=np.float64)))),
+                )
+            )
+        logit, level = np.array(logits), np.array([window.level for window in windows])
+        judged = np.isfinite(logit)
+        if not judged.any():
+            raise NoSoundError(
+                f"{name}: expected at least {SHORTEST} s of sound but got less, or silence"
+            )
+        loud = judged & (level >= _ACTIVE * level[judged].max())
+        return VoiceScore(_probability(float(logit[loud].mean())), tuple(windows))
+
+
+def _probability(logit: float) -> float:
+    return float(1 / (1 + np.exp(-logit)))

@@ -1,0 +1,123 @@
+"""Statistics of a voice -> logit, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ffdetect.checkpoint import WeightsError
+
+from .statistics import WINDOW
+
+FORMAT = 1
+SHRINKAGE = 4.0  # of the covariance, in variances of a statistic
+_OUTLIER = 6.0  # deviations
+
+
+@dataclass(frozen=True)
+class VoiceHead:
+    """A line on standardised statistics.
+
+    Attributes:
+        centre, scale, weight: float32 F.
+        bias: float32, no dimension.
+        about: data, recipe and settings.
+    """
+
+    centre: torch.Tensor
+    scale: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+    about: dict
+
+    def __call__(self, statistics: torch.Tensor) -> torch.Tensor:
+        """float32 N x F -> logits of fake, float32 N."""
+        z = ((statistics.float() - self.centre) / self.scale).clamp(-_OUTLIER, _OUTLIER)
+        return z @ self.weight + self.bias
+
+    @classmethod
+    def solve(
+        cls,
+        statistics: np.ndarray,
+        target: np.ndarray,
+        kinds: np.ndarray,
+        about: dict | None = None,
+        shrinkage: float = SHRINKAGE,
+    ) -> VoiceHead:
+        """Fisher's linear discriminant (1936) for each kind of fake, the mean over kinds.
+
+        The covariance is that of the reals, shrunk towards the identity. All directions are
+        brought to one length: a vocoder that is told easily must not outvote the others.
+
+        Args:
+            statistics: float N x F.
+            target: N, 1 fake, 0 real.
+            kinds: str N, what made each fake; not read for reals.
+
+        Raises:
+            ValueError: one of the classes is absent.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        target = np.asarray(target)
+        if set(np.unique(target)) != {0, 1}:
+            raise ValueError(f"expected targets 0 and 1, both, but got {np.unique(target)}")
+        centre, scale = statistics.mean(0), np.maximum(statistics.std(0), 1e-6)
+        z = np.clip((statistics - centre) / scale, -_OUTLIER, _OUTLIER).astype(np.float64)
+        real = z[target == 0]
+        spread = np.atleast_2d(np.cov(real.T, bias=True)) + shrinkage * np.eye(z.shape[1])
+        names, count = np.unique(kinds[target == 1], return_counts=True)
+        away = np.stack([z[(target == 1) & (kinds == n)].mean(0) - real.mean(0) for n in names], 1)
+        directions = np.linalg.solve(spread, away)
+        direction = (directions / np.sqrt((away * directions).sum(0))).mean(1)
+        # What the one number that is left says in log odds, reals and fakes counting alike.
+        share = dict(zip(names, 1 / (count * len(names)), strict=True))
+        alike = np.array([share[k] if t else 1 / len(real)
+                          for k, t in zip(kinds, target, strict=True)])  # fmt: skip
+        odds = LogisticRegression().fit((z @ direction)[:, None], target, alike * len(z) / 2)
+        tensors = (centre, scale, odds.coef_.item() * direction, odds.intercept_[0])
+        return cls(*(torch.tensor(np.asarray(t), dtype=torch.float32) for t in tensors),
+                   about or {})  # fmt: skip
+
+    def save(self, file: str | Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        file = Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"format": "ffdetect-voice", "version": FORMAT, "seconds": WINDOW,
+                    "about": self.about}  # fmt: skip
+        tensors = {name: getattr(self, name) for name in ("centre", "scale", "weight", "bias")}
+        temporary = file.with_name(file.name + ".tmp")
+        save_file(tensors, temporary, {"ffdetect-voice": json.dumps(metadata)})
+        temporary.replace(file)
+
+    @classmethod
+    def load(cls, file: str | Path) -> VoiceHead:
+        """Read what `save` wrote.
+
+        Raises:
+            WeightsError: no such file, not safetensors, of another program or version.
+        """
+        file = Path(file)
+        if not file.is_file():
+            raise WeightsError(f"{file}: expected voice weights (.safetensors) but there is none")
+        try:
+            with safe_open(file, "pt") as stored:
+                metadata = (stored.metadata() or {}).get("ffdetect-voice")
+                tensors = {n: stored.get_tensor(n) for n in stored.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{file}: expected a whole safetensors file: {error}") from error
+        if metadata is None:
+            raise WeightsError(f"{file}: expected weights written by ffdetect.audio.train")
+        try:
+            values = json.loads(metadata)
+            if (values["version"], values["seconds"]) != (FORMAT, WINDOW):
+                raise ValueError(f"expected format {FORMAT} but got {values['version']}")
+            return cls(**tensors, about=values["about"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"{file}: expected voice weights but got: {error}") from error

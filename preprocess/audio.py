@@ -1,0 +1,295 @@
+"""python -m preprocess.audio DATA: cut the sound of clips and audio files into windows, and cache
+them with their spectrograms."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from .crop import TIMEOUT, _check_labels, _default_workers, _record_all, _work_here, _write_report
+from .decode import DecodeError
+from .mel import sound_maps
+from .pool import WorkerError, work
+from .schema import CacheError, Failure
+from .sound import SAMPLE_RATE, SOUND_SUFFIXES, NoSoundError, SoundFormat, SoundReader
+from .sound_cache import FAILURE_KINDS, SoundSettings, SoundWriter
+from .sources import Item, Shard, find_items, printable
+
+_SHORTEST = 0.5  # seconds of sound, below which a file gives no row
+_SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
+_FILES_PER_WORKER = 512  # starting one costs about as much as so many short files
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, also if some files failed; 1 if none gave sound or the cache cannot be
+    written; 2 for wrong arguments; 130 if stopped."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        settings = SoundSettings(args.seconds, args.windows)
+        workers = _default_workers("cpu") if args.workers is None else args.workers
+        if workers < 0 or not args.timeout > 0:
+            raise ValueError(
+                "expected --workers of at least 0 and a --timeout above 0 "
+                f"but got {workers} and {args.timeout:g}"
+            )
+        shard = Shard.parse(args.shard) if args.shard else None
+        listing = find_items(args.data, args.labels, SOUND_SUFFIXES)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    say = (lambda text: None) if args.quiet else print
+    say(listing.report())
+    if not listing.items:
+        print(f"{args.data}: expected clips or audio files but found none", file=sys.stderr)
+        return 1
+    items = shard.choose(listing.items) if shard else listing.items
+    name = args.data.resolve().name if args.data.is_dir() else args.data.stem
+    out = args.out or Path("cache", f"{name}-sound" + (f"-{args.shard.replace('/', '-of-')}"
+                                                      if shard else ""))  # fmt: skip
+    start, stopped = time.monotonic(), False
+    try:
+        with SoundWriter(out, settings, overwrite=args.overwrite, retry=args.retry) as writer:
+            before = writer.faces
+            _check_labels(writer, items)
+            cache_sound(items, writer, workers=workers, timeout=args.timeout, quiet=args.quiet)
+    except (CacheError, WorkerError) as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return _write_report(args.report, {"finished": False, "error": str(error)}) or 1
+    except KeyboardInterrupt:
+        stopped = True
+    summary = SoundSummary.of(writer, items, writer.faces - before, time.monotonic() - start)
+    if stopped:
+        print(printable(f"stopped; the same command goes on from here ({out})"), file=sys.stderr)
+        status = 130
+    else:
+        say(summary.text())
+        status = 0 if writer.faces or not items else 1
+    return _write_report(args.report, {"finished": not stopped, **asdict(summary)}) or status
+
+
+def cache_sound(
+    items: Sequence[Item],
+    writer: SoundWriter,
+    *,
+    workers: int = 0,
+    timeout: float = TIMEOUT,
+    quiet: bool = False,
+) -> None:
+    """Add the windows of every item that the cache does not hold yet, in the order of the items.
+
+    Args:
+        workers: processes, see `pool.work`; 0 works in this one.
+        timeout: seconds without progress after which a file is given up.
+
+    Raises:
+        CacheError: the cache cannot be written.
+        WorkerError: no worker process can be started.
+    """
+    todo = [item for item in items if item.path not in writer.done]
+    bar = tqdm(total=len(items), initial=len(items) - len(todo), unit="file", disable=quiet)
+
+    def arrived(result: object) -> None:
+        bar.update()
+
+    if workers:
+        task = partial(make_extract_sound, writer.settings)
+        crew = min(workers, -(-sum(_weight(item) for item in todo) // _FILES_PER_WORKER))
+        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
+    else:
+        results = _work_here(partial(extract_sound, settings=writer.settings), todo, arrived)
+    with bar, closing(results):
+        _record_all(results, writer)
+
+
+def _weight(item: Item) -> int:
+    """In short files, by size: a film is worth several workers, a word is not."""
+    return 1 + (item.file.stat().st_size >> 18 if item.file.is_file() else 0)
+
+
+def make_extract_sound(
+    settings: SoundSettings,
+) -> Callable[[Item, Callable[[], None]], pa.Table | Failure]:
+    """The task of a worker process (see `pool.work`); it computes on one core."""
+    torch.set_num_threads(1)
+
+    def extract_one(item: Item, alive: Callable[[], None]) -> pa.Table | Failure:
+        return extract_sound(item, settings, alive)
+
+    return extract_one
+
+
+def extract_sound(
+    item: Item, settings: SoundSettings, alive: Callable[[], None] = lambda: None
+) -> pa.Table | Failure:
+    """The rows of one file as a table with the columns of a cache of sound, or why there are
+    none. Windows without sound among others are left out."""
+    try:
+        with SoundReader(item.file) as reader:
+            chosen = spread_windows(_watched(reader.blocks(settings.seconds), alive), settings)
+            described = reader.format
+    except NoSoundError as error:
+        return Failure(item.path, "no_sound", str(error))
+    except DecodeError as error:
+        return Failure(item.path, "unreadable", str(error))
+    if not chosen:
+        return Failure(item.path, "no_sound", f"{item.file}: expected at least {_SHORTEST} s of "
+                       "sound but got less, or silence")  # fmt: skip
+    return _to_table(item, chosen, described, settings)
+
+
+def _watched(blocks: Iterator[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:
+    for block in blocks:
+        alive()
+        yield block
+
+
+def spread_windows(
+    blocks: Iterator[np.ndarray], settings: SoundSettings
+) -> list[tuple[float, np.ndarray]]:
+    """At most `settings.windows` of the blocks, spread evenly, each with its start in seconds.
+
+    How many there will be is not known: whenever twice too many are held, every other is dropped
+    and from then on only every other is kept. Silent ones and a short rest do not count.
+    """
+    held: list[tuple[float, np.ndarray]] = []
+    stride, heard = 1, 0
+    for number, block in enumerate(blocks):
+        if len(block) < _SHORTEST * SAMPLE_RATE or np.abs(block).max() < _SILENCE:
+            continue
+        if heard % stride == 0:
+            held.append((number * settings.seconds, block))
+        heard += 1
+        if len(held) >= 2 * settings.windows:
+            held, stride = held[::2], 2 * stride
+    count = min(len(held), settings.windows)
+    return [held[(2 * i + 1) * len(held) // (2 * count)] for i in range(count)]
+
+
+def _to_table(
+    item: Item,
+    windows: list[tuple[float, np.ndarray]],
+    described: SoundFormat,
+    settings: SoundSettings,
+) -> pa.Table:
+    count = len(windows)
+    whole = np.zeros((count, settings.samples), np.float32)
+    for row, (_, block) in zip(whole, windows, strict=True):
+        row[: len(block)] = block
+    stored = np.clip(np.round(whole * 32767), -32768, 32767).astype(np.int16)
+    # From the stored samples, so that the maps can be had from them again.
+    maps = sound_maps(torch.from_numpy(stored.astype(np.float32) / 32767))
+    schema, starts = settings.schema(), [start for start, _ in windows]
+    values = {
+        "key": [f"{item.path}#{start:g}" for start in starts],
+        "path": [item.path] * count,
+        "start": starts,
+        "seconds": [len(block) / SAMPLE_RATE for _, block in windows],
+        "target": [item.target] * count,
+        "generator": [item.generator] * count,
+        "group": [item.group] * count,
+        "split": [item.split] * count,
+        "source_rate": [described.sample_rate] * count,
+        "source_channels": [described.channels] * count,
+        "source_codec": [described.codec] * count,
+    }
+    arrays = [pa.array(column, schema.field(name).type) for name, column in values.items()]
+    arrays.append(
+        pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), type=schema[-3].type)
+    )
+    for field, values_ in zip(list(schema)[-2:], maps, strict=True):
+        storage = pa.FixedSizeListArray.from_arrays(
+            pa.array(values_.half().numpy().reshape(-1)), values_[0].numel()
+        )
+        arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+@dataclass(frozen=True)
+class SoundSummary:
+    """What a run did; the fields of `--report`.
+
+    Attributes:
+        cache: its folder.
+        files: clips and audio files listed.
+        done: those of them that are in the cache or failed, now or before.
+        windows, new_windows: rows of the cache, and those that this run added.
+        failures: how many files of the cache failed, by kind (`sound_cache.FAILURE_KINDS`).
+        bytes: size of the parts.
+        seconds: of this run.
+    """
+
+    cache: str
+    files: int
+    done: int
+    windows: int
+    new_windows: int
+    failures: dict[str, int]
+    bytes: int
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, writer: SoundWriter, items: Sequence[Item], new: int, seconds: float
+    ) -> SoundSummary:
+        kinds = Counter(failure.kind for failure in writer.failures)
+        return cls(
+            cache=printable(str(writer.path)),
+            files=len(items),
+            done=sum(item.path in writer.done for item in items),
+            windows=writer.faces,
+            new_windows=new,
+            failures={kind: kinds[kind] for kind in FAILURE_KINDS},
+            bytes=sum(part.stat().st_size for part in writer.path.glob("part-*.arrow")),
+            seconds=round(seconds, 3),
+        )
+
+    def text(self) -> str:
+        lost = sum(count for kind, count in self.failures.items() if kind != "no_sound")
+        lines = [
+            f"cache     {self.cache}",
+            f"files     {self.files}",
+            f"windows   {self.windows} ({self.new_windows} new)",
+            f"no sound  {self.failures['no_sound']}",
+            f"failed    {lost}",
+            f"size      {self.bytes / 2**20:.1f} MiB",
+            f"time      {self.seconds:.1f} s",
+        ]
+        if any(self.failures.values()):
+            lines.append(f"reasons   {Path(self.cache, 'failures.csv')}")
+        return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    sound = SoundSettings()
+    parser = argparse.ArgumentParser(prog="python -m preprocess.audio", description=__doc__)
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help="a folder of clips and audio files, or one file")
+    add("--out", type=Path, help="the cache's folder (default: cache/NAME-sound)")
+    add("--labels", type=Path, help="label file (default: looked for beside and in DATA)")
+    add("--seconds", type=float, default=sound.seconds, help="length of a window (%(default)s)")
+    add("--windows", type=int, default=sound.windows, help="most of one file (%(default)s)")
+    add("--workers", type=int, metavar="N", help="processes; 0: this one (default: the cores)")
+    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS",
+        help="give a file up after this time without progress (%(default)g)")  # fmt: skip
+    add("--shard", metavar="I/N", help="do the I-th of N parts of the files")
+    add("--overwrite", action="store_true", help="drop the cache that is there")
+    add("--retry", action="store_true", help="try the files again that failed before")
+    add("--quiet", action="store_true", help="say nothing but errors")
+    add("--report", type=Path, metavar="FILE", help="write counts and times there, as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

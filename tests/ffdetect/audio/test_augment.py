@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffdetect.audio.augment import (
+    CODECS,
+    VoiceAugmentation,
+    add_noise,
+    change_speed,
+    limit_band,
+    recode,
+)
+from tests.preprocess.sounds import buzz
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_codecs_keep_the_sound_in_place(codec: str) -> None:
+    sound = buzz(2.0)
+    coded = recode(sound, codec, CODECS[codec][2][-1])
+    assert len(coded) == len(sound)
+    assert 0.95 < np.corrcoef(coded, sound)[0, 1] < 1 - 1e-7
+    assert coded.std() == pytest.approx(sound.std(), rel=0.1)
+
+
+def test_a_draw_is_the_same_for_both_of_a_pair() -> None:
+    sound = buzz(1.0)
+    for seed in range(20):
+        disturb = VoiceAugmentation().draw(np.random.default_rng(seed))
+        first, second = disturb(sound), disturb(sound)
+        assert first.dtype == np.float32 and np.isfinite(first).all()
+        assert np.array_equal(first, second)
+        assert 0.85 * len(sound) < len(first) < 1.15 * len(sound)
+
+
+def test_disturbances_do_what_they_say() -> None:
+    sound = buzz(1.0)
+    noise = add_noise(sound, 20, 1.0, 0) - sound
+    assert 10 * np.log10((sound**2).mean() / (noise**2).mean()) == pytest.approx(20, abs=0.1)
+    low = np.abs(np.fft.rfft(limit_band(sound, 50, 4000)))
+    assert low[5500:].max() < 1e-2 * low[:4000].max()
+    assert len(change_speed(sound, 80)) == 20_000

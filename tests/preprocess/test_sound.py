@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from scipy.signal import resample_poly
+
+from preprocess.decode import DecodeError
+from preprocess.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
+
+from .sounds import buzz, write_sound
+
+
+def read(file: Path, seconds: float = 1.0) -> np.ndarray:
+    with SoundReader(file) as reader:
+        return np.concatenate(list(reader.blocks(seconds)))
+
+
+@pytest.mark.parametrize("suffix", "wav flac mp3 m4a ogg mp4 mov mkv webm".split())
+def test_every_format_gives_the_same_sound(tmp_path: Path, suffix: str) -> None:
+    sound = buzz(2.0, 48_000)
+    heard = read(write_sound(tmp_path / f"a.{suffix}", sound, 48_000))
+    expected = resample_poly(sound, 1, 3)
+    assert heard.dtype == np.float32
+    assert abs(len(heard) - len(expected)) < 0.1 * SAMPLE_RATE
+    lag = np.argmax(np.correlate(heard, expected[8000:16000], "valid")) - 8000
+    assert abs(lag) < 0.07 * SAMPLE_RATE
+    part = heard[8000 + lag : 16000 + lag]
+    assert np.corrcoef(part, expected[8000:16000])[0, 1] > 0.95
+
+
+def test_blocks_are_of_one_length_but_the_last(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.wav", buzz(2.5))
+    with SoundReader(file) as reader:
+        assert [len(block) for block in reader.blocks(1.0)] == [16000, 16000, 8000]
+        assert reader.format.codec == "pcm_s16le" and reader.format.sample_rate == 16000
+
+
+def test_eight_channels_and_192_khz(tmp_path: Path) -> None:
+    sound = np.stack([buzz(1.0, 192_000)] * 8)
+    file = write_sound(tmp_path / "a.flac", sound, 192_000, layout="7.1")
+    heard = read(file)
+    assert abs(len(heard) - 16_000) < 200
+    expected = resample_poly(sound[0], 1, 12)
+    assert np.corrcoef(heard[2000:14000], expected[2000:14000])[0, 1] > 0.99
+
+
+def test_three_hours_in_bounded_memory(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.flac", np.zeros(60 * 8000), 8000, repeat=180)
+    tracemalloc.start()
+    with SoundReader(file) as reader:
+        seconds = sum(len(block) for block in reader.blocks(4.0)) / SAMPLE_RATE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds == pytest.approx(3 * 3600, abs=1)
+    assert peak < 20 * 2**20
+
+
+def test_header_that_lies_about_its_length(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.wav", buzz(1.0))
+    data = bytearray(file.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 0x7FFFFFF0)
+    file.write_bytes(data)
+    assert len(read(file)) == 16_000
+
+
+def test_broken_tail_yields_what_is_there(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.mp3", buzz(4.0))
+    file.write_bytes(file.read_bytes()[:-3000])
+    assert 2 * 16_000 < len(read(file)) < 4.2 * 16_000
+
+
+def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
+    text = tmp_path / "text.wav"
+    text.write_text("these are words\n" * 100)
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    for file in (text, empty, tmp_path / "none.wav", tmp_path):
+        with pytest.raises(DecodeError, match=f"{file}: expected a clip or an audio file"):
+            SoundReader(file)
+
+
+def test_play_list_is_not_followed(tmp_path: Path) -> None:
+    write_sound(tmp_path / "secret.wav", buzz(1.0))
+    file = tmp_path / "list.wav"
+    file.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.wav\n#EXT-X-ENDLIST\n")
+    with pytest.raises(DecodeError):
+        SoundReader(file)
+
+
+def test_clip_without_sound_and_sound_of_no_length(tmp_path: Path) -> None:
+    silent = tmp_path / "a.mp4"
+    with av.open(str(silent), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with pytest.raises(NoSoundError, match=r"a\.mp4.*no audio stream"):
+        SoundReader(silent)
+    none = write_sound(tmp_path / "b.wav", buzz(1.0))
+    none.write_bytes(none.read_bytes()[: none.read_bytes().index(b"data") + 8])
+    with pytest.raises(DecodeError, match=r"b\.wav"):
+        read(none)
+
+
+def test_samples_from_memory() -> None:
+    sound = buzz(1.0, 48_000)
+    stereo = np.stack([sound, sound], 1)
+    whole = np.concatenate(list(sound_blocks(sound, 48_000, 0.3)))
+    assert len(whole) == 16_000
+    again = np.concatenate(list(sound_blocks((stereo * 32767).astype(np.int16), 48_000, 1.0)))
+    assert np.abs(whole - again).max() < 1e-3
+    for bad in (np.zeros((2, 2, 2), np.float32), np.zeros(9, np.int64)):
+        with pytest.raises(DecodeError, match="expected float or int16"):
+            sound_blocks(bad, 16_000, 1.0)
+    with pytest.raises(NoSoundError, match="0 samples"):
+        sound_blocks(np.zeros(0, np.float32), 16_000, 1.0)
+    with pytest.raises(DecodeError, match="finite"):
+        list(sound_blocks(np.full(9, np.nan), 16_000, 1.0))
