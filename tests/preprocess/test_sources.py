@@ -133,16 +133,18 @@ def test_header_variants(tmp_path, column, header):
 
 
 def test_manifest_in_the_folder(tmp_path):
-    make_files(tmp_path, "real/a.png", "b.png")
+    make_files(tmp_path, "real/a.png", "b.png", "c.png")
     write_labels(
         tmp_path / "manifest.csv",
         "path,target,generator,split,group",
         "real/a.png,1,gan,dev,photo 7",  # beats the folder's name
         "b.png,0,ffhq,train,",
+        "c.png,0,ffhq,train,nan",
     )
-    b, a = find_items(tmp_path).items
+    b, c, a = find_items(tmp_path).items
     assert (a.target, a.generator, a.split, a.group) == (1, "gan", "dev", "photo 7")
     assert (b.target, b.generator, b.split, b.group) == (0, "ffhq", "train", "b.png")
+    assert c.group == "c.png"
 
 
 def test_manifest_one_above(tmp_path):
