@@ -7,7 +7,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,18 +18,18 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from .crop import TIMEOUT, _check_labels, _default_workers, _record_all, _work_here, _write_report
-from .decode import DecodeError
-from .mel import sound_maps
-from .pool import WorkerError, work
+from .crop import TIMEOUT, _check_labels, _default_workers, _record_all, _write_report
+from .listen import Heard, Unheard, listen, make_listen
+from .mel import HIGH_BANDS, MEL_BANDS, sound_maps
+from .pool import Lost, WorkerError, work
 from .schema import CacheError, Failure
-from .sound import SAMPLE_RATE, SOUND_SUFFIXES, NoSoundError, SoundFormat, SoundReader
+from .sound import SAMPLE_RATE, SOUND_SUFFIXES
 from .sound_cache import FAILURE_KINDS, SoundSettings, SoundWriter
 from .sources import Item, Shard, find_items, printable
 
-_SHORTEST = 0.5  # seconds of sound, below which a file gives no row
-_SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
-_FILES_PER_WORKER = 512  # starting one costs about as much as so many short files
+_FILES_PER_WORKER = 128  # starting one costs about as much as decoding so many short files
+_BYTES_PER_FILE = 2**18  # a larger file counts as several
+_FILES_PER_JOB, _BYTES_PER_JOB = 16, 2**20  # at most, unless one file is larger
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,98 +98,90 @@ def cache_sound(
         WorkerError: no worker process can be started.
     """
     todo = [item for item in items if item.path not in writer.done]
+    settings = writer.settings
+    if workers:
+        crew = min(workers, _worth_starting(todo))
+        results = _listen_all(todo, settings, crew, timeout)
+    else:
+        results = ((item, listen(item.file, settings.seconds, settings.windows)) for item in todo)
     bar = tqdm(total=len(items), initial=len(items) - len(todo), unit="file", disable=quiet)
 
-    def arrived(result: object) -> None:
-        bar.update()
+    def seen() -> Iterator[tuple[Item, Heard | Unheard | Lost]]:
+        for pair in results:
+            bar.update()
+            yield pair
 
-    if workers:
-        task = partial(make_extract_sound, writer.settings)
-        crew = min(workers, -(-sum(_weight(item) for item in todo) // _FILES_PER_WORKER))
-        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
-    else:
-        results = _work_here(partial(extract_sound, settings=writer.settings), todo, arrived)
     with bar, closing(results):
-        _record_all(results, writer)
+        _record_all(seen(), writer, _record)
 
 
-def _weight(item: Item) -> int:
-    """In short files, by size: a film is worth several workers, a word is not."""
-    return 1 + (item.file.stat().st_size >> 18 if item.file.is_file() else 0)
+def _listen_all(
+    items: Sequence[Item], settings: SoundSettings, workers: int, timeout: float
+) -> Iterator[tuple[Item, Heard | Unheard | Lost]]:
+    """Every item with what a worker heard, in order."""
+    yield from _listen_in(list(_batches(items)), settings, workers, timeout)
 
 
-def make_extract_sound(
-    settings: SoundSettings,
-) -> Callable[[Item, Callable[[], None]], pa.Table | Failure]:
-    """The task of a worker process (see `pool.work`); it computes on one core."""
-    torch.set_num_threads(1)
-
-    def extract_one(item: Item, alive: Callable[[], None]) -> pa.Table | Failure:
-        return extract_sound(item, settings, alive)
-
-    return extract_one
-
-
-def extract_sound(
-    item: Item, settings: SoundSettings, alive: Callable[[], None] = lambda: None
-) -> pa.Table | Failure:
-    """The rows of one file as a table with the columns of a cache of sound, or why there are
-    none. Windows without sound among others are left out."""
-    try:
-        with SoundReader(item.file) as reader:
-            chosen = spread_windows(_watched(reader.blocks(settings.seconds), alive), settings)
-            described = reader.format
-    except NoSoundError as error:
-        return Failure(item.path, "no_sound", str(error))
-    except DecodeError as error:
-        return Failure(item.path, "unreadable", str(error))
-    if not chosen:
-        return Failure(item.path, "no_sound", f"{item.file}: expected at least {_SHORTEST} s of "
-                       "sound but got less, or silence")  # fmt: skip
-    return _to_table(item, chosen, described, settings)
+def _listen_in(
+    batches: Sequence[Sequence[Item]], settings: SoundSettings, workers: int, timeout: float
+) -> Iterator[tuple[Item, Heard | Unheard | Lost]]:
+    jobs = [tuple(item.file for item in batch) for batch in batches]
+    task = partial(make_listen, settings.seconds, settings.windows)
+    with closing(work(task, jobs, workers=workers, timeout=timeout)) as results:
+        for batch, (_, result) in zip(batches, results, strict=True):
+            if not isinstance(result, Lost):
+                yield from zip(batch, result, strict=True)
+            elif len(batch) == 1:
+                yield batch[0], result
+            else:  # one of them took the others with it
+                yield from _listen_in([[item] for item in batch], settings, 1, timeout)
 
 
-def _watched(blocks: Iterator[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:
-    for block in blocks:
-        alive()
-        yield block
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Small files together, large ones alone."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        own = _size(item)
+        if batch and (len(batch) == _FILES_PER_JOB or size + own > _BYTES_PER_JOB):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += own
+    if batch:
+        yield batch
 
 
-def spread_windows(
-    blocks: Iterator[np.ndarray], settings: SoundSettings
-) -> list[tuple[float, np.ndarray]]:
-    """At most `settings.windows` of the blocks, spread evenly, each with its start in seconds.
-
-    How many there will be is not known: whenever twice too many are held, every other is dropped
-    and from then on only every other is kept. Silent ones and a short rest do not count.
-    """
-    held: list[tuple[float, np.ndarray]] = []
-    stride, heard = 1, 0
-    for number, block in enumerate(blocks):
-        if len(block) < _SHORTEST * SAMPLE_RATE or np.abs(block).max() < _SILENCE:
-            continue
-        if heard % stride == 0:
-            held.append((number * settings.seconds, block))
-        heard += 1
-        if len(held) >= 2 * settings.windows:
-            held, stride = held[::2], 2 * stride
-    count = min(len(held), settings.windows)
-    return [held[(2 * i + 1) * len(held) // (2 * count)] for i in range(count)]
+def _size(item: Item) -> int:
+    return item.file.stat().st_size if item.file.is_file() else 0
 
 
-def _to_table(
-    item: Item,
-    windows: list[tuple[float, np.ndarray]],
-    described: SoundFormat,
-    settings: SoundSettings,
-) -> pa.Table:
-    count = len(windows)
-    whole = np.zeros((count, settings.samples), np.float32)
-    for row, (_, block) in zip(whole, windows, strict=True):
-        row[: len(block)] = block
-    stored = np.clip(np.round(whole * 32767), -32768, 32767).astype(np.int16)
-    # From the stored samples, so that the maps can be had from them again.
-    maps = sound_maps(torch.from_numpy(stored.astype(np.float32) / 32767))
+def _worth_starting(items: Sequence[Item]) -> int:
+    """How many workers have enough to do to be worth their start: a film is, a word is not."""
+    return -(-sum(1 + _size(item) // _BYTES_PER_FILE for item in items) // _FILES_PER_WORKER)
+
+
+def _record(writer: SoundWriter, item: Item, result: Heard | Unheard | Lost) -> None:
+    if isinstance(result, Heard):
+        writer.add_table(_to_table(item, result, writer.settings))
+    elif isinstance(result, Unheard):
+        writer.fail(Failure(item.path, result.kind, result.reason))
+    else:
+        writer.fail(Failure(item.path, result.kind, f"{item.file}: {result.reason}"))
+
+
+def _to_table(item: Item, heard: Heard, settings: SoundSettings) -> pa.Table:
+    windows, described = heard.windows, heard.format
+    count, frames = len(windows), settings.frames
+    stored = np.zeros((count, settings.samples), np.int16)
+    mel = np.empty((count, MEL_BANDS, frames), np.float16)
+    high = np.empty((count, HIGH_BANDS, frames), np.float16)
+    for row, (_, block) in enumerate(windows):
+        stored[row, : len(block)] = block
+        # From the stored samples, so that the maps can be had from them again; one at a time, as
+        # one fits the cores' caches.
+        maps = sound_maps(torch.from_numpy(stored[row : row + 1].astype(np.float32) / 32767))
+        mel[row], high[row] = (values[0].half().numpy() for values in maps)
     schema, starts = settings.schema(), [start for start, _ in windows]
     values = {
         "key": [f"{item.path}#{start:g}" for start in starts],
@@ -208,10 +200,8 @@ def _to_table(
     arrays.append(
         pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), type=schema[-3].type)
     )
-    for field, values_ in zip(list(schema)[-2:], maps, strict=True):
-        storage = pa.FixedSizeListArray.from_arrays(
-            pa.array(values_.half().numpy().reshape(-1)), values_[0].numel()
-        )
+    for field, values_ in zip(list(schema)[-2:], (mel, high), strict=True):
+        storage = pa.FixedSizeListArray.from_arrays(pa.array(values_.reshape(-1)), values_[0].size)
         arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
     return pa.Table.from_arrays(arrays, schema=schema)
 

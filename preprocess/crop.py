@@ -145,7 +145,11 @@ def _work_here(
         yield item, result
 
 
-def _record_all(results: Iterator[tuple[Item, object]], writer: CacheWriter) -> None:
+def _record_all(
+    results: Iterator[tuple[Item, object]],
+    writer: CacheWriter,
+    record: Callable[[CacheWriter, Item, object], None] | None = None,
+) -> None:
     """Give results to the writer in a thread, so that workers need not wait for the disk."""
     with ThreadPoolExecutor(1) as executor:
         pending: deque[Future] = deque()
@@ -153,7 +157,7 @@ def _record_all(results: Iterator[tuple[Item, object]], writer: CacheWriter) -> 
             for item, result in results:
                 if isinstance(result, StorageError):
                     raise result
-                pending.append(executor.submit(_record, writer, item, result))
+                pending.append(executor.submit(record or _record, writer, item, result))
                 while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
                     pending.popleft().result()
             while pending:

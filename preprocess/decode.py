@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from .formats import DecodeError
+
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif".split())
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm".split())
 
 # Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
 # MPO, as some cameras write it, is opened by the JPEG plug-in and has no name of its own here.
@@ -37,10 +38,6 @@ _JPEG_LUMINANCE = np.array(
     + [18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
     + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
 )
-
-
-class DecodeError(ValueError):
-    """The input is not a picture or clip that can be read; the message says what was expected."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ class _Worker:
     def __init__(self, make_task: Callable[[], Task]) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(theirs, make_task), daemon=True)
-        with _interrupts_held():
+        with _interrupts_held(), _main_hidden(make_task):
             self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.ready = False
@@ -214,6 +215,21 @@ def _interrupts_held():
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_hidden(make_task: Callable[[], Task]):
+    """A process started here does not import the program's main module again, nor all that it
+    imports, unless the task is defined there. So scripts need no `if __name__ == "__main__"`."""
+    if getattr(make_task, "func", make_task).__module__ == "__main__":
+        yield
+        return
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:

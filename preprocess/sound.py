@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .decode import VIDEO_SUFFIXES, DecodeError
+from .formats import VIDEO_SUFFIXES, DecodeError
 
 AUDIO_SUFFIXES = frozenset(".wav .flac .mp3 .m4a .aac .ogg .oga .opus .wma .aif .aiff".split())
 SOUND_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
@@ -193,6 +193,10 @@ class _Resampler:
         self._format: tuple | None = None
 
     def convert(self, frame) -> Iterator[np.ndarray]:
+        if _is_ready(frame):
+            yield from self.flush()
+            yield _plain(frame)
+            return
         import av
 
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -209,6 +213,20 @@ class _Resampler:
         if self._format is not None:
             yield from (part.to_ndarray()[0] for part in self._inner.resample(None))
         self._format = None
+
+
+def _is_ready(frame) -> bool:
+    """Nothing to resample or to mix: most files made for speech."""
+    return (
+        frame.sample_rate == SAMPLE_RATE
+        and frame.layout.name == "mono"
+        and frame.format.name in ("s16", "s16p", "flt", "fltp")
+    )
+
+
+def _plain(frame) -> np.ndarray:
+    samples = frame.to_ndarray().reshape(-1)
+    return samples * np.float32(2.0**-15) if samples.dtype == np.int16 else samples
 
 
 def _cut(pieces: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:

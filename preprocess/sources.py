@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .decode import IMAGE_SUFFIXES
+from .formats import VIDEO_SUFFIXES
 from .storage import as_path, is_remote, names_in, reach, read_bytes, walk
 
 if TYPE_CHECKING:

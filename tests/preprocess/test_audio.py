@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.audio import main, spread_windows
+from preprocess.audio import main
 from preprocess.cache import CacheReader, read_failures
+from preprocess.listen import spread_windows
 from preprocess.mel import sound_maps
 from preprocess.parts import checksum, read_index
 from preprocess.schema import CacheError
-from preprocess.sound_cache import SoundCache, SoundSettings
+from preprocess.sound_cache import SoundCache
 
 from .sounds import buzz, write_sound
 
@@ -74,13 +75,12 @@ def test_caches_of_faces_and_of_sound_are_not_confused(tmp_path: Path) -> None:
 
 
 def test_windows_of_a_long_file_are_spread() -> None:
-    settings = SoundSettings(seconds=1.0, windows=5)
     loud = np.ones(16_000, np.float32)
-    starts = [start for start, _ in spread_windows(iter([loud] * 1000), settings)]
+    starts = [start for start, _ in spread_windows(iter([loud] * 1000), 1.0, 5)]
     assert len(starts) == 5
     assert starts[0] < 200 and starts[-1] > 800
     assert np.diff(starts).max() <= 2 * np.diff(starts).min()
-    assert len(spread_windows(iter([loud] * 3), settings)) == 3
+    assert len(spread_windows(iter([loud] * 3), 1.0, 5)) == 3
 
 
 def test_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

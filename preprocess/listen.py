@@ -1,0 +1,105 @@
+"""Files of sound in, windows of samples out: the work of `preprocess.audio`'s worker processes.
+
+They only decode, and import no more than that needs: importing torch takes as long as decoding
+five hundred short files. The spectrograms are made by the process that writes the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .formats import DecodeError
+from .sound import SAMPLE_RATE, NoSoundError, SoundFormat, SoundReader
+
+_SHORTEST = 0.5  # seconds of sound, below which a file gives no row
+_SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The sound of one file.
+
+    Attributes:
+        windows: start in seconds and samples of each, int16, 16 kHz mono; the last may be shorter
+            than the others.
+        format: how the file stores it.
+    """
+
+    windows: list[tuple[float, np.ndarray]]
+    format: SoundFormat
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """Why a file gives none: `kind` is "no_sound" or "unreadable"; `reason` names the file."""
+
+    kind: str
+    reason: str
+
+
+def make_listen(
+    seconds: float, most: int
+) -> Callable[[Sequence[Path], Callable[[], None]], list[Heard | Unheard]]:
+    """The task of a worker process (see `pool.work`): several files a job, as a message to a
+    process takes as long as a short file."""
+
+    def listen_all(files: Sequence[Path], alive: Callable[[], None]) -> list[Heard | Unheard]:
+        return [listen(file, seconds, most, alive) for file in files]
+
+    return listen_all
+
+
+def listen(
+    file: Path, seconds: float, most: int, alive: Callable[[], None] = lambda: None
+) -> Heard | Unheard:
+    """At most `most` windows of one file. Windows without sound among others are left out."""
+    alive()
+    try:
+        with SoundReader(file) as reader:
+            chosen = spread_windows(_watched(reader.blocks(seconds), alive), seconds, most)
+            described = reader.format
+    except NoSoundError as error:
+        return Unheard("no_sound", str(error))
+    except DecodeError as error:
+        return Unheard("unreadable", str(error))
+    if not chosen:
+        return Unheard("no_sound", f"{file}: expected at least {_SHORTEST} s of sound but got "
+                       "less, or silence")  # fmt: skip
+    return Heard([(start, _stored(block)) for start, block in chosen], described)
+
+
+def _watched(blocks: Iterator[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:
+    for number, block in enumerate(blocks):
+        if number:
+            alive()
+        yield block
+
+
+def _stored(block: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(block * 32767), -32768, 32767).astype(np.int16)
+
+
+def spread_windows(
+    blocks: Iterator[np.ndarray], seconds: float, most: int
+) -> list[tuple[float, np.ndarray]]:
+    """At most `most` of the blocks, spread evenly, each with its start in seconds.
+
+    How many there will be is not known: whenever twice too many are held, every other is dropped
+    and from then on only every other is kept. Silent ones and a short rest do not count.
+    """
+    held: list[tuple[float, np.ndarray]] = []
+    stride, heard = 1, 0
+    for number, block in enumerate(blocks):
+        if len(block) < _SHORTEST * SAMPLE_RATE or np.abs(block).max() < _SILENCE:
+            continue
+        if heard % stride == 0:
+            held.append((number * seconds, block))
+        heard += 1
+        if len(held) >= 2 * most:
+            held, stride = held[::2], 2 * stride
+    count = min(len(held), most)
+    return [held[(2 * i + 1) * len(held) // (2 * count)] for i in range(count)]
