@@ -310,14 +310,18 @@ class CacheReader:
         parts = np.searchsorted(self._ends, np.arange(len(self)), side="right")
         seen: dict[tuple, AnyPath] = {}
         for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)):
-            row, cache = self.metadata.iloc[index], self.parts[parts[index]].parent
-            face = (row["key"], row["box"].tobytes(), row["landmarks"].tobytes())
+            cache, face = self.parts[parts[index]].parent, self._identity(index)
             if seen.setdefault(face, cache) != cache:
                 raise CacheError(
-                    f"expected caches without faces in common but {seen[face]} and {cache} "
-                    f"both hold {row['key']!r}; read one of them, or crop with --shard I/N "
-                    "of one N"
+                    f"expected caches without {self.settings.rows} in common but {seen[face]} "
+                    f"and {cache} both hold {face[0]!r}; read one of them, or make them with "
+                    "--shard I/N of one N"
                 )
+
+    def _identity(self, index: int) -> tuple:
+        """What no two rows share, its key first."""
+        row = self.metadata.iloc[index]
+        return row["key"], row["box"].tobytes(), row["landmarks"].tobytes()
 
     def __reduce__(self) -> tuple:
         return type(self), (self.paths,)  # workers map the files themselves

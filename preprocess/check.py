@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .cache import CacheReader, read_failures
 from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
 from .schema import CacheError, CacheSettings, decode_crop, settings_from
+from .sound_cache import SoundCache
 from .sources import printable
 from .storage import StorageError, as_path, move, read_bytes
 
@@ -27,6 +28,7 @@ class Findings:
 
     Attributes:
         path: its folder.
+        settings: of the cache.
         faces: rows of each whole part.
         failures: files that gave no face.
         unsigned: whole parts without a checksum, from before there were any.
@@ -35,6 +37,7 @@ class Findings:
     """
 
     path: AnyPath
+    settings: CacheSettings
     faces: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     unsigned: list[str] = field(default_factory=list)
@@ -49,16 +52,16 @@ class Findings:
         """What was found and what to do, in a few lines for people."""
         lines = [
             f"{self.path}: {'whole' if self.whole else 'not whole'}: {sum(self.faces.values())} "
-            f"faces in {len(self.faces)} whole parts, {self.failures} files without"
+            f"{self.settings.rows} in {len(self.faces)} whole parts, {self.failures} files without"
         ]
         lines += [f"  damaged: {name}: {reason}" for name, reason in self.damaged.items()]
         lines += [f"  missing: {name}: lost, or a run was stopped there" for name in self.missing]
         if self.unsigned:
             lines.append(
-                f"  {len(self.unsigned)} parts have no checksum (cropped by an older version); "
-                "they can be opened, and their crops decoded"
+                f"  {len(self.unsigned)} parts have no checksum (made by an older version); "
+                "they can be opened and read"
             )
-        again = f"python -m preprocess.crop DATA --out {self.path}"
+        again = f"python -m {self.settings.made_by} DATA --out {self.path}"
         if self.damaged:
             lines.append(f"what to do: python -m preprocess.check {self.path} --repair")
             lines.append(f"      then: {again}")
@@ -77,7 +80,9 @@ def check_cache(path: str | AnyPath) -> Findings:
     index = read_index(path)
     settings = settings_from(index["settings"])
     checksums, parts = index["parts"], list_parts(path)
-    found = Findings(path, missing=sorted(checksums.keys() - {part.name for part in parts}))
+    found = Findings(
+        path, settings, missing=sorted(checksums.keys() - {part.name for part in parts})
+    )
     keys: dict[str, str] = {}
     for part in tqdm(parts, unit="part", desc=printable(str(path))):
         try:
@@ -120,13 +125,13 @@ def _refuse_repeated(table: pa.Table, part: AnyPath, keys: dict[str, str]) -> No
     repeated = [key for key in own if key in keys]
     if repeated:
         where = keys[repeated[0]]
-        raise CacheError(f"{len(repeated)} of its faces are in {where} too (first: {repeated[0]})")
+        raise CacheError(f"{len(repeated)} of its rows are in {where} too (first: {repeated[0]})")
     if len(set(own)) < len(own):
-        raise CacheError(f"{len(own) - len(set(own))} of its faces are in it twice")
+        raise CacheError(f"{len(own) - len(set(own))} of its rows are in it twice")
 
 
 def repair(path: str | AnyPath) -> Findings:
-    """Set every damaged part aside, as NAME.damaged, so that its files are cropped again.
+    """Set every damaged part aside, as NAME.damaged, so that its files are done again.
 
     Raises:
         CacheError: see `check_cache`; or another run writes to the cache.
@@ -156,9 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if all caches are whole, or were repaired; 1 if not; 2 for wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m preprocess.check", description=__doc__)
     parser.add_argument("caches", nargs="+", type=as_path, metavar="CACHE",
-        help="several are also looked through for common faces")  # fmt: skip
+        help="several are also looked through for common rows")  # fmt: skip
     parser.add_argument("--repair", action="store_true", help="set damaged parts aside, so that "
-        "preprocess.crop does their files again")  # fmt: skip
+        "preprocess.crop, or preprocess.audio, does their files again")  # fmt: skip
     args = parser.parse_args(argv)
     good = True
     for path in args.caches:
@@ -178,7 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             good &= found.whole
     if good and len(args.caches) > 1:
         try:
-            CacheReader(args.caches)
+            sound = settings_from(read_index(args.caches[0])["settings"]).rows == "windows"
+            (SoundCache if sound else CacheReader)(args.caches)
         except CacheError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             good = False
@@ -186,10 +192,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _repaired(found: Findings) -> str:
-    lines = [f"{found.path}: {sum(found.faces.values())} faces in {len(found.faces)} whole parts"]
+    rows = f"{sum(found.faces.values())} {found.settings.rows}"
+    lines = [f"{found.path}: {rows} in {len(found.faces)} whole parts"]
     lines += [f"  set aside: {name}.damaged: {reason}" for name, reason in found.damaged.items()]
     lines += [f"  no longer listed: {name}" for name in found.missing]
-    lines.append(f"now run: python -m preprocess.crop DATA --out {found.path}")
+    lines.append(f"now run: python -m {found.settings.made_by} DATA --out {found.path}")
     return printable("\n".join(lines))
 
 

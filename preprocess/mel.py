@@ -30,12 +30,14 @@ def sound_maps(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     window = torch.hann_window(WINDOW)
     bins = torch.stft(samples, FFT, HOP, WINDOW, window, center=True, pad_mode="constant",
                       return_complex=True)  # fmt: skip
-    power = bins.real.square() + bins.imag.square()
-    return _decibels(mel_filters() @ power), _decibels(power[:, -HIGH_BANDS - 1 : -1])
+    power = bins.real.square().add_(bins.imag.square())
+    high = power[:, -HIGH_BANDS - 1 : -1].contiguous()
+    return _decibels(mel_filters() @ power), _decibels(high)
 
 
 def _decibels(power: torch.Tensor) -> torch.Tensor:
-    return 10 * torch.log10(power.clamp_min(_FLOOR))
+    """In place: new memory takes longer than the logarithm."""
+    return power.clamp_min_(_FLOOR).log10_().mul_(10)
 
 
 @cache

@@ -38,6 +38,8 @@ class CacheSettings:
     """
 
     large: ClassVar = ("crop", *MAPS)  # columns that are not metadata
+    rows: ClassVar = "faces"
+    made_by: ClassVar = "preprocess.crop"
 
     crop: CropSettings = CropSettings()  # noqa: RUF009 (frozen)
     maps: tuple[str, ...] = MAPS

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from preprocess import check
 from preprocess.audio import main
 from preprocess.cache import CacheReader, read_failures
 from preprocess.listen import spread_windows
@@ -72,6 +73,41 @@ def test_caches_of_faces_and_of_sound_are_not_confused(tmp_path: Path) -> None:
     main([str(data(tmp_path / "data")), "--out", str(out), "--workers", "0", "--quiet"])
     with pytest.raises(CacheError, match="expected a cache of faces"):
         CacheReader(out)
+
+
+def test_the_same_windows_in_two_caches_are_refused(tmp_path: Path) -> None:
+    first, second, other = (tmp_path / name for name in "abc")
+    folder = data(tmp_path / "data")
+    for out in (first, second):
+        assert main([str(folder), "--out", str(out), "--workers", "0", "--quiet"]) == 0
+    write_sound(folder / "real" / "a.wav", buzz(9.0, seed=2))  # another file of the same name
+    (folder / "fake" / "b.mp3").unlink()
+    assert main([str(folder), "--out", str(other), "--workers", "0", "--quiet"]) == 0
+    with pytest.raises(CacheError, match=r"without windows in common but .*a and .*b both hold"):
+        SoundCache([first, second])
+    assert len(SoundCache([first, other])) == 7
+
+
+def test_a_damaged_cache_of_sound_is_found_and_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "cache"
+    command = [str(data(tmp_path / "data")), "--out", str(out), "--workers", "0", "--quiet"]
+    assert main(command) == 0
+    before = SoundCache(out).metadata
+    assert check.main([str(out)]) == 0
+    assert "whole: 4 windows in 1 whole parts, 3 files without" in capsys.readouterr().out
+    part = out / "part-00000.arrow"
+    whole = bytearray(part.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    part.write_bytes(whole)
+    assert check.main([str(out)]) == 1
+    assert f"python -m preprocess.audio DATA --out {out}" in capsys.readouterr().out
+    assert check.main([str(out), "--repair"]) == 0
+    assert f"now run: python -m preprocess.audio DATA --out {out}" in capsys.readouterr().out
+    assert main(command) == 0
+    assert check.main([str(out)]) == 0
+    assert SoundCache(out).metadata.equals(before)
 
 
 def test_windows_of_a_long_file_are_spread() -> None:

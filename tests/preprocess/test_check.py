@@ -125,8 +125,8 @@ def test_faces_that_are_there_twice(cache):
     (cache / "part-00001.arrow").unlink()
     found = check_cache(cache)
     assert found.damaged == {
-        "part-00003.arrow": f"2 of its faces are in part-00000.arrow too (first: {ROWS[0].key})",
-        "part-00004.arrow": "1 of its faces are in it twice",
+        "part-00003.arrow": f"2 of its rows are in part-00000.arrow too (first: {ROWS[0].key})",
+        "part-00004.arrow": "1 of its rows are in it twice",
     }
     assert found.missing == ["part-00001.arrow"]
 
