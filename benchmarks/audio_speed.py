@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -27,42 +28,74 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("data", type=Path, help="a folder of audio files")
     add("--files", type=int, default=385, help="at most (%(default)s)")
-    add("--repeat", type=int, default=10, help="list each so often, so that the start of worker "
-        "processes does not drown the rest (%(default)s)")  # fmt: skip
+    add("--repeat", type=int, nargs="+", default=[1, 10], help="list each file so often: the "
+        "start of worker processes weighs less in more files (%(default)s)")  # fmt: skip
     add("--rounds", type=int, default=3, help="of both, taking turns (%(default)s)")
     add("--workers", type=int, default=2, help="(%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
     args = parser.parse_args(argv)
     items = find_items(args.data, suffixes=SOUND_SUFFIXES).items[: args.files]
-    items = [replace(item, path=f"{number}/{item.path}") for number in range(args.repeat)
-             for item in items]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call
-        ours, usual = [], []
-        for number in range(args.rounds):
-            out = Path(folder, str(number))
-            with SoundWriter(out, SoundSettings()) as writer:
-                start = time.monotonic()
-                cache_sound(items, writer, workers=args.workers, quiet=True)
-            ours.append(time.monotonic() - start)
-            start = time.monotonic()
-            usual_loop(items, Path(folder))
-            usual.append(time.monotonic() - start)
-        seconds = float(SoundCache(out).metadata["seconds"].sum())
+        runs = [compare(repeated(items, times), args.rounds, args.workers) for times in args.repeat]
     answer = {
-        "files": len(items),
-        "seconds_of_sound": round(seconds, 1),
         "cores": os.cpu_count(),
         "workers": args.workers,
-        "ours_seconds": [round(t, 2) for t in ours],
-        "usual_seconds": [round(t, 2) for t in usual],
-        "times_real_time": round(seconds / float(np.median(ours)), 1),
-        "times_usual_loop": round(float(np.median(usual) / np.median(ours)), 2),
-        "note": "ours with the start of its worker processes and the writing of the cache",
+        "runs": runs,
+        "note": "ours with the start of its worker processes and the writing of the cache; "
+        "CPU seconds of all processes together, which other work on the machine does not stretch",
     }
     args.out.write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
     print(json.dumps(answer, indent=1))
     return 0
+
+
+def repeated(items: Sequence[Item], times: int) -> list[Item]:
+    return [replace(item, path=f"{n}/{item.path}") for n in range(times) for item in items]
+
+
+def compare(items: Sequence[Item], rounds: int, workers: int) -> dict:
+    ours, usual = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "cache")
+            with Stopwatch() as watch, SoundWriter(out, SoundSettings()) as writer:
+                cache_sound(items, writer, workers=workers, quiet=True)
+            ours.append(watch)
+            seconds = float(SoundCache(out).metadata["seconds"].sum())
+            with Stopwatch() as watch:
+                usual_loop(items, Path(folder))
+            usual.append(watch)
+    middle, middle_usual = (np.median([w.seconds for w in watches]) for watches in (ours, usual))
+    cpu, cpu_usual = (np.median([w.cpu_seconds for w in watches]) for watches in (ours, usual))
+    return {
+        "files": len(items),
+        "seconds_of_sound": round(seconds, 1),
+        "ours_seconds": [round(watch.seconds, 2) for watch in ours],
+        "usual_seconds": [round(watch.seconds, 2) for watch in usual],
+        "ours_cpu_seconds": [round(watch.cpu_seconds, 2) for watch in ours],
+        "usual_cpu_seconds": [round(watch.cpu_seconds, 2) for watch in usual],
+        "times_real_time": round(seconds / middle, 1),
+        "times_usual_loop": round(middle_usual / middle, 2),
+        "times_usual_loop_cpu": round(cpu_usual / cpu, 2),
+    }
+
+
+class Stopwatch:
+    """Seconds on the wall, and of CPU in this process and those that it started and ended."""
+
+    def __enter__(self) -> Stopwatch:
+        self._start = time.monotonic(), _cpu_seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self._start[0]
+        self.cpu_seconds = _cpu_seconds() - self._start[1]
+
+
+def _cpu_seconds() -> float:
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(sum(resource.getrusage(who)[:2]) for who in whose)
 
 
 def usual_loop(items: Sequence[Item], folder: Path) -> None:

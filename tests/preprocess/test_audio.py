@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from preprocess import check
+from preprocess import audio, check
 from preprocess.audio import main
 from preprocess.cache import CacheReader, read_failures
 from preprocess.listen import spread_windows
@@ -16,7 +18,7 @@ from preprocess.parts import checksum, read_index
 from preprocess.schema import CacheError
 from preprocess.sound_cache import SoundCache
 
-from .sounds import buzz, write_sound
+from .sounds import buzz, make_mortal_listen, write_sound
 
 
 def data(folder: Path) -> Path:
@@ -66,6 +68,29 @@ def test_workers_write_the_same_rows(tmp_path: Path) -> None:
     here, there = SoundCache(tmp_path / "0"), SoundCache(tmp_path / "2")
     assert here.metadata.equals(there.metadata)
     assert (here.mel(1) == there.mel(1)).all()
+
+
+def test_a_file_that_crashes_its_decoder_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = data(tmp_path / "data"), tmp_path / "cache"
+    write_sound(folder / "fake" / "crash.wav", buzz(1.0))
+    monkeypatch.setattr(audio, "make_listen", make_mortal_listen)
+    assert main([str(folder), "--out", str(out), "--workers", "2", "--quiet"]) == 0
+    assert list(SoundCache(out).metadata["path"].unique()) == ["fake/b.mp3", "real/a.wav"]
+    failures = {failure.path: failure for failure in read_failures(out)}
+    assert failures["fake/crash.wav"].kind == "crashed"
+    assert "status 7" in failures["fake/crash.wav"].reason
+    assert len(failures) == 4
+
+
+def test_workers_import_neither_torch_nor_the_program() -> None:
+    code = "import sys, preprocess.pool, preprocess.listen; print(sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    for module in ("torch", "pandas", "cv2", "pyarrow"):
+        assert f"'{module}'" not in loaded.stdout
 
 
 def test_caches_of_faces_and_of_sound_are_not_confused(tmp_path: Path) -> None:
