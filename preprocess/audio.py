@@ -101,7 +101,7 @@ def cache_sound(
     settings = writer.settings
     if workers:
         crew = min(workers, _worth_starting(todo))
-        results = _listen_all(todo, settings, crew, timeout)
+        results = _listen_in_workers(list(_batches(todo)), settings, crew, timeout)
     else:
         results = ((item, listen(item.file, settings.seconds, settings.windows)) for item in todo)
     bar = tqdm(total=len(items), initial=len(items) - len(todo), unit="file", disable=quiet)
@@ -115,16 +115,10 @@ def cache_sound(
         _record_all(seen(), writer, _record)
 
 
-def _listen_all(
-    items: Sequence[Item], settings: SoundSettings, workers: int, timeout: float
-) -> Iterator[tuple[Item, Heard | Unheard | Lost]]:
-    """Every item with what a worker heard, in order."""
-    yield from _listen_in(list(_batches(items)), settings, workers, timeout)
-
-
-def _listen_in(
+def _listen_in_workers(
     batches: Sequence[Sequence[Item]], settings: SoundSettings, workers: int, timeout: float
 ) -> Iterator[tuple[Item, Heard | Unheard | Lost]]:
+    """Every item with what a worker heard, in order."""
     jobs = [tuple(item.file for item in batch) for batch in batches]
     task = partial(make_listen, settings.seconds, settings.windows)
     with closing(work(task, jobs, workers=workers, timeout=timeout)) as results:
@@ -134,7 +128,8 @@ def _listen_in(
             elif len(batch) == 1:
                 yield batch[0], result
             else:  # one of them took the others with it
-                yield from _listen_in([[item] for item in batch], settings, 1, timeout)
+                alone = [[item] for item in batch]
+                yield from _listen_in_workers(alone, settings, 1, timeout)
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
