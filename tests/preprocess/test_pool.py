@@ -179,3 +179,17 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_workers_do_not_run_the_program_again(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from functools import partial\n"
+        "from preprocess.listen import make_listen\n"
+        "from preprocess.pool import work\n"
+        "print('once')\n"
+        "print(len(list(work(partial(make_listen, 1.0, 1), [(), ()], workers=2, timeout=60))))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment)
+    assert (run.stdout, run.stderr) == ("once\n2\n", "")
