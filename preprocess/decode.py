@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif".split())
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm".split())
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg".split())
 
 # Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
 # MPO, as some cameras write it, is opened by the JPEG plug-in and has no name of its own here.
@@ -274,7 +274,7 @@ def decode_video(
     import av
 
     path = Path(path)
-    expected = "an mp4, mov, avi, mkv or webm clip"
+    expected = "an mp4, mov, avi, mkv, webm or mpg clip"
     if not path.is_file() or not path.stat().st_size:
         what = "an empty file" if path.is_file() else "no file"
         raise DecodeError(f"{path}: expected {expected} but got {what}")
