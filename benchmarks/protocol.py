@@ -4,7 +4,7 @@ Collected real and fake pictures differ in JPEG quality, size, subject and frami
 that learns these differences scores high and knows nothing. Under the matched protocol every
 picture is first cut to a square around its largest face (a fifth of the face's side added all
 around), resized to 320 px and saved as JPEG 85; what is cached is what the face path then finds
-in that file. A generator's fakes are compared with reals of their own kind only.
+in that file; a clip gives some frames. A generator's fakes are compared with reals of their own kind only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import argparse
 import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,12 @@ from tqdm import tqdm
 
 from ffdetect.data import split_rows
 from preprocess.cache import CacheWriter
-from preprocess.decode import DecodeError, Picture, decode_image
+from preprocess.decode import DecodeError, Picture, decode_image, decode_video
 from preprocess.extract import face_rows
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
 from preprocess.matching import matched_rows
 from preprocess.schema import CacheError, CacheSettings, Failure
-from preprocess.sources import find_items
+from preprocess.sources import Item, find_items
 
 FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
 JPEG_QUALITY = 85
@@ -49,6 +50,16 @@ def match(picture: Picture, detector: FaceDetector) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(framed).save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()
+
+
+def _pictures(item: Item, settings: CacheSettings) -> Iterable[Picture]:
+    if item.is_video:
+        return decode_video(item.file, frames=settings.frames)
+    return [decode_image(item.file)]
+
+
+def _matched(picture: Picture, detector: FaceDetector) -> Picture:
+    return replace(decode_image(match(picture, detector)), frame=picture.frame)
 
 
 def comparisons(
@@ -92,19 +103,23 @@ def judged_rows(faces: pd.DataFrame) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.protocol", description=__doc__)
-    parser.add_argument("data", type=Path, metavar="DATA", help="pictures with labels")
+    parser.add_argument("data", type=Path, metavar="DATA", help="pictures and clips with labels")
     parser.add_argument("--out", type=Path, required=True, help="the cache of matched faces")
     parser.add_argument("--split", help="only this split (default: all)")
+    parser.add_argument("--frames", type=int, default=8, help="of a clip (%(default)s)")
     args = parser.parse_args(argv)
     try:
         items = [i for i in find_items(args.data).items if args.split in (None, i.split)]
-        settings = CacheSettings(maps=())
+        settings = CacheSettings(maps=(), frames=args.frames)
         with CacheWriter(args.out, settings) as writer:
             detector = FaceDetector(settings.crop)
             for item in tqdm([i for i in items if i.path not in writer.done], unit="file"):
                 try:
-                    matched = decode_image(match(decode_image(item.file), detector))
-                    rows = face_rows(item, matched, detector, settings)
+                    rows = [
+                        row
+                        for picture in _pictures(item, settings)
+                        for row in face_rows(item, _matched(picture, detector), detector, settings)
+                    ]
                 except DecodeError as error:
                     writer.fail(Failure(item.path, "unreadable", str(error)))
                     continue

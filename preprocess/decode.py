@@ -271,7 +271,7 @@ def decode_video(
     import av
 
     path = Path(path)
-    expected = "an mp4, mov, avi, mkv or webm clip"
+    expected = "an mp4, mov, avi, mkv, webm or mpg clip"
     if not path.is_file() or not path.stat().st_size:
         what = "an empty file" if path.is_file() else "no file"
         raise DecodeError(f"{path}: expected {expected} but got {what}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm".split())
+VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg".split())
 
 
 class DecodeError(ValueError):

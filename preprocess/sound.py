@@ -23,7 +23,7 @@ _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
 
 # FFmpeg can also open play lists, subtitles and scripts; only these are sound or clips.
-_CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,wav,w64,flac,mp3,ogg,aac,aiff,asf"
+_CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,wav,w64,flac,mp3,ogg,aac,aiff,asf"
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 
