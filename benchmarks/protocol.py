@@ -4,7 +4,8 @@ Collected real and fake pictures differ in JPEG quality, size, subject and frami
 that learns these differences scores high and knows nothing. Under the matched protocol every
 picture is first cut to a square around its largest face (a fifth of the face's side added all
 around), resized to 320 px and saved as JPEG 85; what is cached is what the face path then finds
-in that file; a clip gives some frames. A generator's fakes are compared with reals of their own kind only.
+in that file; a clip gives some frames. A generator's fakes are compared with reals of their own
+kind only.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from .tta import SHIFT, TTA, check_tta, views
 from .verdict import judge
 
 SHIPPED_WEIGHTS = "dualstream.safetensors"
+CLIP_WEIGHTS = "clips.safetensors"
 _NO_FACE = ("raise", "whole", "nan")
 
 
@@ -115,6 +116,8 @@ class Detector:
         weights: str | Path | None = None,
         device: str | torch.device = "auto",
         precision: str = "fp32",
+        *,
+        clips: bool = False,
     ) -> Detector:
         """Load weights and build the detector; nothing is fetched from anywhere.
 
@@ -125,6 +128,8 @@ class Detector:
                 read fine statistics: in bf16 their scores move by 0.04 on average and by 0.29 at
                 most (300 faces on a CPU), and their thresholds hold for fp32 alone. On a CPU
                 without avx512_bf16 or AMX, bf16 is many times slower.
+            clips: of this package's weights, those for frames of clips, which video codecs have
+                softened; the weights for pictures take that for a trace.
 
         Raises:
             WeightsError: a missing, damaged or foreign weights file.
@@ -133,7 +138,8 @@ class Detector:
         chosen = pick_device(device)
         if weights is not None:
             return cls(load_checkpoint(weights), chosen, precision)
-        shipped = resources.files("ffdetect.weights") / SHIPPED_WEIGHTS
+        name = CLIP_WEIGHTS if clips else SHIPPED_WEIGHTS
+        shipped = resources.files("ffdetect.weights") / name
         with resources.as_file(shipped) as file:
             return cls(load_checkpoint(file), chosen, precision)
 

@@ -44,16 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         listing = find_items(args.data, args.labels)
         detector = Detector.load(args.weights, args.device, args.precision)
-        detector.check_tta(args.tta)
+        clips = detector
+        if args.weights is None and any(item.is_video for item in listing.items):
+            clips = Detector.load(None, args.device, args.precision, clips=True)
+        for used in (detector, clips):
+            used.check_tta(args.tta)
+            used.max_megapixels = args.megapixels
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     if not listing.items:
         print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
         return 1
-    detector.max_megapixels = args.megapixels
     partial = args.out.with_name(args.out.name + ".partial")
     try:
-        predictions = _predict_resumable(detector, listing.items, args, partial)
+        predictions = _predict_resumable(detector, clips, listing.items, args, partial)
         written = write_predictions(predictions, listing.items, args.out)
         partial.unlink(missing_ok=True)
     except OSError as error:
@@ -76,6 +80,7 @@ def predict_items(
     detector: Detector,
     items: Sequence[Item],
     *,
+    clips: Detector | None = None,
     batch_size: int = 32,
     frames: int = 8,
     tta: str = "none",
@@ -84,9 +89,18 @@ def predict_items(
 
     A picture without a face is scored whole. A file that cannot be read gets 0.5. Both carry a
     note.
+
+    Args:
+        clips: scores clips in place of `detector`.
     """
     waiting: list[tuple[Item, list[np.ndarray], str]] = []
+    pictures, detector = detector, None
     for item in items:
+        chosen = clips if clips and item.is_video else pictures
+        if waiting and chosen is not detector:
+            yield from _score(detector, waiting, batch_size, tta)
+            waiting = []
+        detector = chosen
         try:
             waiting.append((item, *_crops(detector, item, frames)))
         except DecodeError as error:
@@ -165,12 +179,15 @@ def evaluate(predictions: Sequence[Prediction], listing: Listing) -> str:
 
 
 def _predict_resumable(
-    detector: Detector, items: Sequence[Item], args: argparse.Namespace, partial: Path
+    detector: Detector,
+    clips: Detector,
+    items: Sequence[Item],
+    args: argparse.Namespace,
+    partial: Path,
 ) -> list[Prediction]:
     """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
-    calibration = detector.calibration and detector.calibration.to_dict()
     run = {"data": str(args.data.resolve()), "weights": str(args.weights), "frames": args.frames,
-           "tta": args.tta, "about": detector.about, "calibration": calibration}  # fmt: skip
+           "tta": args.tta, "about": [_about(detector), _about(clips)]}  # fmt: skip
     head = json.dumps(run, sort_keys=True)
     done = _read_partial(partial, head)
     done = {path: p for path, p in done.items() if not p.note.startswith("unreadable")}
@@ -183,13 +200,23 @@ def _predict_resumable(
         stream.flush()
         with tqdm(total=len(items), initial=len(done), unit="file") as bar:
             for prediction in predict_items(
-                detector, todo, batch_size=args.batch_size, frames=args.frames, tta=args.tta
+                detector,
+                todo,
+                clips=clips,
+                batch_size=args.batch_size,
+                frames=args.frames,
+                tta=args.tta,
             ):
                 done[prediction.path] = prediction
                 writer.writerow((prediction.path, repr(prediction.score), prediction.note))
                 stream.flush()
                 bar.update()
     return [done[item.path] for item in items]
+
+
+def _about(detector: Detector) -> dict:
+    calibration = detector.calibration and detector.calibration.to_dict()
+    return {**detector.about, "calibration": calibration}
 
 
 def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:

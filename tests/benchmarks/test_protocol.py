@@ -13,7 +13,7 @@ from preprocess.cache import CacheReader, read_failures
 from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector
 
-from ..ffdetect.helpers import encode
+from ..ffdetect.helpers import encode, write_clip
 
 
 def test_swaps_are_compared_with_their_own_reals_only():
@@ -123,6 +123,15 @@ def test_a_split_is_chosen_and_failures_are_listed(faces_folder, tmp_path, capsy
     assert main(command) == 0  # a second run has nothing left to do
     assert len(CacheReader(tmp_path / "cache")) == 1
     assert "1 matched faces in" in capsys.readouterr().out
+
+
+def test_a_clip_gives_matched_frames(astronaut, tmp_path):
+    (tmp_path / "fake").mkdir()
+    write_clip(tmp_path / "fake" / "clip.avi", astronaut)
+    command = [str(tmp_path / "fake"), "--out", str(tmp_path / "cache"), "--frames", "3"]
+    assert main(command) == 0
+    faces = CacheReader(tmp_path / "cache").metadata
+    assert faces["frame"].tolist() == [1, 3, 5] and framing(faces) == MATCHED
 
 
 def test_missing_data_ends_with_a_message(tmp_path, capsys):

@@ -126,6 +126,25 @@ def test_a_clip_scores_as_the_mean_of_its_frames(run, tiny, astronaut, tmp_path)
     assert rows["y_pred"][0] == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_package_has_weights_of_their_own_for_clips(shipped, astronaut, tmp_path):
+    from preprocess.decode import decode_video
+
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("a.avi", "c.avi"):
+        write_clip(folder / name, astronaut)
+    (folder / "b.png").write_bytes(encode(astronaut, "PNG"))
+    out = tmp_path / "scores.txt"
+    command = [str(folder), "--out", str(out), "--frames", "2", "--device", "cpu"]
+    assert predict.main(command) == 0
+    clips = Detector.load(device="cpu", clips=True)
+    frames = [p.pixels for p in decode_video(folder / "a.avi", frames=2)]
+    expected = np.mean([clips.score(pixels) for pixels in frames])
+    assert table(tmp_path / "scores_video.txt")["y_pred"] == pytest.approx([expected] * 2, abs=1e-4)
+    assert table(out)["y_pred"][0] == pytest.approx(shipped.score(astronaut), abs=1e-4)
+    assert abs(shipped.score(frames[0]) - expected) > 0.01  # the two are not the same
+
+
 def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, tmp_path, capsys):
     folder = tmp_path / "odd"
     folder.mkdir()
