@@ -8,6 +8,7 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from preprocess import parts
@@ -49,7 +50,19 @@ def test_a_damaged_crop_is_named_by_its_key(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "settings": {}}', "\0\0", "\xff"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"format": 1}',
+        '{"format": 1, "settings": {}}',
+        "\0\0",
+        "\xff",
+        "[" * 10**5,
+    ],
+    ids=range(10),
 )
 def test_a_damaged_index_is_named(tmp_path, text):
     folder = write_cache(tmp_path / "c")
@@ -109,6 +122,36 @@ def test_offsets_out_of_a_column_are_named_and_end_no_process(tmp_path):
     part.write_bytes(hostile)
     with pytest.raises(CacheError, match=r"part-00000\.arrow: expected an Arrow part but"):
         CacheReader(folder)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_compressed_part_is_refused_before_it_swells(tmp_path, codec):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    table = parts.open_part(part, SMALL, pa.py_buffer(part.read_bytes()))
+    zeros = pa.array([bytes(2**28)], pa.binary())
+    table = table.set_column(table.schema.get_field_index("crop"), "crop", zeros)
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_file(str(part), table.schema, options=options) as writer:
+        writer.write_table(table)
+    del table, zeros
+    assert part.stat().st_size < 2**22
+    usual = pa.default_memory_pool()
+    counting = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counting)
+    try:
+        with pytest.raises(CacheError, match=r"part-00000\.arrow: .*they are compressed"):
+            CacheReader(folder)
+    finally:
+        pa.set_memory_pool(usual)
+    assert counting.max_memory() < 2**20
+
+
+def test_a_part_is_read_without_a_copy(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    before = pa.total_allocated_bytes()
+    table = parts.open_part(folder / "part-00000.arrow", SMALL)
+    assert len(table) == 1 and pa.total_allocated_bytes() - before < 2**14
 
 
 # Interrupted and failing writes
