@@ -26,9 +26,10 @@ def read_file(source: pa.Buffer | pa.MemoryMappedFile, expected: pa.Schema) -> p
         return None
     data = source if isinstance(source, pa.Buffer) else _mapped(source)
     messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(data.slice(_MAGIC)))
-    schema, batches = pa.ipc.read_schema(messages.read_next_message()), []
-    if not schema.equals(expected):
-        raise pa.ArrowInvalid("its two schemas differ")
+    first, batches = next(messages, None), []
+    schema = None if first is None else pa.ipc.read_schema(first)
+    if schema is None or not schema.equals(expected):
+        raise pa.ArrowInvalid("its schema is not where it belongs")
     for _ in range(whole.num_record_batches):
         message = next(messages, None)
         if message is None:

@@ -281,7 +281,8 @@ def decode_video(
     found = 0
     try:
         # FFmpeg can follow play lists to other files and hosts; `file` alone is allowed here.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+        options = {"protocol_whitelist": "file"}
+        with av.open(str(path), options=options, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DecodeError(f"{path}: expected {expected} but it has no video stream")
             stream = container.streams.video[0]

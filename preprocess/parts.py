@@ -200,8 +200,10 @@ def read_index(path: AnyPath) -> dict:
                 f"{index}: expected cache format {FORMAT} but got {values['format']}; "
                 "crop again with this version"
             )
-        settings_from(values["settings"])
+        schema(settings_from(values["settings"]))  # raises, too, where a setting is no number
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
+        if not all(isinstance(value, str) for value in values["parts"].values()):
+            raise ValueError("expected a checksum for each part")
         return values
     except CacheError:
         raise
@@ -209,7 +211,8 @@ def read_index(path: AnyPath) -> dict:
         raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
     except StorageError as error:
         raise CacheError(str(error)) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+            RecursionError) as error:  # fmt: skip
         raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 from dataclasses import replace
@@ -83,6 +84,28 @@ def test_an_index_with_impossible_settings_is_named(tmp_path):
         with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index"):
             CacheReader(folder)
         index.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("settings", None), ("settings", {"kind": "sound"}), ("parts", {"part-00000.arrow": 1})],
+)
+def test_an_index_of_other_types_is_named(tmp_path, name, value):
+    folder = write_cache(tmp_path / "c")
+    index = json.loads((folder / "cache.json").read_text())
+    (folder / "cache.json").write_text(json.dumps({**index, name: value}))
+    with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index"):
+        CacheReader(folder)
+
+
+def test_a_part_that_is_a_table_of_contents_alone_is_named(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    data = bytearray(part.read_bytes())
+    data[8:16] = b"\xff" * 4 + b"\0" * 4  # the end of a stream where its schema should be
+    part.write_bytes(data)
+    with pytest.raises(CacheError, match=r"part-00000\.arrow: .*schema is not where it belongs"):
+        CacheReader(folder)
 
 
 def test_other_format_versions_are_refused(tmp_path):
