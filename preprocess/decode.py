@@ -287,6 +287,8 @@ def decode_video(
                 raise DecodeError(f"{path}: expected {expected} but it has no video stream")
             stream = container.streams.video[0]
             context = stream.codec_context
+            if context is None or not stream.time_base:
+                raise DecodeError(f"{path}: expected {expected} but its codec is not known")
             check_size(context.width, context.height, str(path), max_megapixels)
             stream.thread_type = "AUTO"
             for frame in _spread(container, stream, frames):

@@ -24,9 +24,7 @@ def test_a_made_up_cache_is_a_cache(tmp_path):
 
 
 def test_every_cost_is_measured(tmp_path, astronaut_folder, monkeypatch, capsys):
-    monkeypatch.setattr(
-        scale, "QUICK", Effort(pictures=2, rows=(), parts=(10,), cache=4, pairs=2)
-    )
+    monkeypatch.setattr(scale, "QUICK", Effort(pictures=2, rows=(), parts=(10,), cache=4, pairs=2))
     out = tmp_path / "new" / "scale.json"
     assert main([str(astronaut_folder()), "--quick", "--out", str(out)]) == 0
     values = json.loads(out.read_text("utf-8"))

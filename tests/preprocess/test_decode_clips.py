@@ -195,3 +195,12 @@ def test_a_title_that_is_no_text_does_no_harm(tmp_path):
     assert data.count(b"VideoHandler") == 1
     clip.write_bytes(data.replace(b"VideoHandler", b"Video\x80\xffndler"))
     assert len(list(decode_video(clip, frames=3))) == 3
+
+
+def test_an_unknown_codec_is_named(tmp_path):
+    clip = write_clip(tmp_path / "clip.avi", "mpeg4")
+    data = clip.read_bytes()
+    assert b"FMP4" in data
+    clip.write_bytes(data.replace(b"FMP4", b"zzzz"))
+    with pytest.raises(DecodeError, match=r"clip\.avi: expected .* but its codec is not known"):
+        list(decode_video(clip, frames=3))
