@@ -59,6 +59,12 @@ class NetworkSettings:
             raise ValueError(f"expected streams to be one of {STREAMS} but got {self.streams!r}")
         if self.design not in DESIGNS:
             raise ValueError(f"expected a design among {DESIGNS} but got {self.design!r}")
+        # A file's settings are not trusted: they must not fill the memory before its tensors are
+        # compared with them.
+        for name, most in (("width", 4096), ("size", 2048)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"expected {name} of 1 to {most} but got {value!r}")
 
     def to_dict(self) -> dict:
         return asdict(self)

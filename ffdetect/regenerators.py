@@ -65,6 +65,12 @@ class AutoencoderSettings:
     def __post_init__(self) -> None:
         if self.upsampler not in UPSAMPLERS:
             raise ValueError(f"expected an upsampler among {UPSAMPLERS} but got {self.upsampler!r}")
+        # A file's settings are not trusted: they must not fill the memory before its tensors are
+        # compared with them.
+        for name, most in (("width", 1024), ("latent", 1024), ("halvings", 6), ("blocks", 32)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"expected {name} of 1 to {most} but got {value!r}")
 
 
 class Autoencoder(nn.Module):
@@ -214,8 +220,10 @@ def load_autoencoder(file: str | Path) -> Autoencoder:
     metadata, state = _read(Path(file))
     try:
         described = json.loads(metadata.get("ffdetect-autoencoder", "{}"))
-        network = Autoencoder(AutoencoderSettings(**described.get("settings", {})))
-        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        with torch.device("meta"):  # no memory is taken before the shapes are known to agree
+            network = Autoencoder(AutoencoderSettings(**described.get("settings", {})))
+        tensors = {name: tensor.float() for name, tensor in state.items()}
+        network.load_state_dict(tensors, assign=True)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: expected the tensors of an autoencoder: {error}") from error
     return network

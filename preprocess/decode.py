@@ -278,11 +278,14 @@ def decode_video(
     found = 0
     try:
         # FFmpeg can follow play lists to other files and hosts; `file` alone is allowed here.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+        options = {"protocol_whitelist": "file"}
+        with av.open(str(path), options=options, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DecodeError(f"{path}: expected {expected} but it has no video stream")
             stream = container.streams.video[0]
             context = stream.codec_context
+            if context is None or not stream.time_base:
+                raise DecodeError(f"{path}: expected {expected} but its codec is not known")
             check_size(context.width, context.height, str(path), max_megapixels)
             stream.thread_type = "AUTO"
             for frame in _spread(container, stream, frames):

@@ -99,7 +99,7 @@ class Lease:
         try:
             held = json.loads(read_bytes(self._file))
             return {**held, "renewed": float(held["renewed"])}
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
             return {}
 
     def _renew(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from .arrow import read_file
 from .lease import Lease
 from .schema import FORMAT, CacheError, CacheSettings, schema, settings_from
 from .storage import (
@@ -105,14 +106,15 @@ def open_part(part: AnyPath, settings: CacheSettings, data: pa.Buffer | None = N
     """
     try:
         source = pa.memory_map(os.fsencode(part)) if data is None else data
-        table = pa.ipc.open_file(source).read_all()
-        table.validate(full=True)  # else offsets that lead out of a buffer end the process
+        table = read_file(source, schema(settings))
+        if table is not None:
+            table.validate(full=True)  # else offsets that lead out of a buffer end the process
     except (pa.ArrowException, MemoryError, OSError) as error:
         hint = "" if data is not None else f"; see python -m preprocess.check {part.parent}"
         raise CacheError(
             f"{part}: expected an Arrow part but it is damaged: {error}{hint}"
         ) from error
-    if not table.schema.equals(schema(settings)):
+    if table is None:
         raise CacheError(f"{part}: expected the columns of cache format {FORMAT} but got others")
     return table
 
@@ -153,29 +155,22 @@ def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
         whole[size - foot : size] = read_range(part, size - foot, size)
         while True:
             whole[:head] = read_range(part, 0, head)
-            table = _read_columns(pa.py_buffer(whole), settings)
+            table = read_file(pa.py_buffer(whole), schema(settings))
+            if table is None:
+                raise CacheError(
+                    f"{part}: expected the columns of cache format {FORMAT} but got others"
+                )
+            table = table.select(small_columns(settings))
             if head == size or _HEADERS + _bytes_of(table) <= head:
                 break
             head = min(8 * head, size)
-        own = schema(settings)
-        names = small_columns(settings)
-        if not table.schema.equals(pa.schema([own.field(name) for name in names])):
-            raise CacheError(
-                f"{part}: expected the columns of cache format {FORMAT} but got others"
-            )
+        table.validate(full=True)
         # A copy: the buffer, and with it the address range of the whole part, is let go.
         return pa.ipc.open_stream(_as_stream(table)).read_all()
     except StorageError as error:
         raise CacheError(str(error)) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, MemoryError, OSError) as error:
         raise CacheError(f"{part}: expected an Arrow part but it is damaged: {error}") from error
-
-
-def _read_columns(data: pa.Buffer, settings: CacheSettings) -> pa.Table:
-    names = schema(settings).names
-    wanted = [names.index(name) for name in small_columns(settings)]
-    options = pa.ipc.IpcReadOptions(included_fields=wanted)
-    return pa.ipc.open_file(data, options=options).read_all()
 
 
 def _bytes_of(table: pa.Table) -> int:
@@ -205,8 +200,10 @@ def read_index(path: AnyPath) -> dict:
                 f"{index}: expected cache format {FORMAT} but got {values['format']}; "
                 "crop again with this version"
             )
-        settings_from(values["settings"])
+        schema(settings_from(values["settings"]))  # raises, too, where a setting is no number
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
+        if not all(isinstance(value, str) for value in values["parts"].values()):
+            raise ValueError("expected a checksum for each part")
         return values
     except CacheError:
         raise
@@ -214,7 +211,8 @@ def read_index(path: AnyPath) -> dict:
         raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
     except StorageError as error:
         raise CacheError(str(error)) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+            RecursionError) as error:  # fmt: skip
         raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 

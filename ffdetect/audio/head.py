@@ -119,5 +119,5 @@ class VoiceHead:
             if (values["version"], values["seconds"]) != (FORMAT, WINDOW):
                 raise ValueError(f"expected format {FORMAT} but got {values['version']}")
             return cls(**tensors, about=values["about"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
             raise WeightsError(f"{file}: expected voice weights but got: {error}") from error

@@ -140,6 +140,8 @@ def rewrite(source, target, change, tensors=None):
         lambda s: s["network"].update(streams="rgb"),
         lambda s: s["network"].update(width=128),
         lambda s: s["network"].update(width="wide"),
+        lambda s: s["network"].update(width=2**40),
+        lambda s: s["network"].update(size=2**20),
         lambda s: s["network"].update(dropout=0.5),
         lambda s: s.update(network=None),
         lambda s: s.pop("about"),
@@ -148,6 +150,7 @@ def rewrite(source, target, change, tensors=None):
         lambda s: "{not json",
         lambda s: "[]",
         lambda s: "null",
+        lambda s: "[" * 10**5,
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(tmp_path, tiny_weights, change):

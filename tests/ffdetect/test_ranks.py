@@ -12,22 +12,25 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
+from ffdetect import solve
 from ffdetect.data import EpochSampler
 from ffdetect.ranks import Ranks
+from ffdetect.train import main
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
 ROOT = Path(__file__).parents[2]
 
 
-def train(
-    cache: Path, out: Path, notes: Path, *more: str, ranks: int
-) -> subprocess.CompletedProcess:
+OPTIONS = ["--device", "cpu", "--workers", "1", "--val-limit", "2"]
+
+
+def train_by_two(cache: Path, out: Path, notes: Path, *more: str) -> subprocess.CompletedProcess:
     notes.mkdir()
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [sys.executable, *launch, "-m", "tests.ffdetect.ranked_train", str(notes), str(cache)]
-    command += ["--out", str(out), "--device", "cpu", "--workers", "1", "--val-limit", "2", *more]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [*command, "--out", str(out), *OPTIONS, *more],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -63,7 +66,7 @@ def test_one_process_is_one_rank(monkeypatch):
 def test_descent_by_two_ranks(faces_cache, tmp_path):
     more = "--backbone test_resnet --epochs 2 --steps 2 --batch 8 --precision fp32".split()
     out, notes = tmp_path / "net.safetensors", tmp_path / "notes"
-    done = train(faces_cache, out, notes, *more, ranks=2)
+    done = train_by_two(faces_cache, out, notes, *more)
     pairs = drawn(notes, "pairs")
     assert [len(numbers) for numbers in pairs] == [8, 8]
     assert sorted(pairs[0] + pairs[1]) == list(range(16))
@@ -74,17 +77,16 @@ def test_descent_by_two_ranks(faces_cache, tmp_path):
     assert all(value.isfinite().all() for value in load_file(out).values())
 
 
-def test_statistics_by_two_ranks_solve_what_one_solves(faces_cache, tmp_path):
-    for ranks in (1, 2):
-        more = ["--design", "traces", "--trace-pairs", "24", "--share-blends", "0.5"]
-        out, notes = tmp_path / f"{ranks}.safetensors", tmp_path / f"notes {ranks}"
-        train(faces_cache, out, notes, *more, ranks=ranks)
-        pairs = drawn(notes, "pairs")
-        assert (
-            sorted(n for numbers in pairs for n in numbers) == list(range(24))
-            and len(pairs) == ranks
-        )
-    one, two = (load_file(tmp_path / f"{ranks}.safetensors") for ranks in (1, 2))
+def test_statistics_by_two_ranks_solve_what_one_solves(faces_cache, tmp_path, monkeypatch):
+    more = ["--design", "traces", "--trace-pairs", "16", "--share-blends", "0.5"]
+    outs, notes = [tmp_path / f"{ranks}.safetensors" for ranks in (1, 2)], tmp_path / "notes"
+    monkeypatch.setattr(solve, "_PART", 8)
+    assert main([str(faces_cache), "--out", str(outs[0]), *OPTIONS, *more]) == 0
+    train_by_two(faces_cache, outs[1], notes, *more)
+    pairs = drawn(notes, "pairs")
+    assert [len(numbers) for numbers in pairs] == [8, 8]
+    assert sorted(pairs[0] + pairs[1]) == list(range(16))
+    one, two = map(load_file, outs)
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert torch.equal(value, two[name]), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,22 @@ def test_what_cannot_be_used_is_named(tmp_path):
         create_regenerator("torn", tmp_path)
     with pytest.raises(ValueError, match=r"expected none.safetensors .* \['other', 'torn'\]"):
         create_regenerator("none", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{name: 2**40} for name in ("width", "latent", "halvings", "blocks")]
+    + [{"width": 1024, "blocks": 32}, {"width": -1}, {"width": 1.5}, {"noise": "much"}],
+)
+def test_hostile_settings_take_no_memory(tmp_path, settings):
+    metadata = {"ffdetect-autoencoder": json.dumps({"settings": settings})}
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors", metadata)
+    with pytest.raises(ValueError, match=r"other.safetensors: expected the tensors"):
+        load_autoencoder(tmp_path / "other.safetensors")
+
+
+def test_deeply_nested_metadata_is_refused(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors",
+              {"ffdetect-autoencoder": "[" * 10**5})  # fmt: skip
+    with pytest.raises(ValueError, match=r"x.safetensors: expected the tensors"):
+        load_autoencoder(tmp_path / "x.safetensors")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from preprocess import parts
@@ -49,7 +51,19 @@ def test_a_damaged_crop_is_named_by_its_key(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "settings": {}}', "\0\0", "\xff"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"format": 1}',
+        '{"format": 1, "settings": {}}',
+        "\0\0",
+        "\xff",
+        "[" * 10**5,
+    ],
+    ids=range(10),
 )
 def test_a_damaged_index_is_named(tmp_path, text):
     folder = write_cache(tmp_path / "c")
@@ -70,6 +84,28 @@ def test_an_index_with_impossible_settings_is_named(tmp_path):
         with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index"):
             CacheReader(folder)
         index.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("settings", None), ("settings", {"kind": "sound"}), ("parts", {"part-00000.arrow": 1})],
+)
+def test_an_index_of_other_types_is_named(tmp_path, name, value):
+    folder = write_cache(tmp_path / "c")
+    index = json.loads((folder / "cache.json").read_text())
+    (folder / "cache.json").write_text(json.dumps({**index, name: value}))
+    with pytest.raises(CacheError, match=r"cache\.json: expected a cache's index"):
+        CacheReader(folder)
+
+
+def test_a_part_that_is_a_table_of_contents_alone_is_named(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    data = bytearray(part.read_bytes())
+    data[8:16] = b"\xff" * 4 + b"\0" * 4  # the end of a stream where its schema should be
+    part.write_bytes(data)
+    with pytest.raises(CacheError, match=r"part-00000\.arrow: .*schema is not where it belongs"):
+        CacheReader(folder)
 
 
 def test_other_format_versions_are_refused(tmp_path):
@@ -109,6 +145,36 @@ def test_offsets_out_of_a_column_are_named_and_end_no_process(tmp_path):
     part.write_bytes(hostile)
     with pytest.raises(CacheError, match=r"part-00000\.arrow: expected an Arrow part but"):
         CacheReader(folder)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_compressed_part_is_refused_before_it_swells(tmp_path, codec):
+    folder = write_cache(tmp_path / "c", [3])
+    part = folder / "part-00000.arrow"
+    table = parts.open_part(part, SMALL, pa.py_buffer(part.read_bytes()))
+    zeros = pa.array([bytes(2**28)], pa.binary())
+    table = table.set_column(table.schema.get_field_index("crop"), "crop", zeros)
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_file(str(part), table.schema, options=options) as writer:
+        writer.write_table(table)
+    del table, zeros
+    assert part.stat().st_size < 2**22
+    usual = pa.default_memory_pool()
+    counting = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counting)
+    try:
+        with pytest.raises(CacheError, match=r"part-00000\.arrow: .*they are compressed"):
+            CacheReader(folder)
+    finally:
+        pa.set_memory_pool(usual)
+    assert counting.max_memory() < 2**20
+
+
+def test_a_part_is_read_without_a_copy(tmp_path):
+    folder = write_cache(tmp_path / "c", [3])
+    before = pa.total_allocated_bytes()
+    table = parts.open_part(folder / "part-00000.arrow", SMALL)
+    assert len(table) == 1 and pa.total_allocated_bytes() - before < 2**14
 
 
 # Interrupted and failing writes

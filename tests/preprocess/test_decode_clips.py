@@ -189,3 +189,20 @@ def test_clips_with_huge_frames_are_refused(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", "libx264", frames=2)
     with pytest.raises(DecodeError, match=r"clip\.mp4: expected at most 0.001 megapixels"):
         list(decode_video(clip, frames=1, max_megapixels=0.001))
+
+
+def test_a_title_that_is_no_text_does_no_harm(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", "mpeg4")
+    data = clip.read_bytes()
+    assert data.count(b"VideoHandler") == 1
+    clip.write_bytes(data.replace(b"VideoHandler", b"Video\x80\xffndler"))
+    assert len(list(decode_video(clip, frames=3))) == 3
+
+
+def test_an_unknown_codec_is_named(tmp_path):
+    clip = write_clip(tmp_path / "clip.avi", "mpeg4")
+    data = clip.read_bytes()
+    assert b"FMP4" in data
+    clip.write_bytes(data.replace(b"FMP4", b"zzzz"))
+    with pytest.raises(DecodeError, match=r"clip\.avi: expected .* but its codec is not known"):
+        list(decode_video(clip, frames=3))

@@ -1,0 +1,66 @@
+"""Arrow files of strangers: read without copying, and refused where they would swell in memory."""
+
+from __future__ import annotations
+
+import struct
+
+import pyarrow as pa
+
+_MAGIC = 8  # bytes before the first message of an Arrow IPC file
+# Fields of Message (the last one named a codec in Arrow 0.17) and of RecordBatch, in Arrow's
+# format/Message.fbs.
+_HEADER, _CUSTOM, _COMPRESSION = 2, 4, 3
+
+
+def read_file(source: pa.Buffer | pa.MemoryMappedFile, expected: pa.Schema) -> pa.Table | None:
+    """The table of an Arrow IPC file as views of its bytes; None if its columns are others.
+
+    Our parts are never compressed. Some kilobytes of compressed zeros could fill any memory, so a
+    file that holds compressed columns is refused before they are expanded.
+
+    Raises:
+        pyarrow.ArrowException, OSError: no whole Arrow file, or a compressed one.
+    """
+    whole = pa.ipc.open_file(source)  # its table of contents is there, so it is whole
+    if not whole.schema.equals(expected):
+        return None
+    data = source if isinstance(source, pa.Buffer) else _mapped(source)
+    messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(data.slice(_MAGIC)))
+    first, batches = next(messages, None), []
+    schema = None if first is None else pa.ipc.read_schema(first)
+    if schema is None or not schema.equals(expected):
+        raise pa.ArrowInvalid("its schema is not where it belongs")
+    for _ in range(whole.num_record_batches):
+        message = next(messages, None)
+        if message is None:
+            raise pa.ArrowInvalid("it ends before its last batch")
+        if message.type != "record batch":
+            raise pa.ArrowInvalid(f"expected a record batch but got a {message.type}")
+        if _is_compressed(message.metadata):
+            raise pa.ArrowInvalid("expected plain columns but they are compressed")
+        batches.append(pa.ipc.read_record_batch(message, schema))
+    return pa.Table.from_batches(batches, schema)
+
+
+def _mapped(source: pa.MemoryMappedFile) -> pa.Buffer:
+    source.seek(0)
+    return source.read_buffer()
+
+
+def _is_compressed(message: pa.Buffer) -> bool:
+    """Whether a record batch's header names a codec. Arrow has verified the flatbuffer."""
+    data = memoryview(message)
+    table = struct.unpack_from("<I", data)[0]
+    at = _field(data, table, _HEADER)
+    batch = at + struct.unpack_from("<I", data, at)[0]
+    return _field(data, table, _CUSTOM) != 0 or _field(data, batch, _COMPRESSION) != 0
+
+
+def _field(data: memoryview, table: int, number: int) -> int:
+    """Where a flatbuffer table's field lies; 0 if the table lacks it."""
+    offsets = table - struct.unpack_from("<i", data, table)[0]
+    slot = 4 + 2 * number
+    if slot >= struct.unpack_from("<H", data, offsets)[0]:
+        return 0
+    offset = struct.unpack_from("<H", data, offsets + slot)[0]
+    return table + offset if offset else 0
