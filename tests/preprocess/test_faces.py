@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from skimage.transform import SimilarityTransform, rotate
 
-from preprocess.decode import decode_image
 from preprocess.faces import (
     TEMPLATE,
     CropSettings,
@@ -22,6 +20,7 @@ from preprocess.faces import (
     crop_whole,
     fit_similarity,
 )
+from preprocess.mtcnn import Found
 
 
 @pytest.fixture(scope="module")
@@ -61,35 +60,12 @@ def test_the_astronauts_face_is_found(face):
     assert face.area == pytest.approx(np.prod(face.box[2:] - face.box[:2]))
 
 
-def test_largest_face_agrees_with_facenet_on_real_pictures(shared: Path):
-    from facenet_pytorch import MTCNN
-
-    detector = FaceDetector(CropSettings(min_face=32))
-    reference = MTCNN(keep_all=True, min_face_size=32)
-    files = sorted((shared / "faces" / "dev").rglob("*.jpg"))
-    files = [files[i] for i in np.linspace(0, len(files) - 1, 300).astype(int)]
-    agreed = with_face = 0
-    for file in files:
-        pixels = decode_image(file).pixels
-        boxes, probabilities = reference.detect(pixels)
-        boxes = [] if boxes is None else boxes[probabilities >= 0.9]
-        faces = detector.detect(pixels)
-        if len(boxes) and faces:
-            largest = max(boxes, key=lambda box: np.prod(box[2:] - box[:2]))
-            agreed += overlap(faces[0].box, largest) >= 0.9
-        else:
-            agreed += not len(boxes) and not faces
-        with_face += bool(faces)
-    assert agreed >= 0.99 * len(files)
-    assert with_face >= 0.95 * len(files)
-
-
 def test_faces_are_sorted_by_area_and_unsure_ones_dropped(monkeypatch):
     detector = FaceDetector(CropSettings(min_probability=0.9))
     boxes = np.array([[0, 0, 40, 40], [0, 0, 90.06, 90], [0, 0, 60, 60], [0, 0, 200, 200]])
     points = np.full((4, 5, 2), 20.07)
-    found = boxes, np.array([0.95, 0.9, 1.0, 0.89]), points
-    monkeypatch.setattr(detector._mtcnn, "detect", lambda *_args, **_options: found)
+    found = Found(boxes, np.array([0.95, 0.9, 1.0, 0.89]), points)
+    monkeypatch.setattr(detector._cascade, "find", lambda pictures: [found])
     faces = detector.detect(np.zeros((300, 300, 3), np.uint8))
     assert [face.box[3] for face in faces] == [90, 60, 40]
     assert faces[0].box[2] == 90.0 and faces[0].landmarks[0, 0] == 20.125  # in 1/8 px
