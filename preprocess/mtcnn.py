@@ -29,7 +29,7 @@ _PEER_MIN_FACE = 20  # facenet-pytorch's default
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
 _BATCH = 256  # candidates that go through a network at once
-_COARSE = 8  # levels are averaged over at least so many pixels where the picture has them
+_COARSE = 4  # levels are averaged over at least so many pixels where the picture has them
 _FINE = 3  # candidates are cut from where they are at least so many times their network's input
 
 
