@@ -161,14 +161,9 @@ class _Halved:
         return self._levels[number]
 
     def scaled(self, scale: float) -> np.ndarray:
-        """The whole picture at a scale, its sides rounded up to even numbers by repeated edges."""
+        """The whole picture at a scale."""
         size = [int(side * scale + 1) for side in self.shape]
-        level = self._level(max(int(np.log2(1 / (scale * _COARSE))), 0))
-        level = _averaged(level, size)
-        odd = [side % 2 for side in size]
-        if any(odd):
-            level = cv2.copyMakeBorder(level, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
-        return level
+        return _averaged(self._level(max(int(np.log2(1 / (scale * _COARSE))), 0)), size)
 
     def inside(self, boxes: np.ndarray) -> np.ndarray:
         """The boxes that have pixels in common with the picture."""
@@ -236,10 +231,10 @@ class _Proposals(nn.Module):
 
     def forward(self, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features, H x W x 32, and the logit of a face, H x W, of a float32 1 x 3 x H x W level
-        of even sides in 0..255."""
+        in 0..255."""
         x = F.conv2d(level, self.weight1, self.bias1)
-        x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
-        x = torch.maximum(x[..., ::2], x[..., 1::2])
+        x = _greater_of_pairs(x, 2)
+        x = _greater_of_pairs(x, 3)
         own = F.prelu(x[:, :10], self.slope1)
         torch.maximum(own[:, : self.falling], x[:, 10:], out=own[:, : self.falling])
         x = F.prelu(F.conv2d(own, self.weight2, self.bias2), self.slope2)
@@ -269,6 +264,14 @@ class _Proposals(nn.Module):
             shifts.append(features[y, x] @ self.shift + self.shift_bias)
             places.append(torch.stack([x, y + top // _STRIDE], 1).float())
         return tuple(torch.cat(parts).cpu().numpy() for parts in (places, scores, shifts))
+
+
+def _greater_of_pairs(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Max pooling by two along an axis; a last row or column without a pair stays as it is."""
+    odd = x.shape[axis] % 2
+    pairs = x.narrow(axis, 0, x.shape[axis] - odd).unflatten(axis, (-1, 2))
+    greater = torch.maximum(*pairs.unbind(axis + 1))
+    return torch.cat([greater, x.narrow(axis, x.shape[axis] - 1, 1)], axis) if odd else greater
 
 
 def _prepare(network: nn.Module) -> nn.Module:
@@ -313,7 +316,8 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
 def _nms_contained(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
     """As NMS, but the overlap is a share of the smaller box, and sides count their last pixel."""
     area = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, 1)
-    rest, kept = np.argsort(-scores, kind="stable"), []
+    # Large faces give many candidates of probability 1: of equals the last comes first, as there.
+    rest, kept = np.argsort(scores, kind="stable")[::-1], []
     while len(rest):
         best, rest = rest[0], rest[1:]
         kept.append(int(best))
