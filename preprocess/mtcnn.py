@@ -4,9 +4,7 @@ Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded
 Networks", with the weights in facenet-pytorch's wheel and its thresholds, its rules for boxes and
 its order of steps, so that the same faces come out. What differs is how it is computed:
 
-- Pictures are halved again and again, and every level of the pyramid and every candidate is cut
-  from the smallest of these that is fine enough, as bytes, instead of from the whole picture in
-  floating point.
+- Every level of the pyramid and every candidate is averaged from one table of the picture's sums.
 - Networks run channels-last, and the first of them on strips that fit the processor's cache.
 - Candidates go through the second and third network as one batch, also those of many pictures.
 """
@@ -29,8 +27,6 @@ _PEER_MIN_FACE = 20  # facenet-pytorch's default
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
 _BATCH = 256  # candidates that go through a network at once
-_COARSE = 4  # levels are averaged over at least so many pixels where the picture has them
-_FINE = 3  # candidates are cut from where they are at least so many times their network's input
 
 
 @dataclass(frozen=True)
@@ -74,12 +70,12 @@ class Cascade:
         What is found in a picture does not depend on the others.
         """
         with torch.inference_mode():
-            halved = [_Halved(pixels) for pixels in pictures]
-            boxes = [self._candidates(picture) for picture in halved]
-            boxes = self._second(halved, boxes)
-            return self._third(halved, boxes)
+            sums = [_Sums(pixels) for pixels in pictures]
+            boxes = [self._candidates(picture) for picture in sums]
+            boxes = self._second(sums, boxes)
+            return self._third(sums, boxes)
 
-    def _candidates(self, picture: _Halved) -> np.ndarray:
+    def _candidates(self, picture: _Sums) -> np.ndarray:
         """Squares that may show a face: float32 N x 4."""
         height, width = picture.shape
         scale = self._first_scale
@@ -102,18 +98,18 @@ class Cascade:
         boxes, shift = boxes[keep], shift[keep]
         return picture.inside(_square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)))
 
-    def _second(self, halved: Sequence[_Halved], boxes: list[np.ndarray]) -> list[np.ndarray]:
-        outputs = self._run(self._refine, halved, boxes, 24)
+    def _second(self, sums: Sequence[_Sums], boxes: list[np.ndarray]) -> list[np.ndarray]:
+        outputs = self._run(self._refine, sums, boxes, 24)
         refined = []
-        for picture, own, (shift, scores) in zip(halved, boxes, outputs, strict=True):
+        for picture, own, (shift, scores) in zip(sums, boxes, outputs, strict=True):
             sure = scores[:, 1] > _THRESHOLDS[1]
             own, shift, score = own[sure], shift[sure], scores[sure, 1]
             keep = _nms(own, score, 0.7)
             refined.append(picture.inside(_square(_shifted(own[keep], shift[keep]))))
         return refined
 
-    def _third(self, halved: Sequence[_Halved], boxes: list[np.ndarray]) -> list[Found]:
-        outputs = self._run(self._finish, halved, boxes, 48)
+    def _third(self, sums: Sequence[_Sums], boxes: list[np.ndarray]) -> list[Found]:
+        outputs = self._run(self._finish, sums, boxes, 48)
         found = []
         for own, (shift, points, scores) in zip(boxes, outputs, strict=True):
             sure = scores[:, 1] > _THRESHOLDS[2]
@@ -127,43 +123,44 @@ class Cascade:
         return found
 
     def _run(
-        self, network: nn.Module, halved: Sequence[_Halved], boxes: Sequence[np.ndarray], size: int
+        self, network: nn.Module, sums: Sequence[_Sums], boxes: Sequence[np.ndarray], size: int
     ) -> list[tuple[np.ndarray, ...]]:
         """A network's outputs for the boxes of every picture."""
         counts = [len(own) for own in boxes]
-        views = np.zeros((max(sum(counts), 1), size, size, 3), np.uint8)  # one to be told shapes
-        number = 0
-        for picture, own in zip(halved, boxes, strict=True):
-            number = picture.cut(own, views, number)
-        batches = []
-        for start in range(0, len(views), _BATCH):
-            batch = torch.from_numpy(views[start : start + _BATCH]).to(self.device)
-            batches.append([out.cpu() for out in network(batch.float().permute(0, 3, 1, 2))])
+        views = [picture.cut(own, size) for picture, own in zip(sums, boxes, strict=True)]
+        if not any(counts):  # one to be told the shapes of outputs by
+            views.append(np.zeros((1, size, size, 3), np.float32))
+        views = torch.from_numpy(np.concatenate(views))
+        batches = [
+            [out.cpu() for out in network(batch.to(self.device).permute(0, 3, 1, 2))]
+            for batch in views.split(_BATCH)
+        ]
         outputs = [
             torch.cat(parts)[: sum(counts)].split(counts) for parts in zip(*batches, strict=True)
         ]
         return [tuple(out.numpy() for out in own) for own in zip(*outputs, strict=True)]
 
 
-class _Halved:
-    """A picture, and the same at a half, a quarter ... of its size, each made when asked for."""
+class _Sums:
+    """A picture as a table of sums, from which the mean of any rectangle takes four look-ups.
+
+    Sums of large pictures go past 32 bits and wrap around; differences are right all the same.
+    """
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.shape = pixels.shape[:2]
-        self._levels = [pixels]
-
-    def _level(self, number: int) -> np.ndarray:
-        while len(self._levels) <= number:
-            last = self._levels[-1]
-            height, width = last.shape[0] // 2, last.shape[1] // 2
-            even = last[: 2 * height, : 2 * width]
-            self._levels.append(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
-        return self._levels[number]
+        self._table = cv2.integral(pixels, sdepth=cv2.CV_32S)
 
     def scaled(self, scale: float) -> np.ndarray:
-        """The whole picture at a scale."""
-        size = [int(side * scale + 1) for side in self.shape]
-        return _averaged(self._level(max(int(np.log2(1 / (scale * _COARSE))), 0)), size)
+        """The whole picture at a scale, float32 in 0..255."""
+        (top, bottom), (left, right) = (
+            _windows(0, side, int(side * scale + 1)) for side in self.shape
+        )
+        rows = self._table[bottom]
+        rows -= self._table[top]
+        total = np.take(rows, right, axis=1)
+        total -= np.take(rows, left, axis=1)
+        return _mean(total, bottom - top, right - left)
 
     def inside(self, boxes: np.ndarray) -> np.ndarray:
         """The boxes that have pixels in common with the picture."""
@@ -177,18 +174,39 @@ class _Halved:
         return (np.maximum(left, 1) - 1, np.maximum(top, 1) - 1,
                 np.minimum(right, width), np.minimum(bottom, height))  # fmt: skip
 
-    def cut(self, boxes: np.ndarray, views: np.ndarray, number: int) -> int:
-        """Write each box, resampled, into `views` from `number` on; the number after the last."""
-        size = views.shape[1]
-        left, top, right, bottom = self._edges(boxes)
-        side = np.minimum(right - left, bottom - top)
-        halvings = np.maximum(np.log2(side / (size * _FINE)), 0).astype(int)
-        for x, y, ex, ey, k in np.stack([left, top, right, bottom, halvings], 1).tolist():
-            half, level = (1 << k) >> 1, self._level(k)
-            part = level[(y + half) >> k : (ey + half) >> k, (x + half) >> k : (ex + half) >> k]
-            cv2.resize(part, (size, size), views[number], interpolation=cv2.INTER_AREA)
-            number += 1
-        return number
+    def cut(self, boxes: np.ndarray, size: int) -> np.ndarray:
+        """Each box, resampled: float32 N x size x size x 3 in 0..255."""
+        left, top, right, bottom = (edge[:, None] for edge in self._edges(boxes))
+        top, bottom = _windows(top, bottom, size)
+        left, right = _windows(left, right, size)
+        pitch = self._table.shape[1]
+        table = self._table.reshape(-1, 3)
+
+        def sums(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+            return np.take(table, (y * pitch)[:, :, None] + x[:, None, :], axis=0)
+
+        total = sums(bottom, right)
+        total -= sums(bottom, left)
+        total -= sums(top, right)
+        total += sums(top, left)
+        return _mean(total, bottom - top, right - left)
+
+
+def _windows(
+    start: np.ndarray | int, end: np.ndarray | int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where `count` windows over start..end begin and end, as torch's `adaptive_avg_pool2d` has
+    them: whole pixels, those on a border in both. True shares give MTCNN other boxes."""
+    numbers = np.arange(count)
+    length = end - start
+    return start + numbers * length // count, start - (-(numbers + 1) * length // count)
+
+
+def _mean(total: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    areas = heights[..., :, None, None] * widths[..., None, :, None]
+    mean = total.astype(np.float32)
+    mean *= (1 / areas).astype(np.float32)
+    return mean
 
 
 class _Proposals(nn.Module):
@@ -245,7 +263,7 @@ class _Proposals(nn.Module):
     def on(
         self, level: np.ndarray, device: torch.device
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where a uint8 level may show a face.
+        """Where a float32 H x W x 3 level in 0..255 may show a face.
 
         Returns:
             float32 N x 2 column and row of the network's output, float32 N probabilities,
@@ -256,7 +274,7 @@ class _Proposals(nn.Module):
         places, scores, shifts = [], [], []
         pixels = torch.from_numpy(level)
         for top in range(0, len(level) - (_CELL - _STRIDE), rows):
-            strip = pixels[top : top + rows + _CELL - _STRIDE].to(device).float()
+            strip = pixels[top : top + rows + _CELL - _STRIDE].to(device)
             features, logits = self(strip.permute(2, 0, 1)[None])
             place = (logits >= least).nonzero()
             y, x = place.unbind(1)
@@ -285,28 +303,6 @@ def _on_bytes(convolution: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight and bias that take pixels as they are, instead of (pixels - 127.5) / 128."""
     weight, bias = convolution.weight.detach(), convolution.bias.detach()
     return weight / 128, bias - weight.sum((1, 2, 3)) * (127.5 / 128)
-
-
-def _averaged(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Shrink uint8 H x W x 3 to `size`, height and width, over whole pixels as torch's
-    `adaptive_avg_pool2d` does. True areas give less blur, and MTCNN other boxes."""
-    for side in size:  # rows, then columns
-        pixels = cv2.transpose(_averaged_rows(pixels, side))
-    return pixels
-
-
-def _averaged_rows(pixels: np.ndarray, count: int) -> np.ndarray:
-    numbers = np.arange(count)
-    start, end = numbers * len(pixels) // count, -(-(numbers + 1) * len(pixels) // count)
-    total = pixels[start].astype(np.uint16)  # at most 256 rows of bytes
-    for step in range(1, int((end - start).max())):
-        inside = start + step < end
-        if inside.all():
-            total += pixels[start + step]
-        else:
-            total[inside] += pixels[(start + step)[inside]]
-    factor = np.round(2**16 / (end - start)).astype(np.uint32)[:, None, None]
-    return ((total * factor + 2**15) >> 16).astype(np.uint8)
 
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:

@@ -277,7 +277,7 @@ def test_the_pictures_edge_is_not_seen_in_the_crop(detector, astronaut, whole):
         face = detector.detect(picture)[0]
         matrix = crop_matrix(face, settings)
         crop, edge = crop_face(picture, face, settings), round(matrix[0, 0] * 250 + matrix[0, 2])
-    assert 100 < edge < 240
+    assert 128 < edge < 240
     jumps = np.abs(np.diff(crop.astype(int), axis=1)).max(2)
     inside, across, beyond = jumps[:, : edge - 3], jumps[:, edge - 3 : edge + 3], jumps[:, edge:]
     assert across.max() <= inside.max()
