@@ -1,9 +1,8 @@
 """Find faces with MTCNN and cut them out: the one face path of training and of scoring.
 
-Detection is MTCNN, as `mtcnn.py` computes it. A face is cut
-out either as an upright square around its box or turned so that its five landmarks meet a
-template. Both are one affine warp, so they share the resampling and the filling of what lies
-outside of the picture.
+Detection is MTCNN, as `mtcnn.py` computes it. A face is cut out either as an upright square around
+its box or turned so that its five landmarks meet a template. Both are one affine warp, so they
+share the resampling and the filling of what lies outside of the picture.
 """
 
 from __future__ import annotations
@@ -39,7 +38,9 @@ class CropSettings:
         native: with "box", a face whose scale is within this factor of 1 is not resampled at
             all: the crop is a plain copy of the picture around the face, so that what a
             generator left in single pixels stays. 1 turns this off.
-        min_face: smallest face looked for, in source pixels (MTCNN's `min_face_size`).
+        min_face: all faces of at least so many source pixels are looked for. The smallest window
+            of MTCNN's search is the largest of 20 / 0.709^n px (14, 20, 28, 40 ...: its own with
+            facenet-pytorch's defaults) that is not above; smaller faces may be found with it.
         min_probability: faces that MTCNN is less sure of are left out.
     """
 
@@ -107,13 +108,7 @@ class FaceDetector:
 
     def detect_many(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
         """`detect` for pictures of any sizes, whose candidates are judged together: for a GPU."""
-        least = self.settings.min_face
-        large = [pixels for pixels in pictures if min(pixels.shape[:2]) >= least]
-        found = iter(self._cascade.find(large) if large else [])
-        return [
-            self._faces(next(found)) if min(pixels.shape[:2]) >= least else []
-            for pixels in pictures
-        ]
+        return [self._faces(found) for found in self._cascade.find(pictures)]
 
     def _faces(self, found: Found) -> list[Face]:
         faces = [

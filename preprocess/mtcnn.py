@@ -48,8 +48,8 @@ class Cascade:
     """The three networks.
 
     Args:
-        min_face: smallest face looked for, in pixels; 71 % to 100 % of it are, since the pyramid's
-            scales are those that facenet-pytorch has by default.
+        min_face: all faces of at least so many pixels are looked for, with those scales of facenet-
+            pytorch's default pyramid whose windows are not much smaller.
         device: where the networks run; pictures are resampled on the CPU.
     """
 
