@@ -312,7 +312,8 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
 def _nms_contained(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
     """As NMS, but the overlap is a share of the smaller box, and sides count their last pixel."""
     area = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, 1)
-    # Large faces give many candidates of probability 1: of equals the last comes first, as there.
+    # Squares that reach past the picture on all sides show the same, so equals are common. Of them
+    # facenet-pytorch takes what numpy's unstable sort puts last; here any processor takes the same.
     rest, kept = np.argsort(scores, kind="stable")[::-1], []
     while len(rest):
         best, rest = rest[0], rest[1:]
