@@ -7,14 +7,13 @@ share the resampling and the filling of what lies outside of the picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
 import torch
 
-from .mtcnn import Cascade, Found
+from .mtcnn import Cascade
 
 ALIGNMENTS = ("box", "similarity")
 
@@ -104,13 +103,7 @@ class FaceDetector:
 
     def detect(self, pixels: np.ndarray) -> list[Face]:
         """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none."""
-        return self.detect_many([pixels])[0]
-
-    def detect_many(self, pictures: Sequence[np.ndarray]) -> list[list[Face]]:
-        """`detect` for pictures of any sizes, whose candidates are judged together: for a GPU."""
-        return [self._faces(found) for found in self._cascade.find(pictures)]
-
-    def _faces(self, found: Found) -> list[Face]:
+        found = self._cascade.find(pixels)
         faces = [
             Face(_snap(box), _snap(points), float(probability))
             for box, points, probability in zip(

@@ -6,12 +6,10 @@ its order of steps, so that the same faces come out. What differs is how it is c
 
 - Every level of the pyramid and every candidate is averaged from one table of the picture's sums.
 - Networks run channels-last, and the first of them on strips that fit the processor's cache.
-- Candidates go through the second and third network as one batch, also those of many pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -64,16 +62,11 @@ class Cascade:
         self._refine = _prepare(RNet()).to(device)
         self._finish = _prepare(ONet()).to(device)
 
-    def find(self, pictures: Sequence[np.ndarray]) -> list[Found]:
-        """Faces in uint8 H x W x 3 RGB pictures of any sizes.
-
-        What is found in a picture does not depend on the others.
-        """
+    def find(self, pixels: np.ndarray) -> Found:
+        """Faces in a uint8 H x W x 3 RGB picture of any size."""
         with torch.inference_mode():
-            sums = [_Sums(pixels) for pixels in pictures]
-            boxes = [self._candidates(picture) for picture in sums]
-            boxes = self._second(sums, boxes)
-            return self._third(sums, boxes)
+            picture = _Sums(pixels)
+            return self._third(picture, self._second(picture, self._candidates(picture)))
 
     def _candidates(self, picture: _Sums) -> np.ndarray:
         """Squares that may show a face: float32 N x 4."""
@@ -98,47 +91,34 @@ class Cascade:
         boxes, shift = boxes[keep], shift[keep]
         return picture.inside(_square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)))
 
-    def _second(self, sums: Sequence[_Sums], boxes: list[np.ndarray]) -> list[np.ndarray]:
-        outputs = self._run(self._refine, sums, boxes, 24)
-        refined = []
-        for picture, own, (shift, scores) in zip(sums, boxes, outputs, strict=True):
-            sure = scores[:, 1] > _THRESHOLDS[1]
-            own, shift, score = own[sure], shift[sure], scores[sure, 1]
-            keep = _nms(own, score, 0.7)
-            refined.append(picture.inside(_square(_shifted(own[keep], shift[keep]))))
-        return refined
+    def _second(self, picture: _Sums, boxes: np.ndarray) -> np.ndarray:
+        shift, scores = self._run(self._refine, picture.cut(boxes, 24))
+        sure = scores[:, 1] > _THRESHOLDS[1]
+        boxes, shift, score = boxes[sure], shift[sure], scores[sure, 1]
+        keep = _nms(boxes, score, 0.7)
+        return picture.inside(_square(_shifted(boxes[keep], shift[keep])))
 
-    def _third(self, sums: Sequence[_Sums], boxes: list[np.ndarray]) -> list[Found]:
-        outputs = self._run(self._finish, sums, boxes, 48)
-        found = []
-        for own, (shift, points, scores) in zip(boxes, outputs, strict=True):
-            sure = scores[:, 1] > _THRESHOLDS[2]
-            own, shift, points, score = own[sure], shift[sure], points[sure], scores[sure, 1]
-            side = own[:, 2:] - own[:, :2] + 1
-            points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # five x, five y
-            points = own[:, None, :2] + points * side[:, None] - 1
-            own = _shifted(own, shift)
-            keep = _nms_contained(own, score, 0.7)
-            found.append(Found(own[keep], score[keep], points[keep]))
-        return found
+    def _third(self, picture: _Sums, boxes: np.ndarray) -> Found:
+        shift, points, scores = self._run(self._finish, picture.cut(boxes, 48))
+        sure = scores[:, 1] > _THRESHOLDS[2]
+        boxes, shift, points, score = boxes[sure], shift[sure], points[sure], scores[sure, 1]
+        side = boxes[:, 2:] - boxes[:, :2] + 1
+        points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # five x, five y
+        points = boxes[:, None, :2] + points * side[:, None] - 1
+        boxes = _shifted(boxes, shift)
+        keep = _nms_contained(boxes, score, 0.7)
+        return Found(boxes[keep], score[keep], points[keep])
 
-    def _run(
-        self, network: nn.Module, sums: Sequence[_Sums], boxes: Sequence[np.ndarray], size: int
-    ) -> list[tuple[np.ndarray, ...]]:
-        """A network's outputs for the boxes of every picture."""
-        counts = [len(own) for own in boxes]
-        views = [picture.cut(own, size) for picture, own in zip(sums, boxes, strict=True)]
-        if not any(counts):  # one to be told the shapes of outputs by
-            views.append(np.zeros((1, size, size, 3), np.float32))
-        views = torch.from_numpy(np.concatenate(views))
+    def _run(self, network: nn.Module, views: np.ndarray) -> list[np.ndarray]:
+        """A network's outputs for float32 N x size x size x 3 candidates in 0..255."""
+        count = len(views)
+        if not count:  # one to be told the shapes of outputs by
+            views = np.zeros((1, *views.shape[1:]), np.float32)
         batches = [
-            [out.cpu() for out in network(batch.to(self.device).permute(0, 3, 1, 2))]
-            for batch in views.split(_BATCH)
+            network(batch.to(self.device).permute(0, 3, 1, 2))
+            for batch in torch.from_numpy(views).split(_BATCH)
         ]
-        outputs = [
-            torch.cat(parts)[: sum(counts)].split(counts) for parts in zip(*batches, strict=True)
-        ]
-        return [tuple(out.numpy() for out in own) for own in zip(*outputs, strict=True)]
+        return [torch.cat(parts).cpu().numpy()[:count] for parts in zip(*batches, strict=True)]
 
 
 class _Sums:

@@ -1,4 +1,4 @@
-"""The cascade: facenet-pytorch's faces, whatever else is looked at with them."""
+"""The cascade: facenet-pytorch's faces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from preprocess.decode import decode_image
-from preprocess.faces import CropSettings, FaceDetector
 from preprocess.mtcnn import Cascade, _Proposals, _Sums
 from tests.preprocess.test_faces import overlap
 
@@ -31,7 +30,7 @@ def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
         pixels = decode_image(file).pixels
         boxes, probabilities, landmarks = peer.detect(pixels, landmarks=True)
         boxes, landmarks = ([] if b is None else b.astype(float) for b in (boxes, landmarks))
-        found = cascade.find([pixels])[0]
+        found = cascade.find(pixels)
         for box, probability, points in zip(boxes, probabilities, landmarks, strict=False):
             if probability < 0.95 or (box[2:] - box[:2]).min() < 40:
                 continue
@@ -50,36 +49,19 @@ def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
     assert new <= 0.003 * wanted
 
 
-def test_a_picture_does_not_depend_on_the_others_in_its_batch(astronaut):
-    detector = FaceDetector(CropSettings())
-    pictures = [astronaut, astronaut[:300, :400], np.zeros((20, 20, 3), np.uint8),
-                np.tile(astronaut, (2, 3, 1)), astronaut[200:]]  # fmt: skip
-    for alone, together in zip(
-        map(detector.detect, pictures), detector.detect_many(pictures), strict=True
-    ):
-        assert len(alone) == len(together)
-        for one, other in zip(alone, together, strict=True):
-            np.testing.assert_array_equal(one.box, other.box)
-            np.testing.assert_array_equal(one.landmarks, other.landmarks)
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (13, 13), (33, 32), (20, 10000), (64, 10000)])
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_flat_pictures_of_any_shape_have_no_face(cascade, shape, value):
-    (found,) = cascade.find([np.full((*shape, 3), value, np.uint8)])
+    found = cascade.find(np.full((*shape, 3), value, np.uint8))
     assert found.boxes.shape == (0, 4) and found.landmarks.shape == (0, 5, 2)
 
 
 def test_grey_pictures_and_crowds(cascade, astronaut):
     grey = np.repeat(astronaut.mean(2, keepdims=True).astype(np.uint8), 3, 2)
-    assert (cascade.find([grey])[0].probabilities > 0.9).sum() == 1
+    assert (cascade.find(grey).probabilities > 0.9).sum() == 1
     crowd = np.tile(astronaut, (4, 6, 1))
-    found = cascade.find([crowd])[0]
+    found = cascade.find(crowd)
     assert (found.probabilities > 0.95).sum() == 24
-
-
-def test_no_pictures(cascade):
-    assert FaceDetector().detect_many([]) == []
 
 
 def pooled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
