@@ -3,9 +3,11 @@
 Against the loop of `preprocess_peer.py`, which does less: it computes no maps and survives no
 damaged file. Inputs are pictures of FACES, spread over its sources; the same enlarged and padded
 to 4 to 12 megapixels; clips of CLIPS enlarged and padded to 1080p and 480p, of which both look at
-every frame. Both run as commands, in turns, with one process and with two, and the better of the
-two counts. Starting Python and its libraries takes seconds and is measured apart, with a single
-small picture: `ratio` is without it, `ratio with start` is of the wall clock.
+every frame. Both run as commands and take turns: the peer with one process and with two, of which
+the better counts, ours with its defaults. Starting Python and its libraries takes seconds and is
+measured apart, with a single small picture; `ratio` is of the wall clock without it. `CPU ratio`
+is of the seconds that the processors worked, without those for the start: on a machine that others
+use too it is the one to trust.
 """
 
 from __future__ import annotations
@@ -119,13 +121,12 @@ def _write_clip(file: Path, frames: Sequence[np.ndarray]) -> None:
         container.mux(stream.encode())
 
 
-def run_peer(folder: Path, out: Path, processes: int) -> float:
-    """Seconds; each process does its share of the files, a single one with all threads."""
+def run_peer(folder: Path, out: Path, processes: int) -> None:
+    """Each process does its share of the files, a single one with all threads."""
     files = sorted(folder.iterdir())
     environment = dict(os.environ)
     if processes > 1:
         environment["OMP_NUM_THREADS"] = "1"
-    start = time.perf_counter()
     running = []
     for number in range(min(processes, len(files))):
         command = [sys.executable, "-m", "benchmarks.preprocess_peer", str(out / str(number))]
@@ -134,46 +135,74 @@ def run_peer(folder: Path, out: Path, processes: int) -> float:
     statuses = [process.wait() for process in running]
     if any(statuses):
         raise RuntimeError(f"the peer failed on {folder}")
-    return time.perf_counter() - start
 
 
-def _crop_command(folder: Path, out: Path, *options: str) -> list[str]:
+def crop_command(folder: Path, out: Path, *options: str) -> list[str]:
     command = [sys.executable, "-m", "preprocess.crop", str(folder), "--out", str(out)]
     return [*command, "--overwrite", "--quiet", *options]
 
 
-def run_ours(folder: Path, out: Path, processes: int, *options: str) -> float:
-    start = time.perf_counter()
-    subprocess.run(_crop_command(folder, out, "--workers", str(processes), *options), check=True)
-    return time.perf_counter() - start
+def run_ours(folder: Path, out: Path, *options: str) -> None:
+    subprocess.run(crop_command(folder, out, *options), check=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: seconds by the clock, and of work by all its processes."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def of(cls, run: Callable[[], None]) -> Cost:
+        import resource
+
+        def worked() -> float:
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return usage.ru_utime + usage.ru_stime
+
+        start, before = time.perf_counter(), worked()
+        run()
+        return cls(time.perf_counter() - start, worked() - before)
+
+    @classmethod
+    def least(cls, costs: Sequence[Cost]) -> Cost:
+        return cls(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
 
 
 def compare(folders: dict[str, Path], effort: Effort, out: Path) -> dict[str, dict]:
-    """Seconds of every way on every input, all ways taking turns on one input after another."""
+    """What every way costs on every input, all ways taking turns on one input after another."""
     every = "--frames", str(effort.frames)
-    ways: dict[str, Callable[[Path, Path, int], float]] = {
-        "peer": run_peer,
-        "ours": lambda *where: run_ours(*where, *every),
-        "ours without maps": lambda *where: run_ours(*where, *every, "--maps", "none"),
-    }
-    results: dict[str, dict] = {}
+    costs: dict[str, dict[str, Cost]] = {}
     for name, folder in folders.items():
-        looks = len(list(folder.iterdir())) * (effort.frames if name in _CLIPS else 1)
-        results[name] = {"pictures": looks, "seconds": {}}
-        for processes in (1, 2):
-            for way, run in ways.items():
-                seconds = run(folder, out / name / f"{way}-{processes}", processes)
-                results[name]["seconds"].setdefault(way, []).append(seconds)
-                print(f"{name}: {way}, {processes} processes: {seconds:.1f} s", file=sys.stderr)
-    start = {way: min(seconds) for way, seconds in results.pop("start")["seconds"].items()}
-    for found in results.values():
-        best = {way: min(seconds) for way, seconds in found["seconds"].items()}
-        net = {way: max(best[way] - start[way], 1e-3) for way in best}
-        found["pictures per second"] = {way: found["pictures"] / net[way] for way in net}
-        found["ratio"] = net["peer"] / net["ours"]
-        found["ratio without maps"] = net["peer"] / net["ours without maps"]
-        found["ratio with start"] = best["peer"] / best["ours"]
-    return {"start": start, "inputs": results}
+        place = out / name
+
+        def cost(way: str, run: Callable[..., None], *args: object) -> Cost:
+            found = Cost.of(lambda: run(folder, place / way, *args))  # noqa: B023
+            print(f"{name}: {way} {found.wall:.1f} s, {found.cpu:.1f} s of work", file=sys.stderr)  # noqa: B023
+            return found
+
+        costs[name] = {
+            "peer": Cost.least([cost(f"peer-{n}", run_peer, n) for n in (1, 2)]),
+            "ours": cost("ours", run_ours, *every),
+            "ours without maps": cost("bare", run_ours, *every, "--maps", "none"),
+        }
+    start = costs.pop("start")
+    inputs = {}
+    for name, ways in costs.items():
+        looks = len(list(folders[name].iterdir())) * (effort.frames if name in _CLIPS else 1)
+        wall = {way: max(ways[way].wall - start[way].wall, 1e-3) for way in ways}
+        cpu = {way: max(ways[way].cpu - start[way].cpu, 1e-3) for way in ways}
+        inputs[name] = {
+            "pictures": looks,
+            "costs": {way: asdict(cost) for way, cost in ways.items()},
+            "pictures per second": {way: looks / seconds for way, seconds in wall.items()},
+            "ratio": wall["peer"] / wall["ours"],
+            "ratio with start": ways["peer"].wall / ways["ours"].wall,
+            "CPU ratio": cpu["peer"] / cpu["ours"],
+            "CPU ratio without maps": cpu["peer"] / cpu["ours without maps"],
+        }
+    return {"start": {way: asdict(cost) for way, cost in start.items()}, "inputs": inputs}
 
 
 def agreement(out: Path) -> dict[str, float]:
@@ -284,7 +313,7 @@ def peak_memory(pictures: Path, large: Path, out: Path) -> dict[str, float]:
     _link([files[i % len(files)] for i in range(5000)], out / "5000")
     peaks = {}
     for name, folder in (("500", out / "500"), ("5000", out / "5000"), ("large", large)):
-        command = [sys.executable, "-c", _RUSAGE, *_crop_command(folder, out / f"{name}-cache")]
+        command = [sys.executable, "-c", _RUSAGE, *crop_command(folder, out / f"{name}-cache")]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         peaks[name] = int(done.stdout) / 1024
     return peaks
@@ -293,13 +322,13 @@ def peak_memory(pictures: Path, large: Path, out: Path) -> dict[str, float]:
 def report(results: dict) -> str:
     """Markdown tables."""
     rates = "peer, 1/s | ours, 1/s | without maps, 1/s"
-    ratios = "ratio", "ratio without maps", "ratio with start"
-    lines = [f"| input | pictures | {rates} | {' | '.join(ratios)} |", "|---" * 8 + "|"]
+    ratios = "ratio", "ratio with start", "CPU ratio", "CPU ratio without maps"
+    lines = [f"| input | pictures | {rates} | {' | '.join(ratios)} |", "|---" * 9 + "|"]
     for name, found in results["speed"]["inputs"].items():
         rates = " | ".join(f"{rate:.1f}" for rate in found["pictures per second"].values())
         times = " | ".join(f"{found[ratio]:.2f}" for ratio in ratios)
         lines.append(f"| {name} | {found['pictures']} | {rates} | {times} |")
-    start = ", ".join(f"{way} {s:.1f} s" for way, s in results["speed"]["start"].items())
+    start = ", ".join(f"{way} {s['wall']:.1f} s" for way, s in results["speed"]["start"].items())
     lines += ["", f"Start, with one small picture: {start}.", "", "| agreement | mixed | large |",
               "|---|---|---|"]  # fmt: skip
     mixed, large = (results["agreement"][name] for name in ("mixed", "large"))
