@@ -1,10 +1,8 @@
 """Find faces with MTCNN and cut them out: the one face path of training and of scoring.
 
-Detection is facenet-pytorch's MTCNN with the weights from its wheel (Zhang et al. 2016, "Joint
-Face Detection and Alignment using Multi-task Cascaded Convolutional Networks"). A face is cut
-out either as an upright square around its box or turned so that its five landmarks meet a
-template. Both are one affine warp, so they share the resampling and the filling of what lies
-outside of the picture.
+Detection is MTCNN, as `mtcnn.py` computes it. A face is cut out either as an upright square around
+its box or turned so that its five landmarks meet a template. Both are one affine warp, so they
+share the resampling and the filling of what lies outside of the picture.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ from dataclasses import asdict, dataclass
 import cv2
 import numpy as np
 import torch
+
+from .mtcnn import Cascade
 
 ALIGNMENTS = ("box", "similarity")
 
@@ -96,23 +96,17 @@ class FaceDetector:
     def __init__(
         self, settings: CropSettings | None = None, device: str | torch.device = "cpu"
     ) -> None:
-        from facenet_pytorch import MTCNN
-
         self.settings = settings or CropSettings()
-        self._mtcnn = MTCNN(
-            keep_all=True, min_face_size=self.settings.min_face, device=torch.device(device)
-        )
+        self._cascade = Cascade(self.settings.min_face, torch.device(device))
 
     def detect(self, pixels: np.ndarray) -> list[Face]:
         """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none."""
-        if min(pixels.shape[:2]) < self.settings.min_face:  # MTCNN's pyramid would have no level
-            return []
-        boxes, probabilities, landmarks = self._mtcnn.detect(pixels, landmarks=True)
-        if boxes is None:
-            return []
+        found = self._cascade.find(pixels)
         faces = [
             Face(_snap(box), _snap(points), float(probability))
-            for box, points, probability in zip(boxes, landmarks, probabilities, strict=True)
+            for box, points, probability in zip(
+                found.boxes, found.landmarks, found.probabilities, strict=True
+            )
             if probability >= self.settings.min_probability
         ]
         return sorted(faces, key=lambda face: face.area, reverse=True)

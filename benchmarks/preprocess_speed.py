@@ -1,0 +1,399 @@
+"""python -m benchmarks.preprocess_speed FACES: how fast is preprocess.crop, and is it still MTCNN?
+
+Against the loop of `preprocess_peer.py`, which does less: it computes no maps and survives no
+damaged file. Inputs are pictures of FACES, spread over its sources; the same enlarged and padded
+to 4 to 12 megapixels; clips of CLIPS enlarged and padded to 1080p and 480p, of which both look at
+every frame. Both run as commands and take turns: the peer with one process and with two, of which
+the better counts, ours with its defaults. Starting Python and its libraries takes seconds and is
+measured apart, with a single small picture; `ratio` is of the wall clock without it. `CPU ratio`
+is of the seconds that the processors worked, without those for the start: on a machine that others
+use too it is the one to trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.throughput import machine
+from preprocess import crop, extract, faces, mtcnn
+from preprocess.cache import CacheWriter
+from preprocess.decode import decode_image, decode_video
+from preprocess.schema import CacheSettings
+from preprocess.sources import find_items
+
+_MEGAPIXELS = (4, 12)
+_CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}
+_MIN_FACE, _SURE, _OVERLAP = 40, 0.95, 0.7  # which faces of the peer count, and when one is found
+_RUSAGE = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured: pictures, large pictures, clips of each size, frames of a clip."""
+
+    mixed: int = 500
+    large: int = 100
+    clips: int = 2
+    frames: int = 60
+
+
+QUICK = Effort(mixed=6, large=2, clips=2, frames=3)
+
+
+def spread_files(folder: Path, count: int, suffix: str) -> list[Path]:
+    """`count` files of a folder: as many of each sub-folder, as far as they reach."""
+    by_folder: dict[Path, list[Path]] = {}
+    for file in sorted(folder.rglob(f"*{suffix}")):
+        by_folder.setdefault(file.parent, []).append(file)
+    if not by_folder:
+        raise FileNotFoundError(f"expected {suffix} files in {folder} but found none")
+    generator = np.random.default_rng(0)
+    queues = [list(generator.permutation(np.array(files, object))) for files in by_folder.values()]
+    chosen: list[Path] = []
+    while len(chosen) < count and any(queues):
+        chosen += [queue.pop() for queue in queues if queue]
+    return chosen[:count]
+
+
+def enlarged(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Fitted into width x height and padded with its own mirror image."""
+    scale = min(width / pixels.shape[1], height / pixels.shape[0])
+    size = [max(round(side * scale), 1) for side in pixels.shape[1::-1]]
+    pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+    x, y = width - size[0], height - size[1]
+    return cv2.copyMakeBorder(pixels, y // 2, y - y // 2, x // 2, x - x // 2, cv2.BORDER_REFLECT)
+
+
+def make_inputs(pictures: Path, clips: Path | None, effort: Effort, out: Path) -> dict[str, Path]:
+    """A folder of files for every kind of input; the first is one small picture."""
+    files = spread_files(pictures, max(effort.mixed, effort.large), ".jpg")
+    _link(files[:1], out / "start")
+    _link(files[: effort.mixed], out / "mixed")
+    large = out / "large"
+    large.mkdir()
+    areas = np.linspace(*_MEGAPIXELS, effort.large)
+    for number, (file, area) in enumerate(zip(files, areas, strict=False)):
+        height = int((area * 1e6 * 3 / 4) ** 0.5)
+        pixels = enlarged(decode_image(file).pixels, height * 4 // 3, height)
+        cv2.imwrite(str(large / f"{number}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    for name, (width, height) in _CLIPS.items() if clips else ():
+        (out / name).mkdir()
+        for number, file in enumerate(spread_files(clips, effort.clips, ".mp4")):
+            looks = [p.pixels for p in decode_video(file, frames=effort.frames)]
+            _write_clip(out / name / f"{number}.mp4", [enlarged(p, width, height) for p in looks])
+    return {folder.name: folder for folder in sorted(out.iterdir(), key=os.path.getmtime)}
+
+
+def _link(files: Sequence[Path], folder: Path) -> None:
+    folder.mkdir()
+    for number, file in enumerate(files):
+        (folder / f"{number:05}{file.suffix}").symlink_to(file.resolve())
+
+
+def _write_clip(file: Path, frames: Sequence[np.ndarray]) -> None:
+    import av
+
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def run_peer(folder: Path, out: Path, processes: int) -> None:
+    """Each process does its share of the files, a single one with all threads."""
+    files = sorted(folder.iterdir())
+    environment = dict(os.environ)
+    if processes > 1:
+        environment["OMP_NUM_THREADS"] = "1"
+    running = []
+    for number in range(min(processes, len(files))):
+        command = [sys.executable, "-m", "benchmarks.preprocess_peer", str(out / str(number))]
+        command += map(str, files[number::processes])
+        running.append(subprocess.Popen(command, env=environment))
+    statuses = [process.wait() for process in running]
+    if any(statuses):
+        raise RuntimeError(f"the peer failed on {folder}")
+
+
+def crop_command(folder: Path, out: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "preprocess.crop", str(folder), "--out", str(out)]
+    return [*command, "--overwrite", "--quiet", *options]
+
+
+def run_ours(folder: Path, out: Path, *options: str) -> None:
+    subprocess.run(crop_command(folder, out, *options), check=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: seconds by the clock, and of work by all its processes."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def of(cls, run: Callable[[], None]) -> Cost:
+        import resource
+
+        def worked() -> float:
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return usage.ru_utime + usage.ru_stime
+
+        start, before = time.perf_counter(), worked()
+        run()
+        return cls(time.perf_counter() - start, worked() - before)
+
+    @classmethod
+    def least(cls, costs: Sequence[Cost]) -> Cost:
+        return cls(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
+
+
+def compare(folders: dict[str, Path], effort: Effort, out: Path) -> dict[str, dict]:
+    """What every way costs on every input, all ways taking turns on one input after another."""
+    every = "--frames", str(effort.frames)
+    costs: dict[str, dict[str, Cost]] = {}
+    for name, folder in folders.items():
+        place = out / name
+
+        def cost(way: str, run: Callable[..., None], *args: object) -> Cost:
+            found = Cost.of(lambda: run(folder, place / way, *args))  # noqa: B023
+            print(f"{name}: {way} {found.wall:.1f} s, {found.cpu:.1f} s of work", file=sys.stderr)  # noqa: B023
+            return found
+
+        costs[name] = {
+            "peer": Cost.least([cost(f"peer-{n}", run_peer, n) for n in (1, 2)]),
+            "ours": cost("ours", run_ours, *every),
+            "ours without maps": cost("bare", run_ours, *every, "--maps", "none"),
+        }
+    start = costs.pop("start")
+    inputs = {}
+    for name, ways in costs.items():
+        looks = len(list(folders[name].iterdir())) * (effort.frames if name in _CLIPS else 1)
+        wall = {way: max(ways[way].wall - start[way].wall, 1e-3) for way in ways}
+        cpu = {way: max(ways[way].cpu - start[way].cpu, 1e-3) for way in ways}
+        inputs[name] = {
+            "pictures": looks,
+            "costs": {way: asdict(cost) for way, cost in ways.items()},
+            "pictures per second": {way: looks / seconds for way, seconds in wall.items()},
+            "ratio": wall["peer"] / wall["ours"],
+            "ratio with start": ways["peer"].wall / ways["ours"].wall,
+            "CPU ratio": cpu["peer"] / cpu["ours"],
+            "CPU ratio without maps": cpu["peer"] / cpu["ours without maps"],
+        }
+    return {"start": {way: asdict(cost) for way, cost in start.items()}, "inputs": inputs}
+
+
+def agreement(out: Path) -> dict[str, float]:
+    """What of the peer's faces in still pictures `FaceDetector` finds, and where."""
+    detector = faces.FaceDetector()
+    wanted = found = new = ours = 0
+    errors: list[float] = []
+    for file in sorted(out.glob("*/faces.json")):
+        for name, peer in json.loads(file.read_text("utf-8")).items():
+            seen = detector.detect(decode_image(Path(name)).pixels)
+            for box, probability, points in peer:
+                box = np.array(box)
+                if probability < _SURE or (box[2:] - box[:2]).min() < _MIN_FACE:
+                    continue
+                wanted += 1
+                near = max(seen, key=lambda face: overlap(face.box, box), default=None)
+                if near is None or overlap(near.box, box) < _OVERLAP:
+                    continue
+                found += 1
+                shift = np.linalg.norm(near.landmarks - points, axis=1).mean()
+                errors.append(float(shift / (box[2] - box[0])))
+            ours += len(seen)
+            new += sum(all(overlap(face.box, np.array(b)) < 0.5 for b, *_ in peer) for face in seen)
+    return {
+        "faces of the peer": wanted,
+        "found": found,
+        "recall": found / max(wanted, 1),
+        "landmark error": float(np.mean(errors)) if errors else float("nan"),
+        "faces of ours": ours,
+        "unknown to the peer": new,
+    }
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
+
+
+def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
+    """Milliseconds a picture that every stage takes in one process with one thread."""
+    spent: Counter[str] = Counter()
+    looks = 0
+
+    def timed(stage: str, function: Callable) -> Callable:
+        def run(*args, **options):
+            start = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                spent[stage] += time.perf_counter() - start
+
+        return run
+
+    def timed_frames(*args, **options):
+        stream = decode_video(*args, **options)
+        while (picture := timed("decode", next)(stream, None)) is not None:
+            yield picture
+
+    def counted(*args):
+        nonlocal looks
+        looks += 1
+        return detect(*args)
+
+    settings = CacheSettings(frames=frames)
+    detect = timed("detect", faces.FaceDetector.detect)
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with ExitStack() as stack:
+
+        def watch(owner: object, name: str, stage: str) -> None:
+            stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
+
+        watch(extract, "decode_image", "decode")
+        stack.enter_context(patch.object(extract, "decode_video", timed_frames))
+        stack.enter_context(patch.object(faces.FaceDetector, "detect", counted))
+        watch(mtcnn._Sums, "__init__", "sums")
+        watch(mtcnn._Sums, "scaled", "pyramid")
+        watch(mtcnn._Sums, "cut", "candidates")
+        watch(mtcnn._Proposals, "on", "PNet")
+        for name, stage in (("RNet", "RNet"), ("ONet", "ONet")):
+            import facenet_pytorch.models.mtcnn as networks
+
+            watch(getattr(networks, name), "forward", stage)
+        watch(extract, "crop_face", "align")
+        watch(extract, "spectrum", "maps")
+        watch(extract, "residual", "maps")
+        watch(extract, "to_table", "encode")
+        watch(CacheWriter, "add_table", "write")
+        start = time.perf_counter()
+        with CacheWriter(out, settings, overwrite=True) as writer:
+            crop.crop_items(find_items(folder).items, writer, quiet=True)
+        spent["all"] = time.perf_counter() - start
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+    parts = ("sums", "pyramid", "PNet", "candidates", "RNet", "ONet")
+    spent["boxes"] = spent.pop("detect") - sum(spent[part] for part in parts)
+    order = ("decode", *parts, "boxes", "align", "maps", "encode", "write")
+    spent["rest"] = spent["all"] - sum(spent[stage] for stage in order)
+    return {stage: spent[stage] / max(looks, 1) * 1000 for stage in (*order, "rest", "all")}
+
+
+def peak_memory(pictures: Path, large: Path, out: Path) -> dict[str, float]:
+    """Peak memory of a run's largest process in MiB, on 500, 5,000 and large pictures."""
+    files = spread_files(pictures, 500, ".jpg")
+    _link(files, out / "500")
+    _link([files[i % len(files)] for i in range(5000)], out / "5000")
+    peaks = {}
+    for name, folder in (("500", out / "500"), ("5000", out / "5000"), ("large", large)):
+        command = [sys.executable, "-c", _RUSAGE, *crop_command(folder, out / f"{name}-cache")]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        peaks[name] = int(done.stdout) / 1024
+    return peaks
+
+
+def report(results: dict) -> str:
+    """Markdown tables."""
+    rates = "peer, 1/s | ours, 1/s | without maps, 1/s"
+    ratios = "ratio", "ratio with start", "CPU ratio", "CPU ratio without maps"
+    lines = [f"| input | pictures | {rates} | {' | '.join(ratios)} |", "|---" * 9 + "|"]
+    for name, found in results["speed"]["inputs"].items():
+        rates = " | ".join(f"{rate:.1f}" for rate in found["pictures per second"].values())
+        times = " | ".join(f"{found[ratio]:.2f}" for ratio in ratios)
+        lines.append(f"| {name} | {found['pictures']} | {rates} | {times} |")
+    start = ", ".join(f"{way} {s['wall']:.1f} s" for way, s in results["speed"]["start"].items())
+    lines += ["", f"Start, with one small picture: {start}.", "", "| agreement | mixed | large |",
+              "|---|---|---|"]  # fmt: skip
+    mixed, large = (results["agreement"][name] for name in ("mixed", "large"))
+    lines += [f"| {name} | {mixed[name]:.4g} | {large[name]:.4g} |" for name in mixed]
+    stages = results["stages"]
+    lines += [
+        "",
+        f"| ms a picture, one thread | {' | '.join(stages)} |",
+        "|---" * (1 + len(stages)) + "|",
+    ]
+    for stage in next(iter(stages.values())):
+        lines.append(
+            f"| {stage} | " + " | ".join(f"{s[stage]:.1f}" for s in stages.values()) + " |"
+        )
+    if "memory" in results:
+        lines += ["", "| pictures | peak memory of a process, MiB |", "|---|---|"]
+        lines += [f"| {name} | {peak:.0f} |" for name, peak in results["memory"].items()]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    name, full = "python -m benchmarks.preprocess_speed", Effort()
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    add = parser.add_argument
+    add("faces", type=Path, metavar="FACES", help="JPEG pictures of faces, a folder a source")
+    add("--clips", type=Path, help="mp4 clips with faces; without, no clips are measured")
+    add("--mixed", type=int, default=full.mixed, help="pictures (%(default)s)")
+    add("--large", type=int, default=full.large, help="large pictures (%(default)s)")
+    add("--frames", type=int, default=full.frames, help="frames of each of two clips (%(default)s)")
+    add("--memory", action="store_true", help="also measure peak memory, up to 5,000 pictures")
+    add("--quick", action="store_true", help="a few pictures only: does it run?")
+    add("--out", type=Path, default=Path("benchmarks/results/preprocess_speed"))
+    args = parser.parse_args(argv)
+    effort = Effort(args.mixed, args.large, full.clips, args.frames)
+    effort = QUICK if args.quick else effort
+    with tempfile.TemporaryDirectory() as temporary:
+        inputs, out = Path(temporary, "inputs"), Path(temporary, "out")
+        inputs.mkdir()
+        try:
+            folders = make_inputs(args.faces, args.clips, effort, inputs)
+        except FileNotFoundError as error:
+            parser.error(str(error))
+        results: dict = {"speed": compare(folders, effort, out)}
+        results["agreement"] = {k: agreement(out / k / "peer-2") for k in ("mixed", "large")}
+        time_stages(folders["start"], effort.frames, out / "stages")  # loads what loads lazily
+        results["stages"] = {
+            kind: time_stages(folder, effort.frames, out / "stages")
+            for kind, folder in folders.items()
+            if kind != "start"
+        }
+        if args.memory:
+            results["memory"] = peak_memory(args.faces, folders["large"], Path(temporary))
+    command = " ".join([name, *map(str, argv if argv is not None else sys.argv[1:])])
+    about = {"command": command, "effort": asdict(effort), "machine": machine()}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**about, **results}, indent=2) + "\n"
+    args.out.with_suffix(".json").write_text(text, "utf-8")
+    conditions = f"{about['machine']['cpu']}, {os.cpu_count()} cores. " + ", ".join(
+        f"{count} {what}" for what, count in about["effort"].items()
+    )
+    text = f"`{command}`\n\n{conditions}\n\n{report(results)}\n"
+    args.out.with_suffix(".md").write_text(text, "utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""benchmarks.preprocess_speed: fair inputs, the peer's faces, and figures that add up."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import preprocess_peer, preprocess_speed
+from benchmarks.preprocess_speed import (
+    Cost,
+    Effort,
+    enlarged,
+    main,
+    run_ours,
+    run_peer,
+    spread_files,
+)
+from preprocess import crop
+from preprocess.cache import CacheReader
+from preprocess.decode import decode_video
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, astronaut: np.ndarray) -> Path:
+    for folder, shift in (("one", 0), ("two", 30), ("two", 60)):
+        file = tmp_path / "faces" / folder / f"{shift}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(astronaut[:260, 90 + shift : 350 + shift]).save(file, quality=95)
+    return tmp_path / "faces"
+
+
+def test_files_are_spread_over_folders(pictures):
+    chosen = spread_files(pictures, 2, ".jpg")
+    assert {file.parent.name for file in chosen} == {"one", "two"}
+    assert len(spread_files(pictures, 9, ".jpg")) == 3
+    with pytest.raises(FileNotFoundError, match=r"expected .png files in .* but found none"):
+        spread_files(pictures, 1, ".png")
+
+
+def test_an_enlarged_picture_is_in_the_middle_of_its_mirror_image(astronaut):
+    large = enlarged(astronaut, 1920, 1080)
+    assert large.shape == (1080, 1920, 3)
+    left = (1920 - 1080) // 2
+    np.testing.assert_array_equal(large[:, left - 1], large[:, left])
+
+
+def test_a_clip_has_the_frames_it_was_made_of(tmp_path, astronaut):
+    preprocess_speed._write_clip(tmp_path / "clip.mp4", [astronaut[:480, :320]] * 5)
+    looks = list(decode_video(tmp_path / "clip.mp4", frames=5))
+    assert [look.pixels.shape for look in looks] == [(480, 320, 3)] * 5
+    assert len(list(preprocess_peer.frames(tmp_path / "clip.mp4"))) == 5
+
+
+def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path):
+    costs = [
+        Cost.of(lambda: run_peer(pictures / "one", tmp_path / "peer", 1)),
+        Cost.of(lambda: run_ours(pictures / "one", tmp_path / "ours", "--maps", "none")),
+    ]
+    assert all(cost.cpu > 0.1 and cost.wall > 0.1 for cost in costs)
+    assert Cost.least([Cost(1, 4), Cost(2, 3)]) == Cost(1, 3)
+    (found,) = json.loads((tmp_path / "peer/0/faces.json").read_text("utf-8")).values()
+    assert len(found) == len(list((tmp_path / "peer/0").glob("*.jpg"))) == 1
+    assert len(CacheReader(tmp_path / "ours")) == 1
+
+
+def test_all_is_measured_and_written_down(pictures, tmp_path, monkeypatch, capsys):
+    """With both sides run in this process, which saves starting Python a dozen times."""
+
+    def peer(folder: Path, out: Path, processes: int) -> None:
+        preprocess_peer.main(out / "0", sorted(folder.iterdir()))
+
+    def ours(folder: Path, out: Path, *options: str) -> None:
+        arguments = preprocess_speed.crop_command(folder, out, *options, "--workers", "0")[3:]
+        assert crop.main(arguments) == 0
+
+    monkeypatch.setattr(preprocess_speed, "run_peer", peer)
+    monkeypatch.setattr(preprocess_speed, "run_ours", ours)
+    monkeypatch.setattr(preprocess_speed, "QUICK", Effort(mixed=3, large=1, frames=2))
+    out = tmp_path / "results" / "speed"
+    start = time.perf_counter()
+    assert main([str(pictures), "--quick", "--out", str(out)]) == 0
+    whole = time.perf_counter() - start
+    values = json.loads(out.with_suffix(".json").read_text("utf-8"))
+    assert out.with_suffix(".md").read_text("utf-8").strip() in capsys.readouterr().out
+    for name, count in (("mixed", 3), ("large", 1)):
+        found = values["speed"]["inputs"][name]
+        assert found["pictures"] == count and found["ratio"] > 0
+        assert sum(cost["wall"] for cost in found["costs"].values()) < whole
+        agreed = values["agreement"][name]
+        assert agreed["faces of the peer"] == agreed["found"] == agreed["faces of ours"] == count
+        assert agreed["landmark error"] < 0.01 and agreed["unknown to the peer"] == 0
+        stages = values["stages"][name]
+        assert all(stages[stage] > 0 for stage in stages)
+        assert sum(stages.values()) == pytest.approx(2 * stages["all"])

@@ -1,0 +1,104 @@
+"""The cascade: facenet-pytorch's faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from preprocess.decode import decode_image
+from preprocess.mtcnn import Cascade, _Proposals, _Sums
+from tests.preprocess.test_faces import overlap
+
+
+@pytest.fixture(scope="module")
+def cascade() -> Cascade:
+    return Cascade(32, torch.device("cpu"))
+
+
+def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
+    from facenet_pytorch import MTCNN
+
+    peer = MTCNN(keep_all=True, min_face_size=32)
+    files = sorted((shared / "faces").rglob("*.jpg"))
+    files = [files[i] for i in np.linspace(0, len(files) - 1, 300).astype(int)]
+    wanted, missed, new, errors = 0, 0, 0, []
+    for file in files:
+        pixels = decode_image(file).pixels
+        boxes, probabilities, landmarks = peer.detect(pixels, landmarks=True)
+        boxes, landmarks = ([] if b is None else b.astype(float) for b in (boxes, landmarks))
+        found = cascade.find(pixels)
+        for box, probability, points in zip(boxes, probabilities, landmarks, strict=False):
+            if probability < 0.95 or (box[2:] - box[:2]).min() < 40:
+                continue
+            wanted += 1
+            overlaps = [overlap(box, other) for other in found.boxes]
+            if max(overlaps, default=0) < 0.7:
+                missed += 1
+                continue
+            distance = found.landmarks[int(np.argmax(overlaps))] - points
+            errors.append(np.linalg.norm(distance, axis=1).mean() / (box[2] - box[0]))
+        for box, probability in zip(found.boxes, found.probabilities, strict=True):
+            new += probability >= 0.9 and all(overlap(box, other) < 0.5 for other in boxes)
+    assert wanted >= 250
+    assert missed <= 0.01 * wanted
+    assert np.mean(errors) < 0.003  # of the face's width
+    assert new <= 0.003 * wanted
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (13, 13), (33, 32), (20, 10000), (64, 10000)])
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_flat_pictures_of_any_shape_have_no_face(cascade, shape, value):
+    found = cascade.find(np.full((*shape, 3), value, np.uint8))
+    assert found.boxes.shape == (0, 4) and found.landmarks.shape == (0, 5, 2)
+
+
+def test_grey_pictures_and_crowds(cascade, astronaut):
+    grey = np.repeat(astronaut.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    assert (cascade.find(grey).probabilities > 0.9).sum() == 1
+    crowd = np.tile(astronaut, (4, 6, 1))
+    found = cascade.find(crowd)
+    assert (found.probabilities > 0.95).sum() == 24
+
+
+def pooled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    planes = torch.from_numpy(np.ascontiguousarray(pixels)).double().permute(2, 0, 1)
+    return F.adaptive_avg_pool2d(planes, size).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("scale", [0.6, 0.301, 0.0897, 0.005])
+def test_levels_are_averaged_as_torch_does(scale):
+    pixels = np.random.default_rng(0).integers(0, 256, (101, 139, 3), np.uint8)
+    expected = pooled(pixels, (int(101 * scale + 1), int(139 * scale + 1)))
+    np.testing.assert_allclose(_Sums(pixels).scaled(scale), expected, atol=1e-3)
+
+
+def test_candidates_are_cut_and_averaged_as_torch_does():
+    pixels = np.random.default_rng(0).integers(0, 256, (101, 139, 3), np.uint8)
+    boxes = np.array([[10.7, 20.2, 90.9, 80], [-30, -5.5, 20, 40], [100, 90, 200, 300],
+                      [1, 1, 5, 5], [0, 0, 139, 101]])  # fmt: skip
+    parts = [pixels[19:80, 9:90], pixels[:40, :20], pixels[89:, 99:], pixels[:5, :5], pixels]
+    for view, part in zip(_Sums(pixels).cut(boxes, 24), parts, strict=True):
+        np.testing.assert_allclose(view, pooled(part, (24, 24)), atol=1e-3)
+
+
+def test_sums_past_32_bits_are_no_harm():
+    white = _Sums(np.full((5000, 4000, 3), 255, np.uint8))
+    np.testing.assert_allclose(white.scaled(0.01), 255, atol=1e-3)
+    np.testing.assert_allclose(white.cut(np.array([[50, 60, 3990, 4990]]), 24), 255, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (13, 14), (83, 62), (701, 501)])
+def test_proposals_are_those_of_the_network(shape):
+    from facenet_pytorch.models.mtcnn import PNet
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    pixels[: shape[0] // 2] //= 2
+    level = torch.from_numpy(pixels).float().permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        _, expected = PNet()((level - 127.5) / 128)
+        _, logit = _Proposals(PNet())(level)
+    torch.testing.assert_close(logit.sigmoid(), expected[0, 1], atol=1e-4, rtol=0)
