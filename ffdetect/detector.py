@@ -270,6 +270,8 @@ class Detector:
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} "
                 f"{tuple(crops.shape)}"
             )
+        if not len(crops):  # Fourier transforms of nothing are an error in some builds of PyTorch
+            return [torch.zeros(TTA[tta], 0)]
         dtype = PRECISIONS[self.precision]
         batches = []
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):

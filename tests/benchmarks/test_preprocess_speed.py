@@ -93,7 +93,7 @@ def test_all_is_measured_and_written_down(pictures, tmp_path, monkeypatch, capsy
         assert sum(cost["wall"] for cost in found["costs"].values()) < whole
         agreed = values["agreement"][name]
         assert agreed["faces of the peer"] == agreed["found"] == agreed["faces of ours"] == count
-        assert agreed["landmark error"] < 0.01 and agreed["unknown to the peer"] == 0
+        assert agreed["landmark error"] < 0.03 and agreed["unknown to the peer"] == 0
         stages = values["stages"][name]
         assert all(stages[stage] > 0 for stage in stages)
         assert sum(stages.values()) == pytest.approx(2 * stages["all"])
