@@ -117,8 +117,12 @@ def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
 
 
 def _tones(x: torch.Tensor) -> torch.Tensor:
-    """What is left of a picture under a Gaussian blur of 3 pixels."""
-    return v2.functional.gaussian_blur(x, [19, 19], [3.0, 3.0])
+    """What is left of a picture under a Gaussian blur of 3 pixels, in float32.
+
+    In bfloat16 and channels-last PyTorch's depthwise convolution takes minutes a picture.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return v2.functional.gaussian_blur(x.float().contiguous(), [19, 19], [3.0, 3.0])
 
 
 class _Squash(nn.Module):
