@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from .cache import CacheWriter
 from .decode import MAX_MEGAPIXELS
+from .engine_ray import work_on_ray
 from .extract import extract, make_extract
 from .faces import ALIGNMENTS, CropSettings, FaceDetector
 from .maps import RESIDUALS
@@ -30,6 +31,7 @@ from .sources import Item, Shard, find_items, printable
 from .storage import StorageError, as_path, is_remote
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
+ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
 _UNWRITTEN = 64  # results that may wait for the disk
 
@@ -41,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = _settings(args)
-        workers = _default_workers(args.device) if args.workers is None else args.workers
-        if workers < 0 or not args.timeout > 0:
+        workers = args.workers
+        if workers is None and args.engine == "processes":
+            workers = _default_workers(args.device)
+        least = 1 if args.engine == "ray" else 0
+        if (workers is not None and workers < least) or not args.timeout > 0:
             raise ValueError(
-                "expected --workers of at least 0 and a --timeout above 0 "
+                f"expected --workers of at least {least} and a --timeout above 0 "
                 f"but got {workers} and {args.timeout:g}"
             )
         shard = Shard.parse(args.shard) if args.shard else None
@@ -73,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             before = writer.faces
             _check_labels(writer, items)
             crop_items(items, writer, device=args.device, max_megapixels=args.megapixels,
-                       workers=workers, timeout=args.timeout, quiet=args.quiet)  # fmt: skip
+                       workers=workers, timeout=args.timeout, quiet=args.quiet, engine=args.engine,
+                       ray_address=args.ray_address)  # fmt: skip
     except (CacheError, StorageError, WorkerError) as error:
         return _failed(args.report, error)
     except KeyboardInterrupt:
@@ -94,9 +100,11 @@ def crop_items(
     *,
     device: str = "cpu",
     max_megapixels: float = MAX_MEGAPIXELS,
-    workers: int = 0,
+    workers: int | None = 0,
     timeout: float = TIMEOUT,
     quiet: bool = False,
+    engine: str = "processes",
+    ray_address: str | None = None,
 ) -> None:
     """Add the faces of every item that the cache does not hold yet; show progress.
 
@@ -107,6 +115,8 @@ def crop_items(
         workers: processes, see `pool.work`; 0 works in this one, where a file that hangs or
             crashes its decoder stops the run.
         timeout: seconds for a picture, or for a frame of a clip.
+        engine: one of `ENGINES`; with "ray", `workers` may be None, for one on each core.
+        ray_address: of a running Ray cluster; None starts one on this machine.
 
     Raises:
         CacheError: the cache cannot be written.
@@ -123,10 +133,17 @@ def crop_items(
         bar.set_postfix_str(f"{faces / (time.monotonic() - start):.1f} faces/s", refresh=False)
         bar.update()
 
-    if workers:
-        task = partial(make_extract, writer.settings, device, max_megapixels)
-        crew = min(workers, _worth_starting(todo, writer.settings.frames))
-        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
+    frames = writer.settings.frames
+    make_task = partial(make_extract, writer.settings, device, max_megapixels)
+    if engine == "ray":
+        results = work_on_ray(
+            make_task, todo, workers=workers, timeout=timeout, address=ray_address,
+            gpus=0 if device.startswith("cpu") else 1, arrived=arrived,
+            cost=lambda item: frames if item.is_video else 1,
+        )  # fmt: skip
+    elif workers:
+        crew = min(workers, _worth_starting(todo, frames))
+        results = work(make_task, todo, workers=crew, timeout=timeout, arrived=arrived)
     else:
         detector = FaceDetector(writer.settings.crop, device)
         task = partial(extract, detector=detector, settings=writer.settings,
@@ -312,6 +329,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="where MTCNN runs: cpu or cuda (%(default)s)")
     add("--workers", type=int, metavar="N", help="processes; 0: this one, without protection from "
         "files that hang or crash (default: one for each core, one for a GPU)")  # fmt: skip
+    add("--engine", choices=ENGINES, default=ENGINES[0], help="ray: workers on all machines of a "
+        "Ray cluster, whose machines see DATA under the same path (%(default)s)")  # fmt: skip
+    add("--ray-address", metavar="ADDRESS", help="of that cluster, auto for the one this machine "
+        "belongs to (default: start one here)")  # fmt: skip
     add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="give a picture, or a "
         "frame of a clip, up after this time (%(default)g)")  # fmt: skip
     add("--shard", metavar="I/N", help="do the I-th of N parts of the files, on "

@@ -129,6 +129,58 @@ def work(
             worker.kill()
 
 
+class Guard:
+    """One worker process for jobs that come one at a time, by the rules of `work`.
+
+    Args:
+        make_task, timeout: see `work`.
+    """
+
+    def __init__(self, make_task: Callable[[], Task], timeout: float) -> None:
+        self._make_task, self._timeout = make_task, timeout
+        self._worker: _Worker | None = None
+
+    def do(self, job: object) -> object:
+        """The job's result, or a `Lost` where it took its process with it twice.
+
+        Raises:
+            WorkerError: the process ended before it took its first job.
+        """
+        for _ in range(2):
+            if self._worker is None:
+                self._worker = _Worker(self._make_task)
+            try:
+                return self._finish(job)
+            except _Died as death:
+                lost = Lost("crashed", str(death))
+            except _Overdue as overdue:
+                lost = Lost("timeout", str(overdue))
+            ready = self._worker.ready
+            self.close()
+            if not ready:
+                raise WorkerError(f"a worker process cannot start: {lost.reason}")
+        return lost
+
+    def _finish(self, job: object) -> object:
+        worker = self._worker
+        while True:
+            if worker.idle:
+                worker.give(0, job, self._timeout)
+            if _stirring([worker]):
+                message = worker.receive(self._timeout)
+                if message is not None:
+                    return message[1]
+            elif worker.overdue:
+                seconds = self._timeout if worker.ready else _START_SECONDS
+                raise _Overdue(f"no sign of life for {seconds:g} s")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+
 def _stirring(crew: Sequence[_Worker]) -> list[_Worker]:
     """Wait until workers have something to say or have ended, or one is overdue."""
     patience = min(worker.deadline for worker in crew) - time.monotonic()
@@ -138,6 +190,10 @@ def _stirring(crew: Sequence[_Worker]) -> list[_Worker]:
 
 class _Died(Exception):
     """A worker process ended, or is about to after an error; says how."""
+
+
+class _Overdue(Exception):
+    """A worker process gave no sign of life; says for how long."""
 
 
 class _Worker:
