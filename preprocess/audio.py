@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = SoundSettings(args.seconds, args.windows)
-        workers = _default_workers("cpu") if args.workers is None else args.workers
+        workers = _default_workers() if args.workers is None else args.workers
         if workers < 0 or not args.timeout > 0:
             raise ValueError(
                 "expected --workers of at least 0 and a --timeout above 0 "

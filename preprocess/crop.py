@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from .maps import RESIDUALS
 from .parts import part_sizes
 from .pool import WorkerError, work
 from .schema import CODECS, FAILURE_KINDS, MAPS, CacheError, CacheSettings, Failure
+from .shared_networks import share_networks
 from .sources import Item, Shard, find_items, printable
 from .storage import StorageError, as_path, is_remote
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = _settings(args)
         workers = args.workers
         if workers is None and args.engine == "processes":
-            workers = _default_workers(args.device)
+            workers = _default_workers()
         least = 1 if args.engine == "ray" else 0
         if (workers is not None and workers < least) or not args.timeout > 0:
             raise ValueError(
@@ -134,16 +135,17 @@ def crop_items(
         bar.update()
 
     frames = writer.settings.frames
-    make_task = partial(make_extract, writer.settings, device, max_megapixels)
     if engine == "ray":
+        task = partial(make_extract, writer.settings, device, max_megapixels)
         results = work_on_ray(
-            make_task, todo, workers=workers, timeout=timeout, address=ray_address,
-            gpus=0 if device.startswith("cpu") else 1, arrived=arrived,
+            task, todo, workers=workers, timeout=timeout, address=ray_address, arrived=arrived,
+            gpus=0 if device.startswith("cpu") else 1,
             cost=lambda item: frames if item.is_video else 1,
         )  # fmt: skip
     elif workers:
         crew = min(workers, _worth_starting(todo, frames))
-        results = work(make_task, todo, workers=crew, timeout=timeout, arrived=arrived)
+        results = _work_in_processes(writer.settings, device, max_megapixels, todo,
+                                     workers=crew, timeout=timeout, arrived=arrived)  # fmt: skip
     else:
         detector = FaceDetector(writer.settings.crop, device)
         task = partial(extract, detector=detector, settings=writer.settings,
@@ -151,6 +153,22 @@ def crop_items(
         results = _work_here(task, todo, arrived)
     with bar, closing(results):
         _record_all(results, writer)
+
+
+def _work_in_processes(
+    settings: CacheSettings, device: str, max_megapixels: float, items: Sequence[Item], **options
+) -> Iterator[tuple[Item, object]]:
+    """`work`, with the networks of all workers in one process where the device is no CPU."""
+    if not items:
+        return
+    with share_networks(device) if _is_shared(device) else nullcontext(device) as place:
+        task = partial(make_extract, settings, place, max_megapixels)
+        with closing(work(task, items, **options)) as results:
+            yield from results
+
+
+def _is_shared(device: str) -> bool:
+    return not device.startswith("cpu")  # each core has networks of its own
 
 
 def _work_here(
@@ -172,7 +190,7 @@ def _record_all(
         pending: deque[Future] = deque()
         try:
             for item, result in results:
-                if isinstance(result, StorageError):
+                if isinstance(result, (StorageError, WorkerError)):
                     raise result
                 pending.append(executor.submit(record or _record, writer, item, result))
                 while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
@@ -199,9 +217,7 @@ def _worth_starting(items: Sequence[Item], frames: int) -> int:
     return -(-pictures // _PICTURES_PER_WORKER)
 
 
-def _default_workers(device: str) -> int:
-    if not device.startswith("cpu"):
-        return 1
+def _default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -326,9 +342,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
     add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
         "(%(default)s)")  # fmt: skip
-    add("--device", default="cpu", help="where MTCNN runs: cpu or cuda (%(default)s)")
+    add("--device", default="cpu", help="where MTCNN's networks run: cpu, or cuda for "
+        "one process that all workers ask (%(default)s)")  # fmt: skip
     add("--workers", type=int, metavar="N", help="processes; 0: this one, without protection from "
-        "files that hang or crash (default: one for each core, one for a GPU)")  # fmt: skip
+        "files that hang or crash (default: one for each core)")  # fmt: skip
     add("--engine", choices=ENGINES, default=ENGINES[0], help="ray: workers on all machines of a "
         "Ray cluster, whose machines see DATA under the same path (%(default)s)")  # fmt: skip
     add("--ray-address", metavar="ADDRESS", help="of that cluster, auto for the one this machine "

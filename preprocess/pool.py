@@ -202,7 +202,7 @@ class _Worker:
     def __init__(self, make_task: Callable[[], Task]) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(theirs, make_task), daemon=True)
-        with _interrupts_held(), _main_hidden(make_task):
+        with interrupts_held(), main_hidden(make_task):
             self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.ready = False
@@ -261,7 +261,7 @@ def _ending(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts_held():
+def interrupts_held():
     """A process started here leaves Ctrl-C, which a terminal sends to all, to the supervisor."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -274,7 +274,7 @@ def _interrupts_held():
 
 
 @contextlib.contextmanager
-def _main_hidden(make_task: Callable[[], Task]):
+def main_hidden(make_task: Callable[[], Task]):
     """A process started here does not import the program's main module again, nor all that it
     imports, unless the task is defined there. So scripts need no `if __name__ == "__main__"`."""
     if getattr(make_task, "func", make_task).__module__ == "__main__":
@@ -291,7 +291,7 @@ def _main_hidden(make_task: Callable[[], Task]):
 def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
     """The life of a worker: until its supervisor ends, or a job raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    end_with_parent()
 
     def tell(kind: str, value: object = None) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -312,8 +312,8 @@ def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
         tell("raised", f"{type(error).__name__}: {error} ({name}:{where.lineno})")
 
 
-def _end_with_parent() -> None:
-    """End when the supervisor does, even in the middle of a job that never returns."""
+def end_with_parent() -> None:
+    """End this process when the one that started it does, even in a job that never returns."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
