@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from .pool import Guard, Task, WorkerError
+from .pool import Guard, Task, WorkerError, cores
 
 Job = TypeVar("Job")
 
@@ -58,8 +58,7 @@ def work_on_ray(
     if not jobs:
         return
     with _connected(address, workers) as ray:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        actors = min(workers or cores, len(jobs))
+        actors = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(jobs))
         blocks = list(_blocks(jobs, cost, actors))
         rows = _results(ray, make_task, blocks, actors, timeout, gpus)
         for number, job in enumerate(jobs):
@@ -150,6 +149,8 @@ def _connected(address: str | None, workers: int | None):
     # Read when Ray is imported: no report to its makers, no lines of its own between ours.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # At Ray's 15 its workers get next to nothing beside other programs; the plain ones have 0.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         import ray.data
@@ -162,7 +163,7 @@ def _connected(address: str | None, workers: int | None):
         return
     options = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        options |= {"address": "local", "num_cpus": workers or _cores(), "include_dashboard": False,
+        options |= {"address": "local", "num_cpus": workers or cores(), "include_dashboard": False,
                     "object_store_memory": _STORE_BYTES}  # fmt: skip
     else:
         options["address"] = address
@@ -190,10 +191,6 @@ def _stderr_muted():
     finally:
         os.dup2(before, 2)
         os.close(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _last_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from preprocess import crop
 from preprocess.cache import read_failures
 from preprocess.engine_ray import work_on_ray
 from preprocess.pool import Lost, WorkerError
-from tests.preprocess.ray_tasks import make_mortal_echo, make_mortal_extract, make_nothing
+from tests.preprocess.tasks import make_mortal_echo, make_mortal_extract, make_nothing
 from tests.preprocess.test_crop_workers import assert_same
 
 ray = pytest.importorskip("ray", reason="needs the [ray] extra")

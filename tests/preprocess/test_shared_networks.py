@@ -11,6 +11,7 @@ from preprocess.cache import CacheReader, CacheWriter, read_failures
 from preprocess.faces import FaceDetector
 from preprocess.mtcnn import Networks
 from preprocess.pool import WorkerError
+from preprocess.run import record_all
 from preprocess.schema import CacheSettings
 from preprocess.shared_networks import Request, SharedNetworks, answer, share_networks
 from preprocess.sources import find_items
@@ -115,7 +116,7 @@ def test_networks_that_ended_stop_the_run_and_blame_no_file(
         result = crop.extract(item, detector, writer.settings, 50)
         assert isinstance(result, WorkerError)
         with pytest.raises(WorkerError):
-            crop._record_all(iter([(item, result)]), writer)
+            record_all([(item, result)], writer, crop._record)
     assert not read_failures(tmp_path / "c")
 
 

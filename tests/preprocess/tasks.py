@@ -1,4 +1,4 @@
-"""What the processes behind Ray's actors do in tests: their work, or something strange."""
+"""What worker processes do in tests: their work, or something strange."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ def make_mortal_extract(log: Path, *settings: object):
     return _make_mortal(log, make_extract(*settings), lambda item: item.path)
 
 
+def make_hasty_extract(*settings: object):
+    """`preprocess.extract.make_extract`, but connections that fail are soon given up."""
+    import s3fs
+
+    from preprocess import storage
+    from preprocess.extract import make_extract
+
+    storage._WAITS = (0.1,)
+    s3fs.S3FileSystem.retries = 2
+    return make_extract(*settings)
+
+
 def make_mortal_echo(log: Path):
     return _make_mortal(log, lambda job, alive: job, str)
 
@@ -22,7 +34,7 @@ def make_nothing():
 
 
 def _make_mortal(log: Path, task, name):
-    """Notes every job, with the numbers of the actor's process and of this one."""
+    """Notes every job, with the numbers of the process that started this one, and of this."""
 
     def until_death(job, alive):
         with log.open("a") as stream:
