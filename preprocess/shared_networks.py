@@ -11,20 +11,22 @@ import contextlib
 import multiprocessing
 import queue
 import secrets
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from .mtcnn import Networks, Proposals
 from .pool import WorkerError, end_with_parent, interrupts_held, main_hidden
 
+if TYPE_CHECKING:
+    from .mtcnn import Networks, Proposals
+
 _CONTEXT = multiprocessing.get_context("spawn")  # CUDA does not outlive a fork
-_FAMILY = "AF_UNIX" if hasattr(__import__("socket"), "AF_UNIX") else "AF_INET"
+_FAMILY = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,10 @@ def answer(networks: Networks, requests: Sequence[Request]) -> list[list]:
 
 def _serve(parent: Connection, device: str, key: bytes) -> None:
     end_with_parent()
+    import torch  # the program that starts this process needs none of it
+
+    from .mtcnn import Networks
+
     torch.set_num_threads(1)
     try:
         networks = Networks(device)
