@@ -172,7 +172,7 @@ def _connected(address: str | None, workers: int | None):
         try:
             with _stderr_muted():  # where Ray says at which level it logs
                 ray.init(**options)
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises bare ones too
             raise WorkerError(
                 f"no Ray at {address or 'this machine'}: {_last_line(error)}"
             ) from error
