@@ -34,6 +34,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from preprocess import maps
 
+from .discriminant import SHRINKAGE, solve_line
 from .network import Logits, NetworkSettings, Scorer
 
 BACKBONE = "mobilenetv2_100"
@@ -47,7 +48,6 @@ _CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
 _HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
 _WATCHED = 1  # the stage whose output a heat map is drawn from
 _SWAP_ODDS = 1.0  # the face stream learns at even odds but speaks for faces of every kind
-_SHRINKAGE = 4.0  # of the linear heads, in variances of a statistic
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
 
@@ -232,13 +232,8 @@ class _Head(nn.Module):
 
 
 class LinearHead(_Head):
-    """Statistics -> logit by Fisher's linear discriminant, the mean over kinds of fakes.
-
-    Each kind has its own direction, in which it differs most from the reals beside it relative to
-    how reals differ (Fisher 1936), with a covariance shrunk towards the identity. All directions
-    are brought to one length before they are added: a decoder that is told easily must not
-    outvote those that are told with pains.
-    """
+    """Statistics -> logit by a line (`solve_line`); each kind of fake is held against the reals
+    beside it."""
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
@@ -250,22 +245,15 @@ class LinearHead(_Head):
     @torch.no_grad()
     def solve(self, statistics: torch.Tensor, kinds: np.ndarray) -> None:
         """Fit to 2 N x features of real and fake faces by turns; kinds: str N, what made them."""
-        from sklearn.linear_model import LogisticRegression
-
-        x = self._fit_scale(statistics).double()
+        x = self._fit_scale(statistics).double().numpy()
         real, fake = x[0::2], x[1::2]
-        spread = torch.atleast_2d(torch.cov(real.T))
-        spread += _SHRINKAGE * torch.eye(len(spread))
         names, number, count = np.unique(kinds, return_inverse=True, return_counts=True)
-        away = torch.stack([(fake - real)[number == i].mean(0) for i in range(len(names))], 1)
-        directions = torch.linalg.solve(spread, away)
-        direction = (directions / (away * directions).sum(0).sqrt()).mean(1)
-        # One number a face is left; what it says in log odds is one line more.
-        seen = (x @ direction)[:, None].numpy()
-        alike = np.repeat(1 / count[number], 2) * len(kinds) / len(names)
-        odds = LogisticRegression().fit(seen, np.tile([0, 1], len(kinds)), alike)
-        self.linear.weight.copy_(odds.coef_.item() * direction[None])
-        self.linear.bias.fill_(odds.intercept_.item())
+        away = np.stack([(fake - real)[number == i].mean(0) for i in range(len(names))], 1)
+        share = np.repeat(1 / count[number], 2) * len(kinds) / len(names)
+        target, covariance = np.tile([0, 1], len(kinds)), np.atleast_2d(np.cov(real.T))
+        weight, bias = solve_line(x, target, away, covariance, share, SHRINKAGE)
+        self.linear.weight.copy_(torch.from_numpy(weight)[None])
+        self.linear.bias.fill_(bias)
 
 
 class HiddenHead(_Head):

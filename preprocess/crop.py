@@ -3,89 +3,47 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from contextlib import closing, nullcontext
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from tqdm import tqdm
 
 from .cache import CacheWriter
-from .decode import MAX_MEGAPIXELS
+from .decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
+from .engine_ray import work_on_ray
 from .extract import extract, make_extract
 from .faces import ALIGNMENTS, CropSettings, FaceDetector
+from .formats import VIDEO_SUFFIXES
 from .maps import RESIDUALS
-from .parts import part_sizes
-from .pool import WorkerError, work
-from .schema import CODECS, FAILURE_KINDS, MAPS, CacheError, CacheSettings, Failure
-from .sources import Item, Shard, find_items, printable
-from .storage import StorageError, as_path, is_remote
+from .pool import work
+from .run import TIMEOUT, Command, make_parser, record_all, run
+from .schema import CODECS, MAPS, CacheSettings, Failure
+from .shared_networks import share_networks
+from .sources import Item
 
-TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
+ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
-_UNWRITTEN = 64  # results that may wait for the disk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, also if some files failed; 1 if none gave a face or the cache cannot be
-    written; 2 for wrong arguments; 130 if stopped."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    try:
-        settings = _settings(args)
-        workers = _default_workers(args.device) if args.workers is None else args.workers
-        if workers < 0 or not args.timeout > 0:
-            raise ValueError(
-                "expected --workers of at least 0 and a --timeout above 0 "
-                f"but got {workers} and {args.timeout:g}"
-            )
-        shard = Shard.parse(args.shard) if args.shard else None
-        listing = find_items(args.data, args.labels)
-    except StorageError as error:
-        return _failed(args.report, error)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
-    say = (lambda text: None) if args.quiet else print
-    say(listing.report())
-    if not listing.items:
-        print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
-        return 1
-    name = args.data.stem
-    if not is_remote(args.data) and args.data.is_dir():
-        name = args.data.resolve().name
-    items = listing.items
-    if shard:
-        items = shard.choose(items)
-        name += f"-{shard.index}-of-{shard.count}"
-        say(f"shard {args.shard}: {len(items)} of them")
-    out = args.out or Path("cache", name)
-    start, status, stopped = time.monotonic(), 0, ""
-    try:
-        with CacheWriter(out, settings, overwrite=args.overwrite, retry=args.retry) as writer:
-            before = writer.faces
-            _check_labels(writer, items)
-            crop_items(items, writer, device=args.device, max_megapixels=args.megapixels,
-                       workers=workers, timeout=args.timeout, quiet=args.quiet)  # fmt: skip
-    except (CacheError, StorageError, WorkerError) as error:
-        return _failed(args.report, error)
-    except KeyboardInterrupt:
-        stopped = f"stopped; the same command goes on from here ({out})"
-        status = 130
-    summary = Summary.of(writer, items, writer.faces - before, time.monotonic() - start)
-    if stopped:
-        print(printable(stopped), file=sys.stderr)
-    else:
-        say(summary.text())
-        status = 0 if writer.faces or not items else 1
-    return _write_report(args.report, {"finished": not stopped, **asdict(summary)}) or status
+    """Exit status: see `run.run`."""
+    command = Command(
+        holds="pictures or clips",
+        suffixes=IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+        ending="",
+        writer=CacheWriter,
+        settings=_settings,
+        fill=lambda items, writer, args: crop_items(
+            items, writer, device=args.device, max_megapixels=args.megapixels,
+            workers=args.workers, timeout=args.timeout, quiet=args.quiet, engine=args.engine,
+            ray_address=args.ray_address,
+        ),
+    )  # fmt: skip
+    return run(command, _parser(), argv)
 
 
 def crop_items(
@@ -94,9 +52,11 @@ def crop_items(
     *,
     device: str = "cpu",
     max_megapixels: float = MAX_MEGAPIXELS,
-    workers: int = 0,
+    workers: int | None = 0,
     timeout: float = TIMEOUT,
     quiet: bool = False,
+    engine: str = "processes",
+    ray_address: str | None = None,
 ) -> None:
     """Add the faces of every item that the cache does not hold yet; show progress.
 
@@ -107,6 +67,8 @@ def crop_items(
         workers: processes, see `pool.work`; 0 works in this one, where a file that hangs or
             crashes its decoder stops the run.
         timeout: seconds for a picture, or for a frame of a clip.
+        engine: one of `ENGINES`; with "ray", `workers` may be None, for one on each core.
+        ray_address: of a running Ray cluster; None starts one on this machine.
 
     Raises:
         CacheError: the cache cannot be written.
@@ -123,17 +85,41 @@ def crop_items(
         bar.set_postfix_str(f"{faces / (time.monotonic() - start):.1f} faces/s", refresh=False)
         bar.update()
 
-    if workers:
+    frames = writer.settings.frames
+    if engine == "ray":
         task = partial(make_extract, writer.settings, device, max_megapixels)
-        crew = min(workers, _worth_starting(todo, writer.settings.frames))
-        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
+        results = work_on_ray(
+            task, todo, workers=workers, timeout=timeout, address=ray_address, arrived=arrived,
+            gpus=0 if device.startswith("cpu") else 1,
+            cost=lambda item: frames if item.is_video else 1,
+        )  # fmt: skip
+    elif workers:
+        crew = min(workers, _worth_starting(todo, frames))
+        results = _work_in_processes(writer.settings, device, max_megapixels, todo,
+                                     workers=crew, timeout=timeout, arrived=arrived)  # fmt: skip
     else:
         detector = FaceDetector(writer.settings.crop, device)
         task = partial(extract, detector=detector, settings=writer.settings,
                        max_megapixels=max_megapixels)  # fmt: skip
         results = _work_here(task, todo, arrived)
     with bar, closing(results):
-        _record_all(results, writer)
+        record_all(results, writer, _record)
+
+
+def _work_in_processes(
+    settings: CacheSettings, device: str, max_megapixels: float, items: Sequence[Item], **options
+) -> Iterator[tuple[Item, object]]:
+    """`work`, with the networks of all workers in one process where the device is no CPU."""
+    if not items:
+        return
+    with share_networks(device) if _is_shared(device) else nullcontext(device) as place:
+        task = partial(make_extract, settings, place, max_megapixels)
+        with closing(work(task, items, **options)) as results:
+            yield from results
+
+
+def _is_shared(device: str) -> bool:
+    return not device.startswith("cpu")  # each core has networks of its own
 
 
 def _work_here(
@@ -143,28 +129,6 @@ def _work_here(
         result = task(item)
         arrived(result)
         yield item, result
-
-
-def _record_all(
-    results: Iterator[tuple[Item, object]],
-    writer: CacheWriter,
-    record: Callable[[CacheWriter, Item, object], None] | None = None,
-) -> None:
-    """Give results to the writer in a thread, so that workers need not wait for the disk."""
-    with ThreadPoolExecutor(1) as executor:
-        pending: deque[Future] = deque()
-        try:
-            for item, result in results:
-                if isinstance(result, StorageError):
-                    raise result
-                pending.append(executor.submit(record or _record, writer, item, result))
-                while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
-                    pending.popleft().result()
-            while pending:
-                pending.popleft().result()
-        except CacheError:
-            executor.shutdown(cancel_futures=True)  # a failed write is not retried
-            raise
 
 
 def _record(writer: CacheWriter, item: Item, result: object) -> None:
@@ -182,98 +146,6 @@ def _worth_starting(items: Sequence[Item], frames: int) -> int:
     return -(-pictures // _PICTURES_PER_WORKER)
 
 
-def _default_workers(device: str) -> int:
-    if not device.startswith("cpu"):
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _check_labels(writer: CacheWriter, items: Sequence[Item]) -> None:
-    """Rows keep the label they were written with, so other labels need another cache."""
-    changed = [i.path for i in items if writer.done.get(i.path) not in (None, i.target)]
-    if changed:
-        raise CacheError(
-            f"{writer.path}: {len(changed)} files were cached with another label "
-            f"(first: {changed[0]!r}); choose another --out, or start afresh with --overwrite"
-        )
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did; the fields of `--report`.
-
-    Attributes:
-        cache: its folder.
-        files: pictures and clips listed.
-        done: those of them that are in the cache or failed, now or before.
-        faces, new_faces: rows of the cache, and those that this run added.
-        failures: how many files of the cache failed, by kind (`schema.FAILURE_KINDS`).
-        bytes: size of the parts.
-        seconds, faces_per_second: of this run.
-    """
-
-    cache: str
-    files: int
-    done: int
-    faces: int
-    new_faces: int
-    failures: dict[str, int]
-    bytes: int
-    seconds: float
-    faces_per_second: float
-
-    @classmethod
-    def of(cls, writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> Summary:
-        kinds = Counter(failure.kind for failure in writer.failures)
-        return cls(
-            cache=printable(str(writer.path)),
-            files=len(items),
-            done=sum(item.path in writer.done for item in items),
-            faces=writer.faces,
-            new_faces=new,
-            failures={kind: kinds[kind] for kind in FAILURE_KINDS},
-            bytes=sum(size for _, size in part_sizes(writer.path)),
-            seconds=round(seconds, 3),
-            faces_per_second=round(new / seconds, 3),
-        )
-
-    def text(self) -> str:
-        others = {kind: count for kind, count in self.failures.items() if kind != "no_face"}
-        lost = ", ".join(f"{others[k]} {k}" for k in ("crashed", "timeout") if others[k])
-        lines = [
-            f"cache     {self.cache}",
-            f"files     {self.files}",
-            f"faces     {self.faces} ({self.new_faces} new)",
-            f"no face   {self.failures['no_face']}",
-            f"failed    {sum(others.values())}" + (f" ({lost})" if lost else ""),
-            f"size      {self.bytes / 2**20:.1f} MiB",
-            f"time      {self.seconds:.1f} s",
-        ]
-        if any(self.failures.values()):
-            lines.append(f"reasons   {self.cache}/failures.csv")
-        return "\n".join(lines)
-
-
-def _failed(report: Path | None, error: Exception) -> int:
-    print(f"error: {printable(str(error))}", file=sys.stderr)
-    return _write_report(report, {"finished": False, "error": str(error)}) or 1
-
-
-def _write_report(file: Path | None, values: dict) -> int:
-    """Exit status: 0, or 1 if the report cannot be written."""
-    if file is None:
-        return 0
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    except OSError as error:
-        print(f"error: {file}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def _settings(args: argparse.Namespace) -> CacheSettings:
     maps = tuple(name for name in args.maps.split(",") if name and name != "none")
     crop = CropSettings(
@@ -289,12 +161,10 @@ def _settings(args: argparse.Namespace) -> CacheSettings:
 
 def _parser() -> argparse.ArgumentParser:
     crop, cache = CropSettings(), CacheSettings()
-    parser = argparse.ArgumentParser(prog="python -m preprocess.crop", description=__doc__)
+    parser = make_parser(
+        "preprocess.crop", __doc__, "a folder of pictures and clips, or one file", "NAME"
+    )
     add = parser.add_argument
-    add("data", type=as_path, metavar="DATA", help="a folder of pictures and clips, or one file; "
-        "this and --out may be URLs, as s3://BUCKET/FOLDER")  # fmt: skip
-    add("--out", type=as_path, help="the cache's folder (default: cache/NAME of DATA)")
-    add("--labels", type=as_path, help="label file (default: looked for beside and in DATA)")
     add("--size", type=int, default=crop.size, help="side of a crop in pixels (%(default)s)")
     add("--margin", type=float, default=crop.margin, help="share of the face's side (%(default)s)")
     add("--align", choices=ALIGNMENTS, default=crop.align, help="(%(default)s)")
@@ -309,17 +179,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
     add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
         "(%(default)s)")  # fmt: skip
-    add("--device", default="cpu", help="where MTCNN runs: cpu or cuda (%(default)s)")
-    add("--workers", type=int, metavar="N", help="processes; 0: this one, without protection from "
-        "files that hang or crash (default: one for each core, one for a GPU)")  # fmt: skip
-    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="give a picture, or a "
-        "frame of a clip, up after this time (%(default)g)")  # fmt: skip
-    add("--shard", metavar="I/N", help="do the I-th of N parts of the files, on "
-        "a machine of its own; CacheReader reads the caches of all as one")  # fmt: skip
-    add("--overwrite", action="store_true", help="drop the cache that is there")
-    add("--retry", action="store_true", help="try the files again that failed before")
-    add("--quiet", action="store_true", help="say nothing but errors")
-    add("--report", type=Path, metavar="FILE", help="write counts and times there, as JSON")
+    add("--device", default="cpu", help="where MTCNN's networks run: cpu, or cuda for "
+        "one process that all workers ask (%(default)s)")  # fmt: skip
+    add("--engine", choices=ENGINES, default=ENGINES[0], help="ray: workers on all machines of a "
+        "Ray cluster, whose machines see DATA under the same path (%(default)s)")  # fmt: skip
+    add("--ray-address", metavar="ADDRESS", help="of that cluster, auto for the one this machine "
+        "belongs to (default: start one here)")  # fmt: skip
     return parser
 
 

@@ -12,18 +12,27 @@ import torch
 from .decode import DecodeError, Picture, decode_image, decode_video
 from .faces import FaceDetector, crop_face
 from .maps import residual, spectrum
+from .pool import WorkerError
 from .schema import CachedFace, CacheSettings, Failure, to_table
+from .shared_networks import Address, SharedNetworks
 from .sources import Item
 from .storage import StorageError, local_copy
 
 
 def make_extract(
-    settings: CacheSettings, device: str, max_megapixels: float
+    settings: CacheSettings, device: str | Address, max_megapixels: float
 ) -> Callable[[Item, Callable[[], None]], pa.Table | Failure]:
-    """The task of a worker process (see `pool.work`); it computes on one core."""
+    """The task of a worker process (see `pool.work`); it computes on one core.
+
+    Args:
+        device: where MTCNN runs, for this process alone or for all (`share_networks`).
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    detector = FaceDetector(settings.crop, device)
+    if isinstance(device, Address):
+        detector = FaceDetector(settings.crop, networks=SharedNetworks(device))
+    else:
+        detector = FaceDetector(settings.crop, device)
 
     def extract_one(item: Item, alive: Callable[[], None]) -> pa.Table | Failure:
         return extract(item, detector, settings, max_megapixels, alive)
@@ -37,10 +46,11 @@ def extract(
     settings: CacheSettings,
     max_megapixels: float,
     alive: Callable[[], None] = lambda: None,
-) -> pa.Table | Failure | StorageError:
+) -> pa.Table | Failure | StorageError | WorkerError:
     """The rows of one file as a table with the columns of `schema`, or why there are none.
 
-    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
+    A `StorageError` is given back, not raised, and so is a `WorkerError` of networks that are
+    shared: these are no fault of the process, nor of the file.
     """
     try:
         with local_copy(item.file, alive) as file:
@@ -50,7 +60,7 @@ def extract(
         return Failure(item.path, "unreadable", str(error).replace(str(file), str(item.file)))
     except OSError as error:  # decoders have a `DecodeError` for theirs
         return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
-    except StorageError as error:
+    except (StorageError, WorkerError) as error:
         return error
     if not rows:
         return Failure(item.path, "no_face", "no face was found")

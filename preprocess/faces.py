@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from .mtcnn import Cascade
+from .mtcnn import Cascade, Networks
 
 ALIGNMENTS = ("box", "similarity")
 
@@ -91,13 +91,17 @@ class FaceDetector:
     Args:
         settings: `min_face` and `min_probability` are used here.
         device: "cpu", "cuda" or a `torch.device`.
+        networks: MTCNN's, if not ones of its own on the device.
     """
 
     def __init__(
-        self, settings: CropSettings | None = None, device: str | torch.device = "cpu"
+        self,
+        settings: CropSettings | None = None,
+        device: str | torch.device = "cpu",
+        networks: Networks | None = None,
     ) -> None:
         self.settings = settings or CropSettings()
-        self._cascade = Cascade(self.settings.min_face, torch.device(device))
+        self._cascade = Cascade(self.settings.min_face, networks or Networks(device))
 
     def detect(self, pixels: np.ndarray) -> list[Face]:
         """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .formats import DecodeError
 from .sound import SAMPLE_RATE, NoSoundError, SoundFormat, SoundReader
+from .storage import StorageError, local_copy
+
+if TYPE_CHECKING:
+    from .storage import AnyPath
 
 _SHORTEST = 0.5  # seconds of sound, below which a file gives no row
 _SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
@@ -43,29 +47,37 @@ class Unheard:
 
 def make_listen(
     seconds: float, most: int
-) -> Callable[[Sequence[Path], Callable[[], None]], list[Heard | Unheard]]:
+) -> Callable[[Sequence[AnyPath], Callable[[], None]], list[Heard | Unheard | StorageError]]:
     """The task of a worker process (see `pool.work`): several files a job, as a message to a
     process takes as long as a short file."""
 
-    def listen_all(files: Sequence[Path], alive: Callable[[], None]) -> list[Heard | Unheard]:
+    def listen_all(
+        files: Sequence[AnyPath], alive: Callable[[], None]
+    ) -> list[Heard | Unheard | StorageError]:
         return [listen(file, seconds, most, alive) for file in files]
 
     return listen_all
 
 
 def listen(
-    file: Path, seconds: float, most: int, alive: Callable[[], None] = lambda: None
-) -> Heard | Unheard:
-    """At most `most` windows of one file. Windows without sound among others are left out."""
+    file: AnyPath, seconds: float, most: int, alive: Callable[[], None] = lambda: None
+) -> Heard | Unheard | StorageError:
+    """At most `most` windows of one file. Windows without sound among others are left out.
+
+    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
+    """
     alive()
     try:
-        with SoundReader(file) as reader:
+        with local_copy(file, alive) as local, SoundReader(local) as reader:
             chosen = spread_windows(_watched(reader.blocks(seconds), alive), seconds, most)
             described = reader.format
-    except NoSoundError as error:
-        return Unheard("no_sound", str(error))
     except DecodeError as error:
-        return Unheard("unreadable", str(error))
+        kind = "no_sound" if isinstance(error, NoSoundError) else "unreadable"
+        return Unheard(kind, str(error).replace(str(local), str(file)))
+    except OSError as error:  # decoders have a `DecodeError` for theirs
+        return Unheard("unreadable", f"{file}: cannot be read: {error}")
+    except StorageError as error:
+        return error
     if not chosen:
         return Unheard("no_sound", f"{file}: expected at least {_SHORTEST} s of sound but got "
                        "less, or silence")  # fmt: skip

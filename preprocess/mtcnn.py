@@ -10,6 +10,8 @@ its order of steps, so that the same faces come out. What differs is how it is c
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +26,9 @@ _FACTOR = 0.709  # from one level to the next: half of the area
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
 _BATCH = 256  # candidates that go through a network at once
+_LEAST = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))  # logit of a proposal
+_PADDED, _TOGETHER = 1.3, 2**23  # growth by padding, pixels; of levels that go through together
+_LOW = -1e6  # below all that a convolution gives
 
 
 @dataclass(frozen=True)
@@ -42,21 +47,16 @@ class Found:
 
 
 class Cascade:
-    """The three networks.
+    """The search: what the networks are shown, and what becomes of what they say.
 
     Args:
         min_face: the smallest window of the search in pixels, facenet-pytorch's `min_face_size`.
-        device: where the networks run; pictures are resampled on the CPU.
+        networks: where they run; pictures are resampled on the CPU.
     """
 
-    def __init__(self, min_face: int, device: torch.device) -> None:
-        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-
+    def __init__(self, min_face: int, networks: Networks) -> None:
         self._first_scale = _CELL / min_face
-        self.device = device
-        self._propose = _Proposals(PNet()).to(device)
-        self._refine = _prepare(RNet()).to(device)
-        self._finish = _prepare(ONet()).to(device)
+        self._networks = networks
 
     def find(self, pixels: np.ndarray) -> Found:
         """Faces in a uint8 H x W x 3 RGB picture of any size."""
@@ -67,11 +67,13 @@ class Cascade:
     def _candidates(self, picture: _Sums) -> np.ndarray:
         """Squares that may show a face: float32 N x 4."""
         height, width = picture.shape
-        scale = self._first_scale
+        scales = [self._first_scale]
+        while min(height, width) * scales[-1] >= _CELL:
+            scales.append(scales[-1] * _FACTOR)
+        scales.pop()  # too small for one window
+        proposals = self._networks.propose(picture.scaled(scale) for scale in scales)
         found, scores, shifts = [], [], []
-        while min(height, width) * scale >= _CELL:
-            level = picture.scaled(scale)
-            at, score, shift = self._propose.on(level, self.device)
+        for scale, (at, score, shift) in zip(scales, proposals, strict=True):
             corner = at * _STRIDE + 1
             own = np.concatenate([corner, corner + _CELL - 1], 1) / scale
             own = np.floor(own).astype(np.float32)
@@ -79,7 +81,6 @@ class Cascade:
             found.append(own[keep])
             scores.append(score[keep])
             shifts.append(shift[keep])
-            scale *= _FACTOR
         if not found:
             return np.zeros((0, 4), np.float32)
         boxes, score, shift = map(np.concatenate, (found, scores, shifts))
@@ -88,14 +89,14 @@ class Cascade:
         return picture.inside(_square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)))
 
     def _second(self, picture: _Sums, boxes: np.ndarray) -> np.ndarray:
-        shift, scores = self._run(self._refine, picture.cut(boxes, 24))
+        shift, scores = self._networks.refine(picture.cut(boxes, 24))
         sure = scores[:, 1] > _THRESHOLDS[1]
         boxes, shift, score = boxes[sure], shift[sure], scores[sure, 1]
         keep = _nms(boxes, score, 0.7)
         return picture.inside(_square(_shifted(boxes[keep], shift[keep])))
 
     def _third(self, picture: _Sums, boxes: np.ndarray) -> Found:
-        shift, points, scores = self._run(self._finish, picture.cut(boxes, 48))
+        shift, points, scores = self._networks.finish(picture.cut(boxes, 48))
         sure = scores[:, 1] > _THRESHOLDS[2]
         boxes, shift, points, score = boxes[sure], shift[sure], points[sure], scores[sure, 1]
         side = boxes[:, 2:] - boxes[:, :2] + 1
@@ -105,8 +106,43 @@ class Cascade:
         keep = _nms_contained(boxes, score, 0.7)
         return Found(boxes[keep], score[keep], points[keep])
 
+
+Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of one level: float32 N x 2 column and row of the network's output, float32 N probabilities,
+float32 N x 4 shifts of the box's sides as shares of the box."""
+
+
+class Networks:
+    """PNet, RNet and ONet on a device.
+
+    All take pixels as float32 in 0..255, channels last.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+
+        self.device = torch.device(device)
+        self._propose = _Proposals(PNet()).to(self.device)
+        self._refine = _prepare(RNet()).to(self.device)
+        self._finish = _prepare(ONet()).to(self.device)
+
+    def propose(self, levels: Iterable[np.ndarray]) -> Iterator[Proposals]:
+        """Where each H x W x 3 level may show a face."""
+        return (self._propose.on(level, self.device) for level in levels)
+
+    def propose_together(self, levels: Sequence[np.ndarray]) -> list[Proposals]:
+        """The same of levels of unequal size at once; for devices that want work in bulk."""
+        return self._propose.on_all(levels, self.device)
+
+    def refine(self, views: np.ndarray) -> list[np.ndarray]:
+        """float32 N x 4 shifts of the sides and N x 2 probabilities of N x 24 x 24 x 3."""
+        return self._run(self._refine, views)
+
+    def finish(self, views: np.ndarray) -> list[np.ndarray]:
+        """float32 N x 4, N x 10 landmarks and N x 2 probabilities of N x 48 x 48 x 3."""
+        return self._run(self._finish, views)
+
     def _run(self, network: nn.Module, views: np.ndarray) -> list[np.ndarray]:
-        """A network's outputs for float32 N x size x size x 3 candidates in 0..255."""
         count = len(views)
         if not count:  # one to be told the shapes of outputs by
             views = np.zeros((1, *views.shape[1:]), np.float32)
@@ -223,41 +259,82 @@ class _Proposals(nn.Module):
             value = value.contiguous(memory_format=torch.channels_last)
         self.register_buffer(name, value)
 
-    def forward(self, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features, H x W x 32, and the logit of a face, H x W, of a float32 1 x 3 x H x W level
-        in 0..255."""
-        x = F.conv2d(level, self.weight1, self.bias1)
+    def forward(
+        self, levels: torch.Tensor, shapes: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features, N x H x W x 32, and the logit of a face, N x H x W, of float32 N x 3 x H x W
+        levels in 0..255.
+
+        Args:
+            shapes: N x 2, rows and columns of each level where others are padding.
+        """
+        x = F.conv2d(levels, self.weight1, self.bias1)
+        if shapes is not None:  # pooling must not look at what is made of padding
+            row = torch.arange(x.shape[2], device=x.device)[:, None] >= shapes[:, 0, None, None] - 2
+            column = torch.arange(x.shape[3], device=x.device) >= shapes[:, 1, None, None] - 2
+            x = x.masked_fill((row | column)[:, None], _LOW)
         x = _greater_of_pairs(x, 2)
         x = _greater_of_pairs(x, 3)
         own = F.prelu(x[:, :10], self.slope1)
         torch.maximum(own[:, : self.falling], x[:, 10:], out=own[:, : self.falling])
         x = F.prelu(F.conv2d(own, self.weight2, self.bias2), self.slope2)
         x = F.prelu(F.conv2d(x, self.weight3, self.bias3), self.slope3)
-        x = x[0].permute(1, 2, 0)
+        x = x.permute(0, 2, 3, 1)
         return x, x @ self.score + self.score_bias
 
-    def on(
-        self, level: np.ndarray, device: torch.device
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where a float32 H x W x 3 level in 0..255 may show a face.
-
-        Returns:
-            float32 N x 2 column and row of the network's output, float32 N probabilities,
-            float32 N x 4 shifts of the box's sides as shares of the box.
-        """
+    def on(self, level: np.ndarray, device: torch.device) -> Proposals:
+        """Where a float32 H x W x 3 level in 0..255 may show a face."""
         rows = max(_STRIP // level.shape[1] // 2 * 2 - (_CELL - _STRIDE), _STRIDE)
-        least = float(np.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0])))
-        places, scores, shifts = [], [], []
+        parts = []
         pixels = torch.from_numpy(level)
         for top in range(0, len(level) - (_CELL - _STRIDE), rows):
             strip = pixels[top : top + rows + _CELL - _STRIDE].to(device)
             features, logits = self(strip.permute(2, 0, 1)[None])
-            place = (logits >= least).nonzero()
-            y, x = place.unbind(1)
-            scores.append(logits[y, x].sigmoid())
-            shifts.append(features[y, x] @ self.shift + self.shift_bias)
-            places.append(torch.stack([x, y + top // _STRIDE], 1).float())
-        return tuple(torch.cat(parts).cpu().numpy() for parts in (places, scores, shifts))
+            parts.append(self._told(features[0], logits[0], top // _STRIDE))
+        return tuple(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+
+    def on_all(self, levels: Sequence[np.ndarray], device: torch.device) -> list[Proposals]:
+        """`on` for each of several levels. Those of like size go through the network together."""
+        found: list[Proposals] = [None] * len(levels)
+        for group in _alike([level.shape for level in levels]):
+            shapes = torch.tensor([levels[i].shape[:2] for i in group])
+            height, width = shapes.amax(0).tolist()
+            batch = torch.zeros(len(group), height, width, 3)
+            for row, i in enumerate(group):
+                batch[row, : shapes[row, 0], : shapes[row, 1]] = torch.from_numpy(levels[i])
+            features, logits = self(batch.to(device).permute(0, 3, 1, 2), shapes.to(device))
+            for row, i in enumerate(group):
+                bottom, right = (-(-(shapes[row] - 2) // 2) - 4).tolist()  # as far as it reaches
+                told = self._told(features[row, :bottom, :right], logits[row, :bottom, :right], 0)
+                found[i] = tuple(part.cpu().numpy() for part in told)
+        return found
+
+    def _told(self, features: torch.Tensor, logits: torch.Tensor, top: int) -> tuple:
+        place = (logits >= _LEAST).nonzero()
+        y, x = place.unbind(1)
+        return (
+            torch.stack([x, y + top], 1).float(),
+            logits[y, x].sigmoid(),
+            features[y, x] @ self.shift + self.shift_bias,
+        )
+
+
+def _alike(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """Numbers of shapes that, padded to the largest of them, are not much larger than by
+    themselves, nor too large together."""
+    order = sorted(range(len(shapes)), key=lambda i: shapes[i][:2], reverse=True)
+    group: list[int] = []
+    height = width = own = 0
+    for i in order:
+        h, w = shapes[i][:2]
+        padded = max(height, h) * max(width, w) * (len(group) + 1)
+        if group and (padded > _PADDED * (own + h * w) or padded > _TOGETHER):
+            yield group
+            group, height, width, own = [], 0, 0, 0
+        group.append(i)
+        height, width, own = max(height, h), max(width, w), own + h * w
+    if group:
+        yield group
 
 
 def _greater_of_pairs(x: torch.Tensor, axis: int) -> torch.Tensor:

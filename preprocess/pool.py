@@ -129,6 +129,63 @@ def work(
             worker.kill()
 
 
+def cores() -> int:
+    """How many processes this machine has a core for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Guard:
+    """One worker process for jobs that come one at a time, by the rules of `work`.
+
+    Args:
+        make_task, timeout: see `work`.
+    """
+
+    def __init__(self, make_task: Callable[[], Task], timeout: float) -> None:
+        self._make_task, self._timeout = make_task, timeout
+        self._worker: _Worker | None = None
+
+    def do(self, job: object) -> object:
+        """The job's result, or a `Lost` where it took its process with it twice.
+
+        Raises:
+            WorkerError: the process ended before it took its first job.
+        """
+        for _ in range(2):
+            if self._worker is None:
+                self._worker = _Worker(self._make_task)
+            try:
+                return self._finish(job)
+            except _Died as death:
+                lost = Lost("crashed", str(death))
+            except _Overdue as overdue:
+                lost = Lost("timeout", str(overdue))
+            ready = self._worker.ready
+            self.close()
+            if not ready:
+                raise WorkerError(f"a worker process cannot start: {lost.reason}")
+        return lost
+
+    def _finish(self, job: object) -> object:
+        worker = self._worker
+        while True:
+            if worker.idle:
+                worker.give(0, job, self._timeout)
+            if _stirring([worker]):
+                message = worker.receive(self._timeout)
+                if message is not None:
+                    return message[1]
+            elif worker.overdue:
+                seconds = self._timeout if worker.ready else _START_SECONDS
+                raise _Overdue(f"no sign of life for {seconds:g} s")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+
 def _stirring(crew: Sequence[_Worker]) -> list[_Worker]:
     """Wait until workers have something to say or have ended, or one is overdue."""
     patience = min(worker.deadline for worker in crew) - time.monotonic()
@@ -140,13 +197,17 @@ class _Died(Exception):
     """A worker process ended, or is about to after an error; says how."""
 
 
+class _Overdue(Exception):
+    """A worker process gave no sign of life; says for how long."""
+
+
 class _Worker:
     """One process, as its supervisor sees it."""
 
     def __init__(self, make_task: Callable[[], Task]) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(theirs, make_task), daemon=True)
-        with _interrupts_held(), _main_hidden(make_task):
+        with interrupts_held(), main_hidden(make_task):
             self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.ready = False
@@ -205,7 +266,7 @@ def _ending(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts_held():
+def interrupts_held():
     """A process started here leaves Ctrl-C, which a terminal sends to all, to the supervisor."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -218,7 +279,7 @@ def _interrupts_held():
 
 
 @contextlib.contextmanager
-def _main_hidden(make_task: Callable[[], Task]):
+def main_hidden(make_task: Callable[[], Task]):
     """A process started here does not import the program's main module again, nor all that it
     imports, unless the task is defined there. So scripts need no `if __name__ == "__main__"`."""
     if getattr(make_task, "func", make_task).__module__ == "__main__":
@@ -235,7 +296,7 @@ def _main_hidden(make_task: Callable[[], Task]):
 def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
     """The life of a worker: until its supervisor ends, or a job raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    end_with_parent()
 
     def tell(kind: str, value: object = None) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -256,8 +317,8 @@ def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
         tell("raised", f"{type(error).__name__}: {error} ({name}:{where.lineno})")
 
 
-def _end_with_parent() -> None:
-    """End when the supervisor does, even in the middle of a job that never returns."""
+def end_with_parent() -> None:
+    """End this process when the one that started it does, even in a job that never returns."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

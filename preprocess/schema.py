@@ -39,6 +39,7 @@ class CacheSettings:
 
     large: ClassVar = ("crop", *MAPS)  # columns that are not metadata
     rows: ClassVar = "faces"
+    failure_kinds: ClassVar = FAILURE_KINDS
     made_by: ClassVar = "preprocess.crop"
 
     crop: CropSettings = CropSettings()  # noqa: RUF009 (frozen)

@@ -7,10 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from .cache import CacheReader, CacheWriter
-from .mel import FFT, HIGH_BANDS, HOP, MEL_BANDS, WINDOW
+from .listen import Heard
+from .mel import FFT, HIGH_BANDS, HOP, MEL_BANDS, WINDOW, sound_maps
 from .sound import SAMPLE_RATE
+from .sources import Item
 
 FAILURE_KINDS = ("no_sound", "unreadable", "crashed", "timeout")
 _MILLISECONDS = 1000 / SAMPLE_RATE
@@ -27,6 +30,7 @@ class SoundSettings:
 
     large: ClassVar = ("samples", "mel", "high")  # columns that are not metadata
     rows: ClassVar = "windows"
+    failure_kinds: ClassVar = FAILURE_KINDS
     made_by: ClassVar = "preprocess.audio"
 
     seconds: float = 4.0
@@ -84,6 +88,43 @@ class SoundSettings:
             "mel": pa.fixed_shape_tensor(pa.float16(), (MEL_BANDS, self.frames)),
             "high": pa.fixed_shape_tensor(pa.float16(), (HIGH_BANDS, self.frames)),
         }.items())  # fmt: skip
+
+
+def to_table(item: Item, heard: Heard, settings: SoundSettings) -> pa.Table:
+    """The rows of one file, with the columns of `SoundSettings.schema`."""
+    windows, described = heard.windows, heard.format
+    count, frames = len(windows), settings.frames
+    stored = np.zeros((count, settings.samples), np.int16)
+    mel = np.empty((count, MEL_BANDS, frames), np.float16)
+    high = np.empty((count, HIGH_BANDS, frames), np.float16)
+    for row, (_, block) in enumerate(windows):
+        stored[row, : len(block)] = block
+        # From the stored samples, so that the maps can be had from them again; one at a time, as
+        # one fits the cores' caches.
+        maps = sound_maps(torch.from_numpy(stored[row : row + 1].astype(np.float32) / 32767))
+        mel[row], high[row] = (values[0].half().numpy() for values in maps)
+    schema, starts = settings.schema(), [start for start, _ in windows]
+    values = {
+        "key": [f"{item.path}#{start:g}" for start in starts],
+        "path": [item.path] * count,
+        "start": starts,
+        "seconds": [len(block) / SAMPLE_RATE for _, block in windows],
+        "target": [item.target] * count,
+        "generator": [item.generator] * count,
+        "group": [item.group] * count,
+        "split": [item.split] * count,
+        "source_rate": [described.sample_rate] * count,
+        "source_channels": [described.channels] * count,
+        "source_codec": [described.codec] * count,
+    }
+    arrays = [pa.array(column, schema.field(name).type) for name, column in values.items()]
+    arrays.append(
+        pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), type=schema[-3].type)
+    )
+    for field, values_ in zip(list(schema)[-2:], (mel, high), strict=True):
+        storage = pa.FixedSizeListArray.from_arrays(pa.array(values_.reshape(-1)), values_[0].size)
+        arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 class SoundCache(CacheReader):

@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ffdetect.checkpoint import WeightsError
+from ffdetect.discriminant import SHRINKAGE, solve_line
 
 from .statistics import WINDOW
 
 FORMAT = 1
-SHRINKAGE = 4.0  # of the covariance, in variances of a statistic
 _OUTLIER = 6.0  # deviations
 
 
@@ -50,10 +50,7 @@ class VoiceHead:
         about: dict | None = None,
         shrinkage: float = SHRINKAGE,
     ) -> VoiceHead:
-        """Fisher's linear discriminant (1936) for each kind of fake, the mean over kinds.
-
-        The covariance is that of the reals, shrunk towards the identity. All directions are
-        brought to one length: a vocoder that is told easily must not outvote the others.
+        """A line in which every kind of fake counts alike, see `solve_line`.
 
         Args:
             statistics: float N x F.
@@ -63,25 +60,21 @@ class VoiceHead:
         Raises:
             ValueError: one of the classes is absent.
         """
-        from sklearn.linear_model import LogisticRegression
-
         target = np.asarray(target)
         if set(np.unique(target)) != {0, 1}:
             raise ValueError(f"expected targets 0 and 1, both, but got {np.unique(target)}")
         centre, scale = statistics.mean(0), np.maximum(statistics.std(0), 1e-6)
         z = np.clip((statistics - centre) / scale, -_OUTLIER, _OUTLIER).astype(np.float64)
         real = z[target == 0]
-        spread = np.atleast_2d(np.cov(real.T, bias=True)) + shrinkage * np.eye(z.shape[1])
         names, count = np.unique(kinds[target == 1], return_counts=True)
         away = np.stack([z[(target == 1) & (kinds == n)].mean(0) - real.mean(0) for n in names], 1)
-        directions = np.linalg.solve(spread, away)
-        direction = (directions / np.sqrt((away * directions).sum(0))).mean(1)
-        # What the one number that is left says in log odds, reals and fakes counting alike.
-        share = dict(zip(names, 1 / (count * len(names)), strict=True))
-        alike = np.array([share[k] if t else 1 / len(real)
+        # Reals and fakes count alike, and so does every kind of fake.
+        own = dict(zip(names, 1 / (count * len(names)), strict=True))
+        share = np.array([own[k] if t else 1 / len(real)
                           for k, t in zip(kinds, target, strict=True)])  # fmt: skip
-        odds = LogisticRegression().fit((z @ direction)[:, None], target, alike * len(z) / 2)
-        tensors = (centre, scale, odds.coef_.item() * direction, odds.intercept_[0])
+        covariance = np.atleast_2d(np.cov(real.T, bias=True))
+        weight, bias = solve_line(z, target, away, covariance, share * len(z) / 2, shrinkage)
+        tensors = (centre, scale, weight, bias)
         return cls(*(torch.tensor(np.asarray(t), dtype=torch.float32) for t in tensors),
                    about or {})  # fmt: skip
 

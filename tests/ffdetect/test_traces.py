@@ -128,7 +128,7 @@ def fakes_away(rng, away: list[float], count: int = 400) -> torch.Tensor:
 
 
 def test_one_kind_gives_the_discriminant_of_scikit_learn(monkeypatch):
-    monkeypatch.setattr(traces, "_SHRINKAGE", 0.0)
+    monkeypatch.setattr(traces, "SHRINKAGE", 0.0)
     x = fakes_away(np.random.default_rng(0), [0.5, -1, 0.2], 4000)
     head = LinearHead(3)
     head.solve(x, np.full(4000, "a"))
@@ -161,7 +161,7 @@ def test_shrinkage_trusts_no_statistic_for_being_still(monkeypatch):
     x = torch.from_numpy(np.stack([real, real + [1.0, 1.1]], 1).reshape(-1, 2)).float()
     weights = {}
     for amount in (0.0, 4.0):
-        monkeypatch.setattr(traces, "_SHRINKAGE", amount)
+        monkeypatch.setattr(traces, "SHRINKAGE", amount)
         head = LinearHead(2)
         head.solve(x, np.full(400, "a"))
         weights[amount] = head.linear.weight[0].detach()

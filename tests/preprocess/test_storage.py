@@ -11,13 +11,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from preprocess import crop, lease, storage
+from preprocess import audio, crop, lease, storage
 from preprocess.cache import CacheReader, CacheWriter, read_failures
 from preprocess.check import check_cache
 from preprocess.check import main as check
 from preprocess.schema import CacheError
+from preprocess.sound_cache import SoundCache
 from preprocess.storage import StorageError, as_path
 from tests.preprocess.rows import SMALL, assert_rows, make_row
+from tests.preprocess.sounds import buzz, write_sound
+from tests.preprocess.tasks import make_hasty_extract
 
 pytest.importorskip("s3fs", reason="URLs need the [cloud] extra")
 moto = pytest.importorskip("moto.server", reason="needs an S3 server of its own")
@@ -26,10 +29,16 @@ SECRET = "do-not-print-this-secret"
 
 
 class Proxy:
-    """Passes connections on to a port of this machine; cuts them when told."""
+    """Passes connections on to a port of this machine; cuts them when told.
+
+    Attributes:
+        cut: all of them, now and from now on.
+        bytes_left: until the one that passes them on is cut in the middle of an answer; None:
+            none will be. With `for_good`, all others are cut from then on too.
+    """
 
     def __init__(self, target: int) -> None:
-        self.target, self.cut, self.bytes_left = target, False, None
+        self.target, self.cut, self.bytes_left, self.for_good = target, False, None, False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -52,6 +61,7 @@ class Proxy:
                     self.bytes_left -= len(data)
                     if self.bytes_left < 0:
                         self.bytes_left, data = None, data[: len(data) // 2]
+                        self.cut = self.for_good
                         sink.sendall(data)
                         break
                 sink.sendall(data)
@@ -99,8 +109,8 @@ def pictures(bucket, astronaut_folder):
     return folder, url
 
 
-def run(*arguments: object) -> int:
-    return crop.main([*map(str, arguments), "--workers", "0", "--size", "128"])
+def run(*arguments: object, workers: int = 0) -> int:
+    return crop.main([*map(str, arguments), "--workers", str(workers), "--size", "128"])
 
 
 def assert_same(one: object, other: object) -> None:
@@ -183,6 +193,55 @@ def test_a_connection_that_drops_loses_nothing(bucket, pictures, tmp_path, monke
     assert run(folder, "--out", tmp_path / "here") == 0
     assert_same(tmp_path / "two", tmp_path / "here")
     assert_same(f"{url}/one", tmp_path / "here")
+
+
+def test_workers_read_urls_and_lose_nothing_to_a_connection_that_drops(
+    bucket, pictures, tmp_path, monkeypatch, capsys
+):
+    (folder, data), (url, proxy) = pictures, bucket
+    monkeypatch.setattr(crop, "_PICTURES_PER_WORKER", 1)
+    monkeypatch.setattr(crop, "make_extract", make_hasty_extract)
+    proxy.bytes_left, proxy.for_good = 1_200_000, True  # some pictures, of about 300 KB each
+    assert run(data, "--out", tmp_path / "here", workers=2) == 1
+    said = "".join(capsys.readouterr())
+    assert proxy.cut and "cannot be reached" in said and "Traceback" not in said
+    assert SECRET not in said
+    assert {f.path for f in read_failures(tmp_path / "here")} <= {"fake/notes.jpg"}
+    proxy.cut = proxy.for_good = False
+    proxy.bytes_left = 300_000  # one connection: it is tried again
+    assert run(data, "--out", tmp_path / "here", workers=2) == 0
+    assert proxy.bytes_left is None
+    assert run(data, "--out", f"{url}/there", workers=2) == 0
+    assert run(folder, "--out", tmp_path / "plain") == 0
+    assert_same(tmp_path / "here", tmp_path / "plain")
+    assert_same(f"{url}/there", tmp_path / "plain")
+
+
+def test_sound_at_a_url_gives_the_rows_of_a_folder(bucket, tmp_path, monkeypatch, capsys):
+    folder, (url, proxy) = tmp_path / "sound", bucket
+    for number in range(3):
+        write_sound(folder / "real" / f"{number}.wav", buzz(5.0, seed=number))
+    (folder / "fake").mkdir()
+    (folder / "fake" / "text.wav").write_text("words " * 99)
+    for file in folder.rglob("*.wav"):
+        storage.put(as_path(f"{url}/sound/{file.relative_to(folder)}"), file.read_bytes())
+    plain, out = tmp_path / "plain", f"{url}/cache"
+    assert audio.main([str(folder), "--out", str(plain), "--workers", "0"]) == 0
+
+    proxy.bytes_left, proxy.for_good = 400_000, True  # a file is of 160 KB
+    assert audio.main([f"{url}/sound", "--out", str(tmp_path / "c"), "--workers", "0"]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+    assert {f.path for f in read_failures(tmp_path / "c")} <= {"fake/text.wav"}
+    proxy.cut = proxy.for_good = False
+    for arguments in (("--out", tmp_path / "c", "--workers", "0"), ("--out", out, "--workers", 2)):
+        assert audio.main([f"{url}/sound", *map(str, arguments)]) == 0
+    here, there = SoundCache(plain), SoundCache(out)
+    for cache in (there, SoundCache(tmp_path / "c")):
+        pd.testing.assert_frame_equal(here.metadata, cache.metadata)
+    assert len(there) == 6 and (there.mel(3) == here.mel(3)).all()
+    (failure,) = read_failures(out)
+    assert failure.reason.startswith(f"{url}/sound/fake/text.wav: expected")
+    assert check([out]) == 0
 
 
 def test_a_second_run_on_one_url_is_refused_until_the_lease_ends(bucket, monkeypatch):

@@ -1,0 +1,264 @@
+"""What the commands that fill a cache have in common: `preprocess.crop` and `preprocess.audio`.
+
+Their arguments, what they refuse, the thread that writes, what is said and reported at the end, and
+the exit status. What they do to a file is their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .cache import CacheWriter
+from .parts import part_sizes
+from .pool import WorkerError, cores
+from .schema import CacheError, CacheSettings
+from .sources import Item, Shard, find_items, printable
+from .storage import StorageError, as_path, is_remote
+
+TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
+_UNWRITTEN = 64  # results that may wait for the disk
+
+
+@dataclass(frozen=True)
+class Command:
+    """What one command does in its own way.
+
+    Attributes:
+        holds: what DATA is expected to hold, for messages.
+        suffixes: of the files that it takes, in lower case.
+        ending: of the default cache's name.
+        writer: makes the cache's writer.
+        settings: from the arguments; raises ValueError.
+        fill: adds to the cache what it lacks. Takes the items, the writer and the arguments.
+    """
+
+    holds: str
+    suffixes: Set[str]
+    ending: str
+    writer: type[CacheWriter]
+    settings: Callable[[argparse.Namespace], CacheSettings]
+    fill: Callable[[Sequence[Item], CacheWriter, argparse.Namespace], None]
+
+
+def make_parser(module: str, description: str, data: str, cache: str) -> argparse.ArgumentParser:
+    """The arguments that all commands have.
+
+    Args:
+        data, cache: help on DATA, and the name of the default cache.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    add = parser.add_argument
+    add("data", type=as_path, metavar="DATA", help=f"{data}; this and --out may be URLs, as "
+        "s3://BUCKET/FOLDER")  # fmt: skip
+    add("--out", type=as_path, help=f"the cache's folder (default: cache/{cache} of DATA)")
+    add("--labels", type=as_path, help="label file (default: looked for beside and in DATA)")
+    add("--workers", type=int, metavar="N", help="processes; 0: this one, without protection from "
+        "files that hang or crash (default: one for each core)")  # fmt: skip
+    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="give a picture, a "
+        "frame of a clip, or a block of sound up after this time (%(default)g)")  # fmt: skip
+    add("--shard", metavar="I/N", help="do the I-th of N parts of the files, on "
+        "a machine of its own; caches of all are read as one")  # fmt: skip
+    add("--overwrite", action="store_true", help="drop the cache that is there")
+    add("--retry", action="store_true", help="try the files again that failed before")
+    add("--quiet", action="store_true", help="say nothing but errors")
+    add("--report", type=Path, metavar="FILE", help="write counts and times there, as JSON")
+    return parser
+
+
+def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Exit status: 0, also if some files failed; 1 if none gave a row or the cache cannot be
+    written; 2 for wrong arguments; 130 if stopped."""
+    args = parser.parse_args(argv)
+    try:
+        settings = command.settings(args)
+        _check_workers(args)
+        shard = Shard.parse(args.shard) if args.shard else None
+        listing = find_items(args.data, args.labels, command.suffixes)
+    except StorageError as error:
+        return _failed(args.report, error)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    say = (lambda text: None) if args.quiet else print
+    say(listing.report())
+    if not listing.items:
+        print(f"{args.data}: expected {command.holds} but found none", file=sys.stderr)
+        return 1
+    items = shard.choose(listing.items) if shard else listing.items
+    if shard:
+        say(f"shard {args.shard}: {len(items)} of them")
+    out = args.out or Path("cache", _name(args.data) + command.ending + _suffix(shard))
+    start, stopped = time.monotonic(), False
+    try:
+        with command.writer(out, settings, overwrite=args.overwrite, retry=args.retry) as writer:
+            before = writer.faces
+            _check_labels(writer, items)
+            command.fill(items, writer, args)
+    except (CacheError, StorageError, WorkerError) as error:
+        return _failed(args.report, error)
+    except KeyboardInterrupt:
+        stopped = True
+    summary = Summary.of(writer, items, writer.faces - before, time.monotonic() - start)
+    if stopped:
+        print(printable(f"stopped; the same command goes on from here ({out})"), file=sys.stderr)
+        status = 130
+    else:
+        say(summary.text())
+        status = 0 if writer.faces or not items else 1
+    return _write_report(args.report, {"finished": not stopped, **summary.to_dict()}) or status
+
+
+def record_all(
+    results: Iterable[tuple[Item, object]],
+    writer: CacheWriter,
+    record: Callable[[Any, Item, Any], None],
+) -> None:
+    """Give results to the writer in a thread, so that workers need not wait for the disk.
+
+    Args:
+        results: a `StorageError` or a `WorkerError` among them is raised, once all before it are
+            recorded.
+        record: called with the writer, an item and its result, in order.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        pending: deque[Future] = deque()
+        try:
+            for item, result in results:
+                if isinstance(result, (StorageError, WorkerError)):
+                    raise result
+                pending.append(executor.submit(record, writer, item, result))
+                while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
+                    pending.popleft().result()
+            while pending:
+                pending.popleft().result()
+        except CacheError:
+            executor.shutdown(cancel_futures=True)  # a failed write is not retried
+            raise
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        cache: its folder.
+        files: listed.
+        done: those of them that are in the cache or failed, now or before.
+        kind: what a row is, "faces" or "windows".
+        rows, new_rows: of the cache, and those that this run added.
+        failures: how many files of the cache failed, by kind; first those that hold no row.
+        bytes: size of the parts.
+        seconds: of this run.
+    """
+
+    cache: str
+    files: int
+    done: int
+    kind: str
+    rows: int
+    new_rows: int
+    failures: dict[str, int]
+    bytes: int
+    seconds: float
+
+    @classmethod
+    def of(cls, writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> Summary:
+        counts = Counter(failure.kind for failure in writer.failures)
+        return cls(
+            cache=printable(str(writer.path)),
+            files=len(items),
+            done=sum(item.path in writer.done for item in items),
+            kind=writer.settings.rows,
+            rows=writer.faces,
+            new_rows=new,
+            failures={kind: counts[kind] for kind in writer.settings.failure_kinds},
+            bytes=sum(size for _, size in part_sizes(writer.path)),
+            seconds=round(seconds, 3),
+        )
+
+    def to_dict(self) -> dict:
+        """The fields of `--report`."""
+        return {
+            "cache": self.cache,
+            "files": self.files,
+            "done": self.done,
+            self.kind: self.rows,
+            f"new_{self.kind}": self.new_rows,
+            "failures": self.failures,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            f"{self.kind}_per_second": round(self.new_rows / max(self.seconds, 1e-3), 3),
+        }
+
+    def text(self) -> str:
+        (empty, without), *others = self.failures.items()
+        lost = ", ".join(f"{n} {k}" for k, n in others if n and k in ("crashed", "timeout"))
+        lines = [
+            f"cache     {self.cache}",
+            f"files     {self.files}",
+            f"{self.kind:<9} {self.rows} ({self.new_rows} new)",
+            f"{empty.replace('_', ' '):<9} {without}",
+            f"failed    {sum(n for _, n in others)}" + (f" ({lost})" if lost else ""),
+            f"size      {self.bytes / 2**20:.1f} MiB",
+            f"time      {self.seconds:.1f} s",
+        ]
+        if any(self.failures.values()):
+            lines.append(f"reasons   {self.cache}/failures.csv")
+        return "\n".join(lines)
+
+
+def _check_workers(args: argparse.Namespace) -> None:
+    """Workers: None stays where Ray decides, which needs at least one."""
+    on_ray = getattr(args, "engine", None) == "ray"
+    if args.workers is None and not on_ray:
+        args.workers = cores()
+    least = 1 if on_ray else 0
+    if (args.workers is not None and args.workers < least) or not args.timeout > 0:
+        raise ValueError(
+            f"expected --workers of at least {least} and a --timeout above 0 "
+            f"but got {args.workers} and {args.timeout:g}"
+        )
+
+
+def _name(data: Path) -> str:
+    return data.resolve().name if not is_remote(data) and data.is_dir() else data.stem
+
+
+def _suffix(shard: Shard | None) -> str:
+    return f"-{shard.index}-of-{shard.count}" if shard else ""
+
+
+def _check_labels(writer: CacheWriter, items: Sequence[Item]) -> None:
+    """Rows keep the label they were written with, so other labels need another cache."""
+    changed = [i.path for i in items if writer.done.get(i.path) not in (None, i.target)]
+    if changed:
+        raise CacheError(
+            f"{writer.path}: {len(changed)} files were cached with another label "
+            f"(first: {changed[0]!r}); choose another --out, or start afresh with --overwrite"
+        )
+
+
+def _failed(report: Path | None, error: Exception) -> int:
+    print(f"error: {printable(str(error))}", file=sys.stderr)
+    return _write_report(report, {"finished": False, "error": str(error)}) or 1
+
+
+def _write_report(file: Path | None, values: dict) -> int:
+    """Exit status: 0, or 1 if the report cannot be written."""
+    if file is None:
+        return 0
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        print(f"error: {file}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,46 @@
+"""What worker processes do in tests: their work, or something strange."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def make_mortal_extract(log: Path, *settings: object):
+    """`preprocess.extract.make_extract`, but the process ends where a file's name says so."""
+    from preprocess.extract import make_extract  # an echo needs no torch
+
+    return _make_mortal(log, make_extract(*settings), lambda item: item.path)
+
+
+def make_hasty_extract(*settings: object):
+    """`preprocess.extract.make_extract`, but connections that fail are soon given up."""
+    import s3fs
+
+    from preprocess import storage
+    from preprocess.extract import make_extract
+
+    storage._WAITS = (0.1,)
+    s3fs.S3FileSystem.retries = 2
+    return make_extract(*settings)
+
+
+def make_mortal_echo(log: Path):
+    return _make_mortal(log, lambda job, alive: job, str)
+
+
+def make_nothing():
+    raise RuntimeError("expected a GPU but there is none")
+
+
+def _make_mortal(log: Path, task, name):
+    """Notes every job, with the numbers of the process that started this one, and of this."""
+
+    def until_death(job, alive):
+        with log.open("a") as stream:
+            stream.write(f"{name(job)}\t{os.getppid()}\t{os.getpid()}\n")
+        if "crash" in name(job):
+            os._exit(7)
+        return task(job, alive)
+
+    return until_death
