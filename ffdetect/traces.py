@@ -188,9 +188,9 @@ class TraceNet(Scorer):
         self.frequency.solve(faces.frequency[rows], kinds[whole])
         if not swapped.any():
             return self.face.silence()
-        target = np.tile([0, 1], len(kinds))
-        known = np.repeat(swapped, 2) | (target == 0)
-        self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)
+        # Other reals would teach that a portrait is no swap, which keeps it from new kinds of swaps.
+        rows = torch.from_numpy(np.repeat(swapped, 2))
+        self.face.solve(faces.face[rows], np.tile([0, 1], swapped.sum()), seed)
 
 
 def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
