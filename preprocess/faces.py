@@ -172,12 +172,35 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Resample through `matrix`; shrinking averages areas, so that nothing aliases."""
+    """The part of the picture that `matrix` maps to the crop, and what lies around the picture."""
     height, width = pixels.shape[:2]
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     to_source = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ to_source[:, :2].T
     corners += to_source[:, 2]
+    if (matrix[:, :2] == np.eye(2)).all() and (matrix[:, 2] == np.round(matrix[:, 2])).all():
+        crop = _copied(pixels, -matrix[:, 2].astype(np.int64), size)
+    else:
+        crop = _resampled(pixels, matrix, corners, size)
+    inside = np.concatenate([corners.min(0) >= 0, corners.max(0) <= [width, height]])
+    return crop if inside.all() else _soften_outside(crop, to_source, width, height)
+
+
+def _copied(pixels: np.ndarray, corner: np.ndarray, size: int) -> np.ndarray:
+    """A square of the picture, its edge repeated outside of it."""
+    rows, columns = (
+        np.clip(np.arange(start, start + size), 0, side - 1)
+        for start, side in zip(corner[::-1], pixels.shape, strict=False)
+    )
+    region = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return region.take(rows - rows[0], axis=0).take(columns - columns[0], axis=1)
+
+
+def _resampled(
+    pixels: np.ndarray, matrix: np.ndarray, corners: np.ndarray, size: int
+) -> np.ndarray:
+    """Resample through `matrix`; shrinking averages areas, so that nothing aliases."""
+    height, width = pixels.shape[:2]
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     reach = 4 / min(scale, 1)  # what the interpolation kernel needs around the crop
     left, top = np.clip(np.floor(corners.min(0) - reach), 0, [width - 1, height - 1]).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(0) + reach), [left + 1, top + 1], [width, height])
@@ -191,11 +214,9 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         matrix[:, :2] /= [shrunk[0] / shape[1], shrunk[1] / shape[0]]
     # cv2 puts the centre of the first pixel at 0, continuous coordinates put it at 0.5.
     matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-    crop = cv2.warpAffine(
+    return cv2.warpAffine(
         region, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    inside = np.concatenate([corners.min(0) >= 0, corners.max(0) <= [width, height]])
-    return crop if inside.all() else _soften_outside(crop, to_source, width, height)
 
 
 def _soften_outside(crop: np.ndarray, to_source: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -210,10 +231,11 @@ def _soften_outside(crop: np.ndarray, to_source: np.ndarray, width: int, height:
     y = to_source[1, 0] * grid[None] + to_source[1, 1] * grid[:, None] + to_source[1, 2]
     outside = np.maximum(np.maximum(-x, x - width), np.maximum(-y, y - height))
     outside = outside / np.hypot(to_source[0, 0], to_source[1, 0])  # in pixels of the crop
-    there = np.nonzero(outside > 0)
-    weight = np.minimum(outside[there] / (size / 8), 1)[:, None]
-    own = crop[there].astype(np.float64)
-    crop[there] = np.round(own + weight * (_blurred(crop)[there] - own))
+    there = np.flatnonzero(outside > 0)
+    weight = np.minimum(outside.take(there) / (size / 8), 1)[:, None]
+    blurred, pixels = _blurred(crop).reshape(-1, 3), crop.reshape(-1, 3)
+    own = pixels.take(there, axis=0).astype(np.float64)
+    pixels[there] = np.round(own + weight * (blurred.take(there, axis=0) - own))
     return crop
 
 
