@@ -24,9 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import torch
 
 from .lease import Lease
 from .parts import (
@@ -59,6 +57,9 @@ from .schema import (
 from .storage import StorageError, as_path, is_remote, matching, names_in, read_bytes, remove
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
     from .storage import AnyPath
 
 _ROWS_PER_PART = 128
@@ -339,6 +340,8 @@ class CacheReader:
 
     def crops(self, indices: Iterable[int]) -> torch.Tensor:
         """uint8 N x 3 x size x size."""
+        import torch
+
         return torch.from_numpy(np.stack([self.crop(i) for i in indices])).permute(0, 3, 1, 2)
 
     def spectrum(self, index: int) -> np.ndarray:

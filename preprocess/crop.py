@@ -22,15 +22,16 @@ from .cache import CacheWriter
 from .decode import MAX_MEGAPIXELS
 from .extract import extract, make_extract
 from .faces import ALIGNMENTS, CropSettings, FaceDetector
-from .maps import RESIDUALS
+from .formats import RESIDUAL_NAMES
 from .parts import part_sizes
-from .pool import WorkerError, work
+from .pool import WorkerError, prepare, work
 from .schema import CODECS, FAILURE_KINDS, MAPS, CacheError, CacheSettings, Failure
 from .sources import Item, Shard, find_items, printable
 from .storage import StorageError, as_path, is_remote
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
 _PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
+_WORK = ("preprocess.extract", "preprocess.mtcnn", "preprocess.maps")  # what it is done with
 _UNWRITTEN = 64  # results that may wait for the disk
 
 
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not listing.items:
         print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
         return 1
+    if workers:
+        prepare(*_WORK)  # while this process opens the cache
     name = args.data.stem
     if not is_remote(args.data) and args.data.is_dir():
         name = args.data.resolve().name
@@ -305,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--faces", choices=("largest", "all"), default=cache.faces, help="(%(default)s)")
     add("--frames", type=int, default=cache.frames, help="frames per clip (%(default)s)")
     add("--maps", default=",".join(MAPS), help="comma-separated, or none (%(default)s)")
-    add("--residual", choices=sorted(RESIDUALS), default=cache.residual, help="(%(default)s)")
+    add("--residual", choices=RESIDUAL_NAMES, default=cache.residual, help="(%(default)s)")
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
     add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
         "(%(default)s)")  # fmt: skip

@@ -7,11 +7,9 @@ from dataclasses import replace
 
 import cv2
 import pyarrow as pa
-import torch
 
 from .decode import DecodeError, Picture, decode_image, decode_video
 from .faces import FaceDetector, crop_face
-from .maps import residual, spectrum
 from .schema import CachedFace, CacheSettings, Failure, to_table
 from .sources import Item
 from .storage import StorageError, local_copy
@@ -21,6 +19,8 @@ def make_extract(
     settings: CacheSettings, device: str, max_megapixels: float
 ) -> Callable[[Item, Callable[[], None]], pa.Table | Failure]:
     """The task of a worker process (see `pool.work`); it computes on one core."""
+    import torch
+
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     detector = FaceDetector(settings.crop, device)
@@ -116,6 +116,10 @@ def face_rows(
 
 
 def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
+    import torch
+
+    from .maps import residual, spectrum
+
     for row in rows:
         crop = torch.from_numpy(row.crop).permute(2, 0, 1)[None]
         yield (

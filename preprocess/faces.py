@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
-from .mtcnn import Cascade
+if TYPE_CHECKING:
+    import torch
 
 ALIGNMENTS = ("box", "similarity")
 
@@ -97,6 +98,10 @@ class FaceDetector:
     def __init__(
         self, settings: CropSettings | None = None, device: str | torch.device = "cpu"
     ) -> None:
+        import torch
+
+        from .mtcnn import Cascade
+
         self.settings = settings or CropSettings()
         self._cascade = Cascade(self.settings.min_face, torch.device(device))
 
