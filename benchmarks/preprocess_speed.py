@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from benchmarks.throughput import machine
-from preprocess import crop, extract, faces, mtcnn
+from preprocess import crop, extract, faces, maps, mtcnn
 from preprocess.cache import CacheWriter
 from preprocess.decode import decode_image, decode_video
 from preprocess.schema import CacheSettings
@@ -267,7 +267,11 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         looks += 1
         return detect(*args)
 
-    settings = CacheSettings(frames=frames)
+    def timed_judge(cascade, network, views):
+        stage = "RNet" if network is cascade._refine else "ONet"
+        return timed(stage, judge)(cascade, network, views)
+
+    settings, judge = CacheSettings(frames=frames), mtcnn.Cascade._run
     detect = timed("detect", faces.FaceDetector.detect)
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
@@ -284,13 +288,10 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         watch(mtcnn._Sums, "scaled", "pyramid")
         watch(mtcnn._Sums, "cut", "candidates")
         watch(mtcnn._Proposals, "on", "PNet")
-        for name, stage in (("RNet", "RNet"), ("ONet", "ONet")):
-            import facenet_pytorch.models.mtcnn as networks
-
-            watch(getattr(networks, name), "forward", stage)
+        stack.enter_context(patch.object(mtcnn.Cascade, "_run", timed_judge))
         watch(extract, "crop_face", "align")
-        watch(extract, "spectrum", "maps")
-        watch(extract, "residual", "maps")
+        watch(maps, "spectrum", "maps")
+        watch(maps, "residual", "maps")
         watch(extract, "to_table", "encode")
         watch(CacheWriter, "add_table", "write")
         start = time.perf_counter()
