@@ -9,6 +9,7 @@ on those left out. What one way adds to another is a paired bootstrap: both see 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
@@ -19,10 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ffdetect.checkpoint import load_checkpoint
 from ffdetect.data import split_rows
 from ffdetect.detector import Detector
 from ffdetect.device import pick_device
 from ffdetect.metrics import Interval
+from ffdetect.network import Scorer
 from preprocess.cache import CacheReader
 
 from . import challenge_recipe, frozen_probe
@@ -30,6 +33,7 @@ from .cross_generator import Result, evaluate, heading, score_cache
 from .kept import digest, kept_scores
 from .paired import bootstrap_means, interval
 from .protocol import framing, judged_rows
+from .streams import read_streams
 
 PROBE = "frozen_probe"
 
@@ -133,8 +137,10 @@ def _probe(
 
 
 def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) -> list[Way]:
-    ways = []
-    for name, file in _files(args.weights, "--weights").items():
+    files, ways = _files(args.weights, "--weights"), []
+    if unknown := sorted(set(args.streams) - files.keys()):
+        raise ValueError(f"expected --streams among {sorted(files)} but got {unknown}")
+    for name, file in files.items():
         detector = Detector.load(file, args.device)
         detector.check_cache(reader)
         recipe = detector.about.get("recipe", {})
@@ -149,8 +155,28 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
         def compute(detector=detector) -> np.ndarray:
             return score_cache(detector, reader, test)
 
-        ways.append(Way(name, f"weights {file.name}", {"weights": _digest(file)}, compute))
+        made = {"weights": _digest(file)}
+        ways.append(Way(name, f"weights {file.name}", made, compute))
+        if name in args.streams:
+            ways += _streams(name, load_checkpoint(file).network, made, reader, test)
     return ways
+
+
+def _streams(
+    name: str, network: Scorer, made: dict, reader: CacheReader, test: np.ndarray
+) -> list[Way]:
+    if network.settings.streams != "both":
+        raise ValueError(f"{name}: expected both streams but it has {network.settings.streams}")
+
+    @functools.cache
+    def read() -> dict[str, np.ndarray]:
+        return read_streams(network, reader, test)
+
+    return [
+        Way(f"{name}-{stream}", f"its {stream} stream alone", {**made, "stream": stream},
+            lambda stream=stream: read()[stream])
+        for stream in ("rgb", "frequency")
+    ]  # fmt: skip
 
 
 def _files(pairs: Sequence[str], option: str) -> dict[str, Path]:
@@ -290,6 +316,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add("--probe", type=Path, metavar="FILE", help="ResNet-50 v2 weights for the frozen probe")
     add("--weights", action="append", default=[], metavar="NAME=FILE",
         help="score weights of ffdetect.train")  # fmt: skip
+    add("--streams", action="append", default=[], metavar="NAME",
+        help="also the RGB and the frequency stream of these weights alone")  # fmt: skip
     add("--pair", action="append", default=[], metavar="A,B",
         help="also the difference A minus B of two ways")  # fmt: skip
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")

@@ -25,12 +25,16 @@ from .cross_generator import compare, evaluate
 
 @torch.inference_mode()
 def read_streams(
-    network: Scorer, reader: CacheReader, batch_size: int = 32
+    network: Scorer,
+    reader: CacheReader,
+    rows: Sequence[int] | None = None,
+    batch_size: int = 32,
 ) -> dict[str, np.ndarray]:
-    """Reading -> float64 N probabilities."""
+    """Reading -> float64 N probabilities of the faces in `rows` (default: all)."""
+    rows = range(len(reader)) if rows is None else rows
     parts: dict[str, list[torch.Tensor]] = {}
-    for start in tqdm(range(0, len(reader), batch_size), unit="batch"):
-        crops = reader.crops(range(start, min(start + batch_size, len(reader))))
+    for start in tqdm(range(0, len(rows), batch_size), unit="batch"):
+        crops = reader.crops(rows[start : start + batch_size])
         logits = network.stream_logits(crops)
         readings = {n: logit for n, logit in logits._asdict().items() if logit is not None}
         readings["mean of both"] = (logits.rgb + logits.frequency) / 2

@@ -2,7 +2,7 @@
 
 A regenerator file is a safetensors file. `taef2` and the Real-ESRGAN files come from their
 authors and are known by name; autoencoders trained by `ffdetect.train_regenerator` carry their
-settings in the metadata and may have any name.
+settings in the metadata and may have any name. Up-samplers in ncnn's format may have any name, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from torch import nn
 from torchvision.transforms import v2
 
 from .device import has_fast_bf16
+from .ncnn_upscaler import NcnnUpscaler
 
+_ENDINGS = (".safetensors", ".fp16.safetensors", ".param")
 UPSAMPLERS = ("nearest", "bilinear", "shuffle", "transposed")
 
 
@@ -117,8 +119,12 @@ def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
 
 
 def _tones(x: torch.Tensor) -> torch.Tensor:
-    """What is left of a picture under a Gaussian blur of 3 pixels."""
-    return v2.functional.gaussian_blur(x, [19, 19], [3.0, 3.0])
+    """What is left of a picture under a Gaussian blur of 3 pixels, in float32.
+
+    In bfloat16 and channels-last PyTorch's depthwise convolution takes minutes a picture.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return v2.functional.gaussian_blur(x.float().contiguous(), [19, 19], [3.0, 3.0])
 
 
 class _Squash(nn.Module):
@@ -256,7 +262,7 @@ def _autoencode(file: Path, device: str) -> Regenerator:
     return regenerate
 
 
-def _upscale(file: Path, device: str) -> Regenerator:
+def _real_esrgan(file: Path, device: str) -> Regenerator:
     try:
         import spandrel
     except ImportError as error:
@@ -265,15 +271,29 @@ def _upscale(file: Path, device: str) -> Regenerator:
         model = spandrel.ModelLoader().load_from_state_dict(_read(file)[1]).model
     except spandrel.UnsupportedModelError as error:
         raise ValueError(f"{file}: expected a Real-ESRGAN network but got another") from error
-    network = _ready(model, device)
+    # A milder loss at twice the size; at its own size the upscaler invents more.
+    return _upscale(_ready(model, device), 4, (1, 2), device)
+
+
+def _ncnn(file: Path, device: str) -> Regenerator:
+    network = NcnnUpscaler(file)
+    return _upscale(network, network.scale, (1,), device)
+
+
+def _upscale(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    scale: int,
+    enlarged: tuple[int, ...],
+    device: str,
+) -> Regenerator:
+    """Shrink a face that was enlarged so many times, and have the network undo the shrinking."""
 
     def regenerate(crop: torch.Tensor, rng: np.random.Generator) -> Twins:
         size = crop.shape[-1]
         picture = crop[None].to(device).float() / 255
-        # A milder loss at twice the size; at its own size the upscaler invents more.
-        working = size * int(rng.choice([1, 2]))
+        working = size * int(rng.choice(enlarged))
         picture = _resize(picture, working)
-        small = _resize(picture, working // 4)
+        small = _resize(picture, 2 * round(working / scale / 2))
         fake = _resize(network(small), size)
         # Half of the reals are softened alike, or the pair would teach softness.
         soft = _resize(small, working) if rng.random() < 0.5 else picture
@@ -283,22 +303,28 @@ def _upscale(file: Path, device: str) -> Regenerator:
 
 
 def create_regenerator(kind: str, folder: str | Path, device: str = "cpu") -> Regenerator:
-    """Load the regenerator that a folder holds as `KIND.safetensors` or `KIND.fp16.safetensors`.
+    """Load the regenerator that a folder holds under a name.
+
+    `KIND.safetensors` or `KIND.fp16.safetensors` is a Real-ESRGAN if its name says so, otherwise an
+    autoencoder; `KIND.param` with `KIND.bin` is an up-sampler for ncnn.
 
     Raises:
         ValueError: no such file, or not a usable one.
     """
-    files = [Path(folder) / f"{kind}{end}.safetensors" for end in ("", ".fp16")]
-    for file in files:
+    for end in _ENDINGS:
+        file = Path(folder) / f"{kind}{end}"
         if file.is_file():
-            return (_upscale if kind.startswith("realesr") else _autoencode)(file, device)
+            if end == ".param":
+                return _ncnn(file, device)
+            return (_real_esrgan if kind.startswith("realesr") else _autoencode)(file, device)
     found = regenerator_kinds(folder)
     raise ValueError(f"{folder}: expected {kind}.safetensors but there are only {found}")
 
 
 def regenerator_kinds(folder: str | Path) -> list[str]:
     """What `create_regenerator` can load from a folder, by name; empty if there is none."""
-    return sorted({file.name.split(".")[0] for file in Path(folder).glob("*.safetensors")})
+    files = [file for end in _ENDINGS for file in Path(folder).glob(f"*{end}")]
+    return sorted({file.name.split(".")[0] for file in files})
 
 
 def _ready(network: nn.Module, device: str) -> nn.Module:

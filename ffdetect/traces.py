@@ -8,8 +8,9 @@ MobileNetV2 up to stride 16, stays frozen, and three heads read it:
 - RGB stream: mean and deviation of every channel at strides 4, 8 and 16, linear;
 - frequency stream: the same of the picture's high-frequency residual at strides 4 and 8, and how
   its channels correlate, linear;
-- face stream: deeper and richer statistics through a hidden layer, for faces of which only a
-  part was changed (swaps, blends): a seam is no trace of a generator.
+- face stream: the same by regions of the crop (upper and lower face, its edge, what surrounds it)
+  through a hidden layer, for faces of which only a part was changed (swaps, blends): what differs
+  there differs from place to place.
 
 The linear heads are strongly shrunk discriminants in which every decoder counts alike, however
 easily it is told: what one decoder leaves is learnt quickly, what several leave is worth more.
@@ -20,6 +21,7 @@ probabilities of independent events.
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -43,9 +45,9 @@ _RGB_TAPS = (1, 2, 3)  # stages, at strides 4, 8 and 16
 _RGB_HIDDEN = (2, 3)  # stages whose last hidden layer it sees too
 _FREQUENCY_TAPS = (1, 2)
 _FREQUENCY_CORRELATED = (1,)
-_FACE_TAPS = (3, 4)
-_CORRELATED = (1, 2)  # stages whose channels are correlated for the face stream
-_HIDDEN = (2, 3, 4)  # stages whose last hidden layer it sees too
+_FACE_TAPS = (1, 2, 3, 4)
+_FACE_HIDDEN = (2,)
+_FACE_FREQUENCY_TAPS = (1,)
 _WATCHED = 1  # the stage whose output a heat map is drawn from
 _SWAP_ODDS = 1.0  # the face stream learns at even odds but speaks for faces of every kind
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
@@ -121,12 +123,12 @@ class TraceNet(Scorer):
             residual = maps.residual(crops, self.settings.residual)
         outputs, hidden = self._run(crops.float(), _STAGES, watched)
         filtered, _ = self._run(128 + _GAIN * residual, max(_FREQUENCY_TAPS) + 1, watched)
-        inside = {i: _moments(hidden[i]) for i in _HIDDEN}
-        rgb = [_moments(outputs[i]) for i in _RGB_TAPS] + [inside[i] for i in _RGB_HIDDEN]
+        rgb = [_moments(outputs[i]) for i in _RGB_TAPS] + [_moments(hidden[i]) for i in _RGB_HIDDEN]
         frequency = [_moments(filtered[i]) for i in _FREQUENCY_TAPS]
         frequency += [_correlations(filtered[i]) for i in _FREQUENCY_CORRELATED]
-        face = [_moments(outputs[i]) for i in _FACE_TAPS] + [inside[i] for i in _HIDDEN]
-        face += [_correlations(outputs[i]) for i in _CORRELATED]
+        face = [_regional_moments(outputs[i]) for i in _FACE_TAPS]
+        face += [_regional_moments(hidden[i]) for i in _FACE_HIDDEN]
+        face += [_regional_moments(filtered[i]) for i in _FACE_FREQUENCY_TAPS]
         return Statistics(*(torch.cat(parts, 1) for parts in (rgb, frequency, face)))
 
     def _run(
@@ -211,6 +213,33 @@ def _correlations(x: torch.Tensor) -> torch.Tensor:
     y = y / y.square().mean(2, keepdim=True).add(1e-6).sqrt()
     first, second = torch.triu_indices(y.shape[1], y.shape[1], 1, device=y.device)
     return (y @ y.transpose(1, 2) / y.shape[2])[:, first, second]
+
+
+def _regional_moments(x: torch.Tensor) -> torch.Tensor:
+    """N x C x H x W -> N x 8 C, mean and log deviation of each channel in every region."""
+    flat = x.permute(0, 2, 3, 1).flatten(1, 2).float()  # a view, channels come last
+    weights = _regions(*x.shape[-2:], x.device)
+    mean = weights @ flat
+    variance = (weights @ flat.square() - mean.square()).clamp_min(0)
+    return torch.cat(
+        [mean.flatten(1), variance.add(1e-6).sqrt().clamp_min(1e-3).log().flatten(1)], 1
+    )
+
+
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept for whoever needs gradients next
+def _regions(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """float32 4 x H W, rows sum to 1: upper face, lower face, the face's edge, surroundings.
+
+    The face is an ellipse of the size that it has in a crop by `preprocess.faces`.
+    """
+    y, x = ((torch.arange(side, device=device) + 0.5) / side - 0.5 for side in (height, width))
+    y, x = y[:, None], x[None]
+    distance = ((x / 0.30).square() + (y / 0.38).square()).sqrt()
+    inside, outside = distance < 0.8, distance >= 1.2
+    regions = torch.stack([inside & (y < 0), inside & (y >= 0), ~inside & ~outside, outside])
+    regions = regions.flatten(1).float()
+    return regions / regions.sum(1, keepdim=True).clamp_min(1)
 
 
 class _Head(nn.Module):

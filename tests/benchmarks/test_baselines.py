@@ -16,7 +16,7 @@ from benchmarks import baselines, challenge_recipe, frozen_probe
 from benchmarks.baselines import chosen_rows, main
 from benchmarks.protocol import MATCHED
 from ffdetect.backbones import create_backbone
-from ffdetect.checkpoint import save_checkpoint
+from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.detector import Detector
 
 from ..ffdetect.helpers import random_crops, tiny_network, write_cache
@@ -96,6 +96,20 @@ def test_all_ways_are_judged_on_the_same_faces(generated, weights, tmp_path, cap
     message = refused(capsys, command(generated, tmp_path, *more, "--epochs", "2"))
     assert "test_resnet.npz: expected scores made as asked" in message
     assert "epochs: 2, not 1" in message
+
+
+def test_streams_of_weights_are_ways_of_their_own(generated, weights, tmp_path):
+    more = ["--models", "", "--weights", f"x={weights('x')}", "--streams", "x", "--pair", "x,x-rgb"]
+    assert main(command(generated, tmp_path, *more)) == 0
+    values = json.loads((tmp_path / "out.json").read_text())
+    assert list(values["ways"]) == ["x", "x-rgb", "x-frequency"]
+    rows = np.flatnonzero(generated.metadata["split"] == "dev")
+    network = load_checkpoint(weights("x")).network
+    with torch.inference_mode():
+        logits = network.stream_logits(generated.crops(rows))
+    for name, logit in (("x-rgb", logits.rgb), ("x-frequency", logits.frequency)):
+        kept = np.load(tmp_path / "runs" / f"{name}.npz")["scores"]
+        np.testing.assert_allclose(kept, logit.sigmoid().numpy(), atol=1e-5)
 
 
 def test_rows_of_the_train_split_or_of_all_but_what_is_left_out(generated):
@@ -204,6 +218,7 @@ def test_weights_that_have_seen_the_tested_faces_are_refused(
         (["--models", "test_resnet", "--epochs", "0"], "expected --epochs of at least 1 but got 0"),
         (["--models", "", "--probe", "nowhere"], "nowhere: expected a safetensors file"),
         (["--models", "", "--weights", "a=nowhere"], "nowhere: expected a weights file"),
+        (["--models", "", "--streams", "a"], r"expected --streams among \[\] but got \['a'\]"),
         (["--without", "sora"], r"expected --without among .* but got \['sora'\]"),
     ],
 )  # fmt: skip

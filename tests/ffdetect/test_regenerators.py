@@ -87,6 +87,19 @@ def test_random_gains_change_the_texture_and_keep_the_tones():
         assert np.abs(tones - smooth[2]).max() < 0.03
 
 
+def test_tones_are_taken_in_float32():
+    """In bfloat16 and channels-last this blur takes minutes a picture."""
+    torch.manual_seed(0)
+    network = with_upsampler(small(), "nearest", gain=0.3).eval()
+    picture = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        made = network(picture.to(memory_format=torch.channels_last))
+    assert made.dtype == torch.float32
+    blurred = [gaussian_filter(x[0, 0].numpy(), 3, truncate=3) for x in (made, picture)]
+    inside = np.s_[10:-10, 10:-10]
+    np.testing.assert_allclose(blurred[0][inside], blurred[1][inside], atol=0.1)
+
+
 def test_a_saved_autoencoder_comes_back(tmp_path):
     network = small(upsampler="shuffle", halvings=2)
     save_autoencoder(network, tmp_path / "mine.safetensors", {"psnr": 30})
