@@ -30,7 +30,7 @@ from .sources import Item, Shard, find_items, printable
 from .storage import StorageError, as_path, is_remote
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
-_PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
+_PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
 _WORK = ("preprocess.extract", "preprocess.mtcnn", "preprocess.maps")  # what it is done with
 _UNWRITTEN = 64  # results that may wait for the disk
 
