@@ -25,7 +25,7 @@ from .shared_networks import share_networks
 from .sources import Item
 
 ENGINES = ("processes", "ray")
-_PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
+_PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
 _WORK = ("preprocess.extract", "preprocess.mtcnn", "preprocess.maps")  # what it is done with
 
 

@@ -25,6 +25,7 @@ _CELL, _STRIDE = 12, 2  # what one output of the proposal network sees, in pixel
 _FACTOR = 0.709  # from one level to the next: half of the area
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
+_BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
 _BATCH = 256  # candidates that go through a network at once
 _LEAST = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))  # logit of a proposal
 _PADDED, _TOGETHER = 1.3, 2**23  # growth by padding, pixels; of levels that go through together
@@ -166,11 +167,16 @@ class _Sums:
         (top, bottom), (left, right) = (
             _windows(0, side, int(side * scale + 1)) for side in self.shape
         )
-        rows = self._table[bottom]
-        rows -= self._table[top]
-        total = np.take(rows, right, axis=1)
-        total -= np.take(rows, left, axis=1)
-        return _mean(total, bottom - top, right - left)
+        level = np.empty((len(top), len(left), 3), np.float32)
+        step = max(_BLOCK // self._table[0].nbytes, 1)
+        for start in range(0, len(top), step):
+            block = slice(start, start + step)
+            rows = self._table[bottom[block]]
+            rows -= self._table[top[block]]
+            total = np.take(rows, right, axis=1)
+            total -= np.take(rows, left, axis=1)
+            level[block] = _mean(total, bottom[block] - top[block], right - left)
+        return level
 
     def inside(self, boxes: np.ndarray) -> np.ndarray:
         """The boxes that have pixels in common with the picture."""

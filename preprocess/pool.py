@@ -31,8 +31,9 @@ Task = Callable[[Job, Alive], object]
 _START_SECONDS = 600.0  # imports from a cold or busy disk
 _WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
 # A fork of this process would copy threads' locks as they happen to be, and a fresh process takes
-# seconds to import what it needs. So workers are forks of one process that imports it once and has
-# no threads. Elsewhere than on Linux, libraries of the system do not survive a fork.
+# seconds to import what it needs. So workers are forks of one process that imports it once and
+# does nothing else; libraries whose threads wait there (OpenBLAS, Arrow) are made for that.
+# Elsewhere than on Linux, libraries of the system do not survive a fork.
 _CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
