@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,8 +29,9 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.cost import Cost
 from benchmarks.throughput import machine
-from preprocess import crop, extract, faces, mtcnn
+from preprocess import crop, extract, faces, maps, mtcnn
 from preprocess.cache import CacheWriter
 from preprocess.decode import decode_image, decode_video
 from preprocess.schema import CacheSettings
@@ -40,10 +40,6 @@ from preprocess.sources import find_items
 _MEGAPIXELS = (4, 12)
 _CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}
 _MIN_FACE, _SURE, _OVERLAP = 40, 0.95, 0.7  # which faces of the peer count, and when one is found
-_RUSAGE = (
-    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-)
 
 
 @dataclass(frozen=True)
@@ -121,53 +117,20 @@ def _write_clip(file: Path, frames: Sequence[np.ndarray]) -> None:
         container.mux(stream.encode())
 
 
-def run_peer(folder: Path, out: Path, processes: int) -> None:
+def run_peer(folder: Path, out: Path, processes: int) -> Cost:
     """Each process does its share of the files, a single one with all threads."""
     files = sorted(folder.iterdir())
-    environment = dict(os.environ)
-    if processes > 1:
-        environment["OMP_NUM_THREADS"] = "1"
-    running = []
-    for number in range(min(processes, len(files))):
-        command = [sys.executable, "-m", "benchmarks.preprocess_peer", str(out / str(number))]
-        command += map(str, files[number::processes])
-        running.append(subprocess.Popen(command, env=environment))
-    statuses = [process.wait() for process in running]
-    if any(statuses):
-        raise RuntimeError(f"the peer failed on {folder}")
+    start = [sys.executable, "-m", "benchmarks.preprocess_peer"]
+    commands = [
+        [*start, str(out / str(number)), *map(str, files[number::processes])]
+        for number in range(min(processes, len(files)))
+    ]
+    return Cost.of(commands, {"OMP_NUM_THREADS": "1"} if processes > 1 else {})
 
 
-def crop_command(folder: Path, out: Path, *options: str) -> list[str]:
+def run_ours(folder: Path, out: Path, *options: str) -> Cost:
     command = [sys.executable, "-m", "preprocess.crop", str(folder), "--out", str(out)]
-    return [*command, "--overwrite", "--quiet", *options]
-
-
-def run_ours(folder: Path, out: Path, *options: str) -> None:
-    subprocess.run(crop_command(folder, out, *options), check=True)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a command took: seconds by the clock, and of work by all its processes."""
-
-    wall: float
-    cpu: float
-
-    @classmethod
-    def of(cls, run: Callable[[], None]) -> Cost:
-        import resource
-
-        def worked() -> float:
-            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return usage.ru_utime + usage.ru_stime
-
-        start, before = time.perf_counter(), worked()
-        run()
-        return cls(time.perf_counter() - start, worked() - before)
-
-    @classmethod
-    def least(cls, costs: Sequence[Cost]) -> Cost:
-        return cls(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
+    return Cost.of([[*command, "--overwrite", "--quiet", *options]])
 
 
 def compare(folders: dict[str, Path], effort: Effort, out: Path) -> dict[str, dict]:
@@ -177,8 +140,8 @@ def compare(folders: dict[str, Path], effort: Effort, out: Path) -> dict[str, di
     for name, folder in folders.items():
         place = out / name
 
-        def cost(way: str, run: Callable[..., None], *args: object) -> Cost:
-            found = Cost.of(lambda: run(folder, place / way, *args))  # noqa: B023
+        def cost(way: str, run: Callable[..., Cost], *args: object) -> Cost:
+            found = run(folder, place / way, *args)  # noqa: B023
             print(f"{name}: {way} {found.wall:.1f} s, {found.cpu:.1f} s of work", file=sys.stderr)  # noqa: B023
             return found
 
@@ -267,7 +230,11 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         looks += 1
         return detect(*args)
 
-    settings = CacheSettings(frames=frames)
+    def timed_judge(cascade, network, views):
+        stage = "RNet" if network is cascade._refine else "ONet"
+        return timed(stage, judge)(cascade, network, views)
+
+    settings, judge = CacheSettings(frames=frames), mtcnn.Cascade._run
     detect = timed("detect", faces.FaceDetector.detect)
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
@@ -284,13 +251,10 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         watch(mtcnn._Sums, "scaled", "pyramid")
         watch(mtcnn._Sums, "cut", "candidates")
         watch(mtcnn._Proposals, "on", "PNet")
-        for name, stage in (("RNet", "RNet"), ("ONet", "ONet")):
-            import facenet_pytorch.models.mtcnn as networks
-
-            watch(getattr(networks, name), "forward", stage)
+        stack.enter_context(patch.object(mtcnn.Cascade, "_run", timed_judge))
         watch(extract, "crop_face", "align")
-        watch(extract, "spectrum", "maps")
-        watch(extract, "residual", "maps")
+        watch(maps, "spectrum", "maps")
+        watch(maps, "residual", "maps")
         watch(extract, "to_table", "encode")
         watch(CacheWriter, "add_table", "write")
         start = time.perf_counter()
@@ -311,12 +275,8 @@ def peak_memory(pictures: Path, large: Path, out: Path) -> dict[str, float]:
     files = spread_files(pictures, 500, ".jpg")
     _link(files, out / "500")
     _link([files[i % len(files)] for i in range(5000)], out / "5000")
-    peaks = {}
-    for name, folder in (("500", out / "500"), ("5000", out / "5000"), ("large", large)):
-        command = [sys.executable, "-c", _RUSAGE, *crop_command(folder, out / f"{name}-cache")]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        peaks[name] = int(done.stdout) / 1024
-    return peaks
+    folders = {"500": out / "500", "5000": out / "5000", "large": large}
+    return {name: run_ours(f, out / f"{name}-cache").peak for name, f in folders.items()}
 
 
 def report(results: dict) -> str:

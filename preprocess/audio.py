@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         holds="clips or audio files",
         suffixes=SOUND_SUFFIXES,
         ending="-sound",
+        modules=(),  # they need little
         writer=SoundWriter,
         settings=lambda args: SoundSettings(args.seconds, args.windows),
         fill=lambda items, writer, args: cache_sound(

@@ -1,12 +1,13 @@
 """The cache: a folder of Arrow IPC parts, one row a face, that any tool that reads Arrow can open.
 
     cache.json       format version, settings, counts, SHA-256 of every part
+    cache.journal    while a run writes, what it will add to cache.json and failures.csv
     part-00000.arrow uncompressed, memory-mapped on reading; complete as soon as it has its name
     failures.csv     one row for every file without a face or that could not be read
     cache.lock       empty; held by the run that writes
 
 A part always ends with a whole source file, so a killed run loses the part in hand and nothing
-else: what is in a part or in `failures.csv` is done. The index names a part and its checksum
+else: what is in a part or in the list of failures is done. A part and its checksum are listed
 before the part gets its name, so a killed run leaves no part unlisted; at worst the last one that
 is listed is not there, and its files are done again.
 """
@@ -24,10 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import torch
 
+from .journal import JOURNAL_NAME, Journal, read_journal
 from .lease import Lease
 from .parts import (
     LOCK_NAME,
@@ -59,6 +59,9 @@ from .schema import (
 from .storage import StorageError, as_path, is_remote, matching, names_in, read_bytes, remove
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
     from .storage import AnyPath
 
 _ROWS_PER_PART = 128
@@ -100,13 +103,18 @@ class CacheWriter:
         self.settings = settings
         self._make_folder()
         self._lock = lock_cache(self.path)
+        self._journal = Journal(self.path)
         try:
             self._open(overwrite)
-            self.failures = [] if retry else read_failures(self.path)
-            reader = (self.reader_type or CacheReader)(self.path)
+            self._take_over([] if retry else read_failures(self.path))
         except BaseException:
             self._lock.release()
             raise
+
+    def _take_over(self, failures: list[Failure]) -> None:
+        """Go on with the cache that is there."""
+        self.failures = failures
+        reader = (self.reader_type or CacheReader)(self.path)
         self.faces = len(reader)
         self._in_hand: list[pa.Table] = []
         self._next = max((part_number(part.name) for part in reader.parts), default=-1) + 1
@@ -115,6 +123,9 @@ class CacheWriter:
         targets = reader.metadata.groupby("path")["target"].first()
         self.done: dict[str, int | None] = {path: int(value) for path, value in targets.items()}
         self.done.update({failure.path: None for failure in self.failures})
+        self._listed = len(self.failures)  # of the failures, those on the disk
+        if JOURNAL_NAME in names_in(self.path):  # of a killed run
+            self._fold()
 
     def _make_folder(self) -> None:
         try:
@@ -145,7 +156,9 @@ class CacheWriter:
                 )
         unfinished = ("part-*.arrow.tmp", "failures.csv.tmp", "cache.json.tmp")
         # The index last: without it the folder would be no cache.
-        dropped = ("part-*.arrow*", "failures.csv*", "cache.json") if overwrite else ()
+        dropped = (
+            ("part-*.arrow*", "failures.csv*", JOURNAL_NAME, "cache.json") if overwrite else ()
+        )
         try:
             for pattern in (*unfinished, *dropped):
                 for name in fnmatch.filter(there, pattern):
@@ -176,27 +189,28 @@ class CacheWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is in hand: the index, then the part that it announces, then failures."""
+        """Write what is in hand: list the part and the failures, then write the part."""
         if isinstance(self._lock, Lease):
             self._lock.check()
         data = encode_part(pa.concat_tables(self._in_hand)) if self._in_hand else None
         name = part_name(self._next)
-        if data is not None:
-            self._checksums[name] = checksum(data)
-        write_index(self.path, self.settings, self.faces, len(self.failures), parts=self._checksums)
+        new = {} if data is None else {name: checksum(data)}
+        self._checksums.update(new)
+        if is_remote(self.path):
+            self._fold()
+        else:
+            self._journal.add(new, self.failures[self._listed :])
+            self._listed = len(self.failures)
         if data is not None:
             write_whole(self.path / name, data)
             self._in_hand = []  # first: if stopped here, these rows must not be written again
             self._next += 1
-        write_whole(self.path / "failures.csv", self._list_failures())
 
-    def _list_failures(self) -> bytes:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow([field.name for field in fields(Failure)])
-        writer.writerows((f.path, f.kind, f.reason) for f in self.failures)
-        # Reasons may quote file names that are no text; those bytes are shown escaped.
-        return text.getvalue().encode("utf-8", "backslashreplace")
+    def _fold(self) -> None:
+        """Write the index and the list of failures anew."""
+        write_index(self.path, self.settings, self.faces, len(self.failures), parts=self._checksums)
+        write_failures(self.path, self.failures)
+        self._journal.drop()
 
     def __enter__(self) -> CacheWriter:
         return self
@@ -205,17 +219,38 @@ class CacheWriter:
         try:
             if kind is None or not issubclass(kind, CacheError):  # a failed write is not retried
                 self.flush()
+                self._fold()
         finally:
+            self._journal.close()
             self._lock.release()
+
+
+def write_failures(path: AnyPath, failures: Iterable[Failure]) -> None:
+    """Write `failures.csv`.
+
+    Raises:
+        CacheError: see `write_whole`.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([field.name for field in fields(Failure)])
+    writer.writerows((f.path, f.kind, f.reason) for f in failures)
+    # Reasons may quote file names that are no text; those bytes are shown escaped.
+    write_whole(path / "failures.csv", text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def read_failures(path: str | AnyPath) -> list[Failure]:
     """The files of a cache that gave no face.
 
     Raises:
-        CacheError: `failures.csv` is damaged.
+        CacheError: `failures.csv` is damaged, or the journal of a run.
     """
-    file = as_path(path) / "failures.csv"
+    _, newer = read_journal(as_path(path))  # first: what it loses from now on is in the list
+    return list(dict.fromkeys([*_read_failures(as_path(path)), *newer]))
+
+
+def _read_failures(path: AnyPath) -> list[Failure]:
+    file = path / "failures.csv"
     columns = [field.name for field in fields(Failure)]
     try:
         text = read_bytes(file).decode("utf-8")
@@ -339,6 +374,8 @@ class CacheReader:
 
     def crops(self, indices: Iterable[int]) -> torch.Tensor:
         """uint8 N x 3 x size x size."""
+        import torch
+
         return torch.from_numpy(np.stack([self.crop(i) for i in indices])).permute(0, 3, 1, 2)
 
     def spectrum(self, index: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from tqdm import tqdm
 
-from .cache import CacheReader, read_failures
+from .cache import CacheReader, read_failures, write_failures
+from .journal import Journal
 from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
 from .schema import CacheError, CacheSettings, decode_crop, settings_from
 from .sound_cache import SoundCache
@@ -148,7 +149,10 @@ def repair(path: str | AnyPath) -> Findings:
         index = read_index(path)
         kept = {name: value for name, value in index["parts"].items() if name in found.faces}
         settings = settings_from(index["settings"])
-        write_index(path, settings, sum(found.faces.values()), found.failures, parts=kept)
+        failures = read_failures(path)
+        write_index(path, settings, sum(found.faces.values()), len(failures), parts=kept)
+        write_failures(path, failures)
+        Journal(path).drop()
         return found
     except (OSError, StorageError) as error:
         reason = getattr(error, "strerror", None) or error

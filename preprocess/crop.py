@@ -17,8 +17,7 @@ from .decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
 from .engine_ray import work_on_ray
 from .extract import extract, make_extract
 from .faces import ALIGNMENTS, CropSettings, FaceDetector
-from .formats import VIDEO_SUFFIXES
-from .maps import RESIDUALS
+from .formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
 from .pool import work
 from .run import TIMEOUT, Command, make_parser, record_all, run
 from .schema import CODECS, MAPS, CacheSettings, Failure
@@ -26,7 +25,8 @@ from .shared_networks import share_networks
 from .sources import Item
 
 ENGINES = ("processes", "ray")
-_PICTURES_PER_WORKER = 16  # starting one costs about as much as cropping so many
+_PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
+_WORK = ("preprocess.extract", "preprocess.mtcnn", "preprocess.maps")  # what it is done with
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         holds="pictures or clips",
         suffixes=IMAGE_SUFFIXES | VIDEO_SUFFIXES,
         ending="",
+        modules=_WORK,
         writer=CacheWriter,
         settings=_settings,
         fill=lambda items, writer, args: crop_items(
@@ -175,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--faces", choices=("largest", "all"), default=cache.faces, help="(%(default)s)")
     add("--frames", type=int, default=cache.frames, help="frames per clip (%(default)s)")
     add("--maps", default=",".join(MAPS), help="comma-separated, or none (%(default)s)")
-    add("--residual", choices=sorted(RESIDUALS), default=cache.residual, help="(%(default)s)")
+    add("--residual", choices=RESIDUAL_NAMES, default=cache.residual, help="(%(default)s)")
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
     add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
         "(%(default)s)")  # fmt: skip

@@ -7,13 +7,13 @@ checked before anything is decoded, and every failure is a `DecodeError` that na
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from .formats import DecodeError
@@ -147,7 +147,8 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
         return _from_pil(source, str(name), max_megapixels)
     if isinstance(source, np.ndarray):
         return _from_array(source, "H x W x 3 RGB array", "<array>", max_megapixels)
-    if isinstance(source, torch.Tensor):
+    torch = sys.modules.get("torch")  # not imported to be told that there is no tensor
+    if torch is not None and isinstance(source, torch.Tensor):
         if source.ndim != 3 or source.shape[0] != 3:
             got = f"{source.dtype} of shape {tuple(source.shape)}"
             raise DecodeError(f"<tensor>: expected a uint8 3 x H x W RGB tensor but got {got}")

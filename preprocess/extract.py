@@ -7,11 +7,9 @@ from dataclasses import replace
 
 import cv2
 import pyarrow as pa
-import torch
 
 from .decode import DecodeError, Picture, decode_image, decode_video
 from .faces import FaceDetector, crop_face
-from .maps import residual, spectrum
 from .pool import WorkerError
 from .schema import CachedFace, CacheSettings, Failure, to_table
 from .shared_networks import Address, SharedNetworks
@@ -27,6 +25,8 @@ def make_extract(
     Args:
         device: where MTCNN runs, for this process alone or for all (`share_networks`).
     """
+    import torch
+
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     if isinstance(device, Address):
@@ -126,6 +126,10 @@ def face_rows(
 
 
 def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
+    import torch
+
+    from .maps import residual, spectrum
+
     for row in rows:
         crop = torch.from_numpy(row.crop).permute(2, 0, 1)[None]
         yield (

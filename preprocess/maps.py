@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
+from .formats import RESIDUAL_NAMES, SPECTRUM_TILE
+
 _SPECTRUM_HOP = 32
 # Weights files name the spectrum they were trained on; another one needs another name.
 SPECTRUM_NAME = f"welch-hann{SPECTRUM_TILE}-hop{_SPECTRUM_HOP}-log1p"
-SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
 # float16 keeps 11 bits and values stay below 16, so storing moves a value by at most 1/256.
 SPECTRUM_TOLERANCE = 1 / 256
 
@@ -103,12 +103,9 @@ def _srm(pixels: torch.Tensor) -> torch.Tensor:
     return F.conv2d(padded, _SRM[:, None].to(pixels.device))
 
 
-RESIDUALS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "detail": _detail,
-    "median": _median,
-    "npr": _npr,
-    "srm": _srm,
-}
+RESIDUALS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = dict(
+    zip(RESIDUAL_NAMES, (_detail, _median, _npr, _srm), strict=True)
+)
 
 
 def _check(crops: torch.Tensor) -> None:

@@ -11,20 +11,21 @@ its order of steps, so that the same faces come out. What differs is how it is c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torchvision.ops import nms
 
 _CELL, _STRIDE = 12, 2  # what one output of the proposal network sees, in pixels of its level
 _FACTOR = 0.709  # from one level to the next: half of the area
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
+_BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
 _BATCH = 256  # candidates that go through a network at once
 _LEAST = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))  # logit of a proposal
 _PADDED, _TOGETHER = 1.3, 2**23  # growth by padding, pixels; of levels that go through together
@@ -89,16 +90,16 @@ class Cascade:
         return picture.inside(_square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)))
 
     def _second(self, picture: _Sums, boxes: np.ndarray) -> np.ndarray:
-        shift, scores = self._networks.refine(picture.cut(boxes, 24))
-        sure = scores[:, 1] > _THRESHOLDS[1]
-        boxes, shift, score = boxes[sure], shift[sure], scores[sure, 1]
+        score, shift = self._networks.refine(picture.cut(boxes, 24))
+        sure = score > _THRESHOLDS[1]
+        boxes, score, shift = boxes[sure], score[sure], shift[sure]
         keep = _nms(boxes, score, 0.7)
         return picture.inside(_square(_shifted(boxes[keep], shift[keep])))
 
     def _third(self, picture: _Sums, boxes: np.ndarray) -> Found:
-        shift, points, scores = self._networks.finish(picture.cut(boxes, 48))
-        sure = scores[:, 1] > _THRESHOLDS[2]
-        boxes, shift, points, score = boxes[sure], shift[sure], points[sure], scores[sure, 1]
+        score, shift, points = self._networks.finish(picture.cut(boxes, 48))
+        sure = score > _THRESHOLDS[2]
+        boxes, score, shift, points = boxes[sure], score[sure], shift[sure], points[sure]
         side = boxes[:, 2:] - boxes[:, :2] + 1
         points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # five x, five y
         points = boxes[:, None, :2] + points * side[:, None] - 1
@@ -119,12 +120,10 @@ class Networks:
     """
 
     def __init__(self, device: str | torch.device) -> None:
-        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-
         self.device = torch.device(device)
-        self._propose = _Proposals(PNet()).to(self.device)
-        self._refine = _prepare(RNet()).to(self.device)
-        self._finish = _prepare(ONet()).to(self.device)
+        self._propose = _Proposals(_weights("pnet", self.device))
+        self._refine = _Judge(_weights("rnet", self.device), pools=(3, 3))
+        self._finish = _Judge(_weights("onet", self.device), pools=(3, 3, 2))
 
     def propose(self, levels: Iterable[np.ndarray]) -> Iterator[Proposals]:
         """Where each H x W x 3 level may show a face."""
@@ -135,14 +134,14 @@ class Networks:
         return self._propose.on_all(levels, self.device)
 
     def refine(self, views: np.ndarray) -> list[np.ndarray]:
-        """float32 N x 4 shifts of the sides and N x 2 probabilities of N x 24 x 24 x 3."""
+        """float32 N probabilities and N x 4 shifts of the sides of N x 24 x 24 x 3."""
         return self._run(self._refine, views)
 
     def finish(self, views: np.ndarray) -> list[np.ndarray]:
-        """float32 N x 4, N x 10 landmarks and N x 2 probabilities of N x 48 x 48 x 3."""
+        """float32 N, N x 4 and N x 10 landmarks of N x 48 x 48 x 3."""
         return self._run(self._finish, views)
 
-    def _run(self, network: nn.Module, views: np.ndarray) -> list[np.ndarray]:
+    def _run(self, network: _Judge, views: np.ndarray) -> list[np.ndarray]:
         count = len(views)
         if not count:  # one to be told the shapes of outputs by
             views = np.zeros((1, *views.shape[1:]), np.float32)
@@ -168,11 +167,16 @@ class _Sums:
         (top, bottom), (left, right) = (
             _windows(0, side, int(side * scale + 1)) for side in self.shape
         )
-        rows = self._table[bottom]
-        rows -= self._table[top]
-        total = np.take(rows, right, axis=1)
-        total -= np.take(rows, left, axis=1)
-        return _mean(total, bottom - top, right - left)
+        level = np.empty((len(top), len(left), 3), np.float32)
+        step = max(_BLOCK // self._table[0].nbytes, 1)
+        for start in range(0, len(top), step):
+            block = slice(start, start + step)
+            rows = self._table[bottom[block]]
+            rows -= self._table[top[block]]
+            total = np.take(rows, right, axis=1)
+            total -= np.take(rows, left, axis=1)
+            level[block] = _mean(total, bottom[block] - top[block], right - left)
+        return level
 
     def inside(self, boxes: np.ndarray) -> np.ndarray:
         """The boxes that have pixels in common with the picture."""
@@ -221,7 +225,7 @@ def _mean(total: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndar
     return mean
 
 
-class _Proposals(nn.Module):
+class _Proposals:
     """PNet on one level of the pyramid.
 
     Its first activation, max(x, 0) + slope * min(x, 0), does not commute with the pooling that
@@ -230,36 +234,26 @@ class _Proposals(nn.Module):
     that is left to do before pooling is nothing.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        weight, bias = _on_bytes(network.conv1)
-        slope = network.prelu1.weight.detach()
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        weight, bias = _on_bytes(weights)
+        slope = weights["prelu1.weight"]
         order = torch.cat([torch.where(slope < 0)[0], torch.where(slope >= 0)[0]])
-        self.falling = int((slope < 0).sum())
-        twins = order[: self.falling]
-        self._keep(
-            "weight1", torch.cat([weight[order], weight[twins] * slope[twins, None, None, None]])
+        self._falling = int((slope < 0).sum())
+        twins = order[: self._falling]
+        falling = weight[twins] * slope[twins, None, None, None]
+        self._weight1 = _channels_last(torch.cat([weight[order], falling]))
+        self._bias1 = torch.cat([bias[order], bias[twins] * slope[twins]])
+        self._slope1 = slope[order].clamp(min=0)
+        self._second = _convolution(
+            {**weights, "conv2.weight": weights["conv2.weight"][:, order]}, 2
         )
-        self._keep("bias1", torch.cat([bias[order], bias[twins] * slope[twins]]))
-        self._keep("slope1", slope[order].clamp(min=0))
-        self._keep("weight2", network.conv2.weight.detach()[:, order])
-        self._keep("bias2", network.conv2.bias.detach())
-        self._keep("slope2", network.prelu2.weight.detach())
-        self._keep("weight3", network.conv3.weight.detach())
-        self._keep("bias3", network.conv3.bias.detach())
-        self._keep("slope3", network.prelu3.weight.detach())
-        score = network.conv4_1
-        self._keep("score", (score.weight[1] - score.weight[0]).detach().flatten())
-        self.score_bias = float((score.bias[1] - score.bias[0]).detach())
-        self._keep("shift", network.conv4_2.weight.detach().flatten(1).T)
-        self._keep("shift_bias", network.conv4_2.bias.detach())
+        self._third = _convolution(weights, 3)
+        weight, bias = weights["conv4_1.weight"], weights["conv4_1.bias"]
+        self._score, self._score_bias = (weight[1] - weight[0]).flatten(), float(bias[1] - bias[0])
+        self._shift = weights["conv4_2.weight"].flatten(1).T
+        self._shift_bias = weights["conv4_2.bias"]
 
-    def _keep(self, name: str, value: torch.Tensor) -> None:
-        if value.ndim == 4:
-            value = value.contiguous(memory_format=torch.channels_last)
-        self.register_buffer(name, value)
-
-    def forward(
+    def __call__(
         self, levels: torch.Tensor, shapes: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features, N x H x W x 32, and the logit of a face, N x H x W, of float32 N x 3 x H x W
@@ -268,19 +262,18 @@ class _Proposals(nn.Module):
         Args:
             shapes: N x 2, rows and columns of each level where others are padding.
         """
-        x = F.conv2d(levels, self.weight1, self.bias1)
+        x = F.conv2d(levels, self._weight1, self._bias1)
         if shapes is not None:  # pooling must not look at what is made of padding
             row = torch.arange(x.shape[2], device=x.device)[:, None] >= shapes[:, 0, None, None] - 2
             column = torch.arange(x.shape[3], device=x.device) >= shapes[:, 1, None, None] - 2
             x = x.masked_fill((row | column)[:, None], _LOW)
         x = _greater_of_pairs(x, 2)
         x = _greater_of_pairs(x, 3)
-        own = F.prelu(x[:, :10], self.slope1)
-        torch.maximum(own[:, : self.falling], x[:, 10:], out=own[:, : self.falling])
-        x = F.prelu(F.conv2d(own, self.weight2, self.bias2), self.slope2)
-        x = F.prelu(F.conv2d(x, self.weight3, self.bias3), self.slope3)
+        own = F.prelu(x[:, :10], self._slope1)
+        torch.maximum(own[:, : self._falling], x[:, 10:], out=own[:, : self._falling])
+        x = self._third(self._second(own))
         x = x.permute(0, 2, 3, 1)
-        return x, x @ self.score + self.score_bias
+        return x, x @ self._score + self._score_bias
 
     def on(self, level: np.ndarray, device: torch.device) -> Proposals:
         """Where a float32 H x W x 3 level in 0..255 may show a face."""
@@ -315,7 +308,7 @@ class _Proposals(nn.Module):
         return (
             torch.stack([x, y + top], 1).float(),
             logits[y, x].sigmoid(),
-            features[y, x] @ self.shift + self.shift_bias,
+            features[y, x] @ self._shift + self._shift_bias,
         )
 
 
@@ -345,21 +338,74 @@ def _greater_of_pairs(x: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([greater, x.narrow(axis, x.shape[axis] - 1, 1)], axis) if odd else greater
 
 
-def _prepare(network: nn.Module) -> nn.Module:
-    """Channels-last, and fed with pixels of 0..255."""
-    weight, bias = _on_bytes(network.conv1)
-    network.conv1.weight.data, network.conv1.bias.data = weight, bias
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+class _Judge:
+    """RNet or ONet: what a candidate shows.
+
+    Args:
+        weights: of the network.
+        pools: sides of the pooling windows after its convolutions; there is none after the last.
+    """
+
+    def __init__(self, weights: dict[str, torch.Tensor], pools: tuple[int, ...]) -> None:
+        weights["conv1.weight"], weights["conv1.bias"] = _on_bytes(weights)
+        self._pools = (*pools, 0)
+        last = len(self._pools)
+        self._convolutions = [_convolution(weights, number + 1) for number in range(last)]
+        # It reads features by column, row and channel, here they lie by row, column and channel.
+        hidden, channels = f"dense{last + 1}.weight", len(weights[f"conv{last}.bias"])
+        side = round((weights[hidden].shape[1] / channels) ** 0.5)
+        weight = weights[hidden].unflatten(1, (side, side, channels)).transpose(1, 2).flatten(1)
+        self._hidden = weight, weights[f"dense{last + 1}.bias"]
+        self._slope = weights[f"prelu{last + 1}.weight"]
+        heads = [f"dense{last + 2}_{number}" for number in (1, 2, 3)]
+        heads = [head for head in heads if f"{head}.weight" in weights]
+        weight = [weights[f"{head}.weight"] for head in heads]
+        bias = [weights[f"{head}.bias"] for head in heads]
+        weight[0], bias[0] = weight[0][1:] - weight[0][:1], bias[0][1:] - bias[0][:1]
+        self._heads = torch.cat(weight), torch.cat(bias)
+        self._outputs = [len(values) for values in bias]
+
+    def __call__(self, views: torch.Tensor) -> list[torch.Tensor]:
+        """Probability of a face, N, shifts of the box's sides as shares of the box, N x 4, and
+        from ONet the landmarks, N x 10, of float32 N x 3 x size x size candidates in 0..255."""
+        for convolution, pool in zip(self._convolutions, self._pools, strict=True):
+            views = convolution(views)
+            if pool:
+                views = F.max_pool2d(views, pool, 2, ceil_mode=True)
+        hidden = F.prelu(F.linear(views.permute(0, 2, 3, 1).flatten(1), *self._hidden), self._slope)
+        logit, *others = F.linear(hidden, *self._heads).split(self._outputs, 1)
+        return [logit[:, 0].sigmoid(), *others]
 
 
-def _on_bytes(convolution: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias that take pixels as they are, instead of (pixels - 127.5) / 128."""
-    weight, bias = convolution.weight.detach(), convolution.bias.detach()
+def _weights(name: str, device: torch.device) -> dict[str, torch.Tensor]:
+    """Of a network in facenet-pytorch's wheel, found without importing it, which takes seconds."""
+    (folder,) = find_spec("facenet_pytorch").submodule_search_locations
+    file = Path(folder, "data", f"{name}.pt")
+    return torch.load(file, map_location=device, weights_only=True)
+
+
+def _convolution(
+    weights: dict[str, torch.Tensor], number: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A network's convolution of that number, with its activation."""
+    weight, bias = _channels_last(weights[f"conv{number}.weight"]), weights[f"conv{number}.bias"]
+    slope = weights[f"prelu{number}.weight"]
+    return lambda x: F.prelu(F.conv2d(x, weight, bias), slope)
+
+
+def _channels_last(weight: torch.Tensor) -> torch.Tensor:
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def _on_bytes(weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first convolution, so that it takes pixels as they are and not (pixels - 127.5) / 128."""
+    weight, bias = weights["conv1.weight"], weights["conv1.bias"]
     return weight / 128, bias - weight.sum((1, 2, 3)) * (127.5 / 128)
 
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    return nms(torch.from_numpy(boxes), torch.from_numpy(scores), overlap).numpy()
+    places = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).astype(np.float64)
+    return np.array(cv2.dnn.NMSBoxes(places, scores, 0, overlap), np.int64)
 
 
 def _nms_contained(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from .arrow import read_file
+from .journal import read_journal
 from .lease import Lease
 from .schema import FORMAT, CacheError, CacheSettings, schema, settings_from
 from .storage import (
@@ -187,12 +188,14 @@ def _as_stream(table: pa.Table) -> pa.Buffer:
 
 
 def read_index(path: AnyPath) -> dict:
-    """What `cache.json` says: format, settings, counts, and a checksum for each part.
+    """What `cache.json` says: format, settings, counts, and a checksum for each part; those of a
+    run that goes on, or was killed, from its journal.
 
     Raises:
         CacheError: no cache, another format version, or a damaged index.
     """
     index = path / "cache.json"
+    listed, _ = read_journal(path)  # first: what it loses from now on is in the index
     try:
         values = json.loads(read_bytes(index).decode("utf-8"))
         if values["format"] != FORMAT:
@@ -204,6 +207,7 @@ def read_index(path: AnyPath) -> dict:
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
         if not all(isinstance(value, str) for value in values["parts"].values()):
             raise ValueError("expected a checksum for each part")
+        values["parts"].update(listed)
         return values
     except CacheError:
         raise

@@ -8,7 +8,6 @@ the jobs. Workers never outlive the supervisor, however it ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import pickle
@@ -31,7 +30,11 @@ Task = Callable[[Job, Alive], object]
 
 _START_SECONDS = 600.0  # imports from a cold or busy disk
 _WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
-_CONTEXT = multiprocessing.get_context("spawn")  # fork copies threads' locks as they happen to be
+# A fork of this process would copy threads' locks as they happen to be, and a fresh process takes
+# seconds to import what it needs. So workers are forks of one process that imports it once and
+# does nothing else; libraries whose threads wait there (OpenBLAS, Arrow) are made for that.
+# Elsewhere than on Linux, libraries of the system do not survive a fork.
+_CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
 class WorkerError(RuntimeError):
@@ -49,6 +52,19 @@ class Lost:
 
     kind: str
     reason: str
+
+
+def prepare(*modules: str) -> None:
+    """Begin to import what workers will need, in the background; `work` then finds it done.
+
+    Only the first call in a process counts.
+    """
+    if _CONTEXT.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        _CONTEXT.set_forkserver_preload([*modules])
+        with interrupts_held():
+            forkserver.ensure_running()
 
 
 def work(
@@ -106,6 +122,8 @@ def work(
             settle(worker.job, lost)
 
     try:
+        if jobs:
+            prepare(_home(make_task))
         for _ in range(min(workers, len(jobs))):
             crew.append(_Worker(make_task))
         for turn, job in enumerate(jobs):
@@ -207,7 +225,7 @@ class _Worker:
     def __init__(self, make_task: Callable[[], Task]) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(theirs, make_task), daemon=True)
-        with interrupts_held(), main_hidden(make_task):
+        with interrupts_held(), main_hidden(unless=_home(make_task) == "__main__"):
             self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.ready = False
@@ -278,11 +296,16 @@ def interrupts_held():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _home(make_task: Callable[[], Task]) -> str:
+    """The module that a task comes from."""
+    return getattr(make_task, "func", make_task).__module__
+
+
 @contextlib.contextmanager
-def main_hidden(make_task: Callable[[], Task]):
+def main_hidden(unless: bool):
     """A process started here does not import the program's main module again, nor all that it
     imports, unless the task is defined there. So scripts need no `if __name__ == "__main__"`."""
-    if getattr(make_task, "func", make_task).__module__ == "__main__":
+    if unless:
         yield
         return
     main = sys.modules["__main__"]
@@ -320,13 +343,15 @@ def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
 def end_with_parent() -> None:
     """End this process when the one that started it does, even in a job that never returns."""
     parent = multiprocessing.parent_process()
+    if sys.platform == "linux":  # the kernel kills, whatever native code keeps Python's lock
+        import fcntl
+
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)  # signals the end of the pipe
 
     def watch() -> None:
         parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    if sys.platform == "linux":  # native code that keeps Python's lock would stop the thread too
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent.pid:  # it ended before the call
-            os._exit(1)

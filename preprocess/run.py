@@ -19,7 +19,7 @@ from typing import Any
 
 from .cache import CacheWriter
 from .parts import part_sizes
-from .pool import WorkerError, cores
+from .pool import WorkerError, cores, prepare
 from .schema import CacheError, CacheSettings
 from .sources import Item, Shard, find_items, printable
 from .storage import StorageError, as_path, is_remote
@@ -36,6 +36,7 @@ class Command:
         holds: what DATA is expected to hold, for messages.
         suffixes: of the files that it takes, in lower case.
         ending: of the default cache's name.
+        modules: what workers import, from when the files are listed on.
         writer: makes the cache's writer.
         settings: from the arguments; raises ValueError.
         fill: adds to the cache what it lacks. Takes the items, the writer and the arguments.
@@ -44,6 +45,7 @@ class Command:
     holds: str
     suffixes: Set[str]
     ending: str
+    modules: tuple[str, ...]
     writer: type[CacheWriter]
     settings: Callable[[argparse.Namespace], CacheSettings]
     fill: Callable[[Sequence[Item], CacheWriter, argparse.Namespace], None]
@@ -92,6 +94,8 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
     if not listing.items:
         print(f"{args.data}: expected {command.holds} but found none", file=sys.stderr)
         return 1
+    if args.workers and command.modules and not _on_ray(args):
+        prepare(*command.modules)  # while this process opens the cache
     items = shard.choose(listing.items) if shard else listing.items
     if shard:
         say(f"shard {args.shard}: {len(items)} of them")
@@ -217,15 +221,18 @@ class Summary:
 
 def _check_workers(args: argparse.Namespace) -> None:
     """Workers: None stays where Ray decides, which needs at least one."""
-    on_ray = getattr(args, "engine", None) == "ray"
-    if args.workers is None and not on_ray:
+    if args.workers is None and not _on_ray(args):
         args.workers = cores()
-    least = 1 if on_ray else 0
+    least = 1 if _on_ray(args) else 0
     if (args.workers is not None and args.workers < least) or not args.timeout > 0:
         raise ValueError(
             f"expected --workers of at least {least} and a --timeout above 0 "
             f"but got {args.workers} and {args.timeout:g}"
         )
+
+
+def _on_ray(args: argparse.Namespace) -> bool:
+    return getattr(args, "engine", None) == "ray"
 
 
 def _name(data: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from .faces import CropSettings
-from .maps import RESIDUALS, SPECTRUM_SHAPE
+from .formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
 
 FORMAT = 1
 MAPS = ("spectrum", "residual")
@@ -30,7 +30,7 @@ class CacheSettings:
     Attributes:
         crop: how a face is found and cut out.
         maps: which of `MAPS` are stored beside the crop.
-        residual: which residual (a name from `preprocess.maps.RESIDUALS`).
+        residual: which residual (a name from `formats.RESIDUAL_NAMES`).
         codec: lossless coding of crops: "ppm" (plain pixels, fastest to read) or "png" (half
             the space, some 30 times slower to read).
         faces: "largest" or "all".
@@ -52,9 +52,9 @@ class CacheSettings:
     def __post_init__(self) -> None:
         if set(self.maps) - set(MAPS):
             raise ValueError(f"expected maps among {MAPS} but got {self.maps}")
-        if self.residual not in RESIDUALS:
+        if self.residual not in RESIDUAL_NAMES:
             raise ValueError(
-                f"expected a residual among {sorted(RESIDUALS)} but got {self.residual!r}"
+                f"expected a residual among {[*RESIDUAL_NAMES]} but got {self.residual!r}"
             )
         if self.codec not in CODECS:
             raise ValueError(f"expected a codec among {CODECS} but got {self.codec!r}")

@@ -90,7 +90,7 @@ def share_networks(device: str) -> Iterator[Address]:
     address, (ours, theirs) = None, _CONTEXT.Pipe()
     key = secrets.token_bytes(32)
     process = _CONTEXT.Process(target=_serve, args=(theirs, device, key), daemon=True)
-    with interrupts_held(), main_hidden(_serve):
+    with interrupts_held(), main_hidden(unless=False):
         process.start()
     theirs.close()
     try:

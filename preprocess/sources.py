@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from .decode import IMAGE_SUFFIXES
 from .formats import VIDEO_SUFFIXES
 from .storage import as_path, is_remote, names_in, reach, read_bytes, walk
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .storage import AnyPath
 
 _FOLDER_TARGETS = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
@@ -259,7 +259,9 @@ def _match(name: str, folder: str, above: str, known: set[str], by_name: dict[st
     return inside[0] if len(inside) == 1 else (inside or None)
 
 
-def _read_table(file: AnyPath):
+def _read_table(file: AnyPath) -> pd.DataFrame:
+    import pandas as pd
+
     if not reach(file, file.is_file):
         raise FileNotFoundError(f"{file}: expected a label file")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import preprocess_peer, preprocess_speed
+from benchmarks.cost import Cost
 from benchmarks.preprocess_speed import (
-    Cost,
     Effort,
     enlarged,
     main,
@@ -58,11 +59,11 @@ def test_a_clip_has_the_frames_it_was_made_of(tmp_path, astronaut):
 
 def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path):
     costs = [
-        Cost.of(lambda: run_peer(pictures / "one", tmp_path / "peer", 1)),
-        Cost.of(lambda: run_ours(pictures / "one", tmp_path / "ours", "--maps", "none")),
+        run_peer(pictures / "one", tmp_path / "peer", 1),
+        run_ours(pictures / "one", tmp_path / "ours", "--maps", "none"),
     ]
-    assert all(cost.cpu > 0.1 and cost.wall > 0.1 for cost in costs)
-    assert Cost.least([Cost(1, 4), Cost(2, 3)]) == Cost(1, 3)
+    assert all(cost.cpu > 0.1 and cost.wall > 0.1 and cost.peak > 100 for cost in costs)
+    assert Cost.least([Cost(1, 4, 9), Cost(2, 3, 8)]) == Cost(1, 3, 8)
     (found,) = json.loads((tmp_path / "peer/0/faces.json").read_text("utf-8")).values()
     assert len(found) == len(list((tmp_path / "peer/0").glob("*.jpg"))) == 1
     assert len(CacheReader(tmp_path / "ours")) == 1
@@ -71,12 +72,17 @@ def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path)
 def test_all_is_measured_and_written_down(pictures, tmp_path, monkeypatch, capsys):
     """With both sides run in this process, which saves starting Python a dozen times."""
 
-    def peer(folder: Path, out: Path, processes: int) -> None:
-        preprocess_peer.main(out / "0", sorted(folder.iterdir()))
+    def cost_of(run: Callable[[], object]) -> Cost:
+        start, work = time.perf_counter(), time.process_time()
+        run()
+        return Cost(time.perf_counter() - start, time.process_time() - work, 1)
 
-    def ours(folder: Path, out: Path, *options: str) -> None:
-        arguments = preprocess_speed.crop_command(folder, out, *options, "--workers", "0")[3:]
-        assert crop.main(arguments) == 0
+    def peer(folder: Path, out: Path, processes: int) -> Cost:
+        return cost_of(lambda: preprocess_peer.main(out / "0", sorted(folder.iterdir())))
+
+    def ours(folder: Path, out: Path, *options: str) -> Cost:
+        arguments = [str(folder), "--out", str(out), "--overwrite", "--quiet", "--workers", "0"]
+        return cost_of(lambda: crop.main([*arguments, *options]))
 
     monkeypatch.setattr(preprocess_speed, "run_peer", peer)
     monkeypatch.setattr(preprocess_speed, "run_ours", ours)

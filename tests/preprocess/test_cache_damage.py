@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from preprocess import parts
-from preprocess.cache import CacheReader, CacheWriter
-from preprocess.schema import (
-    CacheError,
-)
+from preprocess import journal, parts
+from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.check import check_cache
+from preprocess.parts import read_index
+from preprocess.schema import CacheError, Failure
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
 
 # Damage
@@ -198,7 +198,7 @@ def test_an_interruption_keeps_what_is_done(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("failing", "kept"), [("part-00001.arrow", 2), ("failures.csv", 3), ("cache.json", 2)]
+    ("failing", "kept"), [("part-00001.arrow", 2), ("failures.csv", 3), ("cache.json", 3)]
 )
 def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
     folder = write_cache(tmp_path / "c", range(2))
@@ -226,6 +226,60 @@ def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
     assert_rows(CacheReader(folder), rows)
 
 
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    folder = write_cache(tmp_path / "c", range(2))
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with CacheWriter(folder, SMALL) as writer:
+        writer.add([make_row(2)])
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.os, "fsync", refuse)
+            with pytest.raises(CacheError, match=r"cache.journal: cannot be written .No space"):
+                writer.flush()
+        assert (folder / "cache.journal").read_bytes() == b""
+        assert len(CacheReader(folder)) == 2
+
+
+def test_a_killed_run_leaves_a_journal_that_is_read_and_folded_in(tmp_path):
+    folder = write_cache(tmp_path / "c", range(2))
+    failures = [Failure("strange\nname \udcff", "unreadable", "no, 'pixels'"),
+                Failure("b", "no_face", "")]  # fmt: skip
+    writer = CacheWriter(folder, SMALL)
+    writer.add([make_row(2)])
+    writer.fail(failures[0])
+    writer.flush()
+    before = {name: (folder / name).read_bytes() for name in ("cache.json", "failures.csv")}
+    writer.add([make_row(3)])
+    writer.fail(failures[1])
+    writer.flush()
+    assert all((folder / name).read_bytes() == before[name] for name in before)
+    with (folder / "cache.journal").open("ab") as stream:
+        stream.write(b'{"part": "part-00003.arr')  # the kill
+    writer._journal.close()
+    writer._lock.release()
+    assert set(read_index(folder)["parts"]) == {f"part-{n:05}.arrow" for n in range(3)}
+    assert read_failures(folder) == failures
+    found = check_cache(folder)
+    assert found.whole and not found.unsigned and found.failures == 2
+    with CacheWriter(folder, SMALL) as writer:
+        assert set(writer.done) == {make_row(n).path for n in range(4)} | {f.path for f in failures}
+        assert not (folder / "cache.journal").exists()
+    assert len(json.loads((folder / "cache.json").read_text())["parts"]) == 3
+    assert [f.kind for f in read_failures(folder)] == ["unreadable", "no_face"]
+    assert_rows(CacheReader(folder), [make_row(number) for number in range(4)])
+
+
+@pytest.mark.parametrize("lines", ["nonsense\n", "[]\n", '{"part": "part-00000.arrow"}\n', "{}\n"])
+def test_a_damaged_journal_is_an_error(tmp_path, lines):
+    folder = write_cache(tmp_path / "c", range(2))
+    (folder / "cache.journal").write_text(lines)
+    for read in (CacheReader, read_failures, check_cache):
+        with pytest.raises(CacheError, match=r"cache.journal: expected lines of JSON but it is"):
+            read(folder)
+
+
 def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
     folder = write_cache(tmp_path / "c", range(2))
     seen = []
@@ -236,7 +290,7 @@ def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(parts.os, "fsync", look)
     with CacheWriter(folder, SMALL) as writer:
         writer.add([make_row(2)])
-    assert seen[0] == ["part-00000.arrow"]  # the index, which announces the part
+    assert seen[0] == ["part-00000.arrow"]  # the journal, which announces the part
     assert seen[1] == ["part-00000.arrow", "part-00001.arrow.tmp"]
     assert seen[-1] == ["part-00000.arrow", "part-00001.arrow"]
 

@@ -265,4 +265,4 @@ def test_quiet_says_nothing_and_reports(portraits, tmp_path, capsys):
 
 def test_a_worker_is_started_only_for_enough_pictures(portraits):
     (item, *_) = find_items(portraits(1)).items
-    assert [crop._worth_starting([item] * count, 8) for count in (0, 1, 16, 17)] == [0, 1, 1, 2]
+    assert [crop._worth_starting([item] * count, 8) for count in (0, 1, 4, 5)] == [0, 1, 1, 2]

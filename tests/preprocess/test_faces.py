@@ -16,6 +16,7 @@ from preprocess.faces import (
     CropSettings,
     Face,
     FaceDetector,
+    _blurred,
     crop_face,
     crop_landmarks,
     crop_matrix,
@@ -316,6 +317,14 @@ def test_no_streaks_far_from_the_picture():
     crop = crop_face(stripes, past, CropSettings(margin=0)).astype(int)
     assert np.abs(np.diff(crop[:, :120, 0], axis=0)).min() == 255
     assert np.abs(np.diff(crop[:, -90:, 0], axis=0)).max() < 10
+
+
+@pytest.mark.parametrize("size", [128, 256, 513, 2048])
+def test_the_blur_is_that_of_opencv(size):
+    crop = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+    crop[: size // 3] = 255
+    expected = cv2.GaussianBlur(crop, (0, 0), size / 16, borderType=cv2.BORDER_REPLICATE)
+    np.testing.assert_array_equal(_blurred(crop), expected)
 
 
 def test_crops_are_deterministic_and_leave_the_picture_alone(astronaut, face):

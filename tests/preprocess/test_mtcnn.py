@@ -101,7 +101,7 @@ def test_proposals_are_those_of_the_network(shape):
     level = torch.from_numpy(pixels).float().permute(2, 0, 1)[None]
     with torch.inference_mode():
         _, expected = PNet()((level - 127.5) / 128)
-        _, logit = _Proposals(PNet())(level)
+        _, logit = _Proposals(PNet().state_dict())(level)
     torch.testing.assert_close(logit[0].sigmoid(), expected[0, 1], atol=1e-4, rtol=0)
 
 

@@ -1,0 +1,104 @@
+"""What a run that writes a cache has listed so far, one line at a time: cache.journal.
+
+Writing the index and the list of failures anew with every part takes longer with each. So a run
+adds a line of JSON for every part and every failure, and folds them into `cache.json` and
+`failures.csv` when it ends. Of a killed run the journal stays behind; readers read it too, and the
+next run folds it in. What a killed run has half written is a last line without an end, which
+counts for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .schema import CacheError, Failure
+from .storage import StorageError, free_space, read_bytes, remove
+
+if TYPE_CHECKING:
+    from .storage import AnyPath
+
+JOURNAL_NAME = "cache.journal"
+
+
+class Journal:
+    """The lines of one run, in a cache's folder on a disk: object stores cannot add to a file."""
+
+    def __init__(self, path: AnyPath) -> None:
+        self._file = path / JOURNAL_NAME
+        self._stream: io.FileIO | None = None
+
+    def add(self, parts: dict[str, str], failures: Sequence[Failure]) -> None:
+        """Have names and checksums of parts, and failures, on the disk.
+
+        Raises:
+            CacheError: the disk is full, or whatever else keeps them from being written.
+        """
+        entries: list[dict] = [{"part": name, "sha256": value} for name, value in parts.items()]
+        entries += [{"failure": [f.path, f.kind, f.reason]} for f in failures]
+        data = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+        if not data:
+            return
+        try:
+            if self._stream is None:  # a new file, so never one that a link leads to
+                self._file.unlink(missing_ok=True)
+                self._stream = self._file.open("xb", buffering=0)
+            size = self._stream.tell()
+            try:
+                while data:
+                    data = data[self._stream.write(data) :]
+                os.fsync(self._stream.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._stream.truncate(size)
+                raise
+        except OSError as error:
+            reason = f"{error.strerror or error}; {free_space(self._file.parent)}"
+            raise CacheError(
+                f"{self._file}: cannot be written ({reason}); what was written before is intact, "
+                "and a new run goes on from there"
+            ) from error
+
+    def drop(self) -> None:
+        """Remove the file, after all that it says was written elsewhere."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            remove(self._file)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
+    """Checksums by name of part, and failures; both empty without a journal.
+
+    Raises:
+        CacheError: the journal is damaged.
+    """
+    file = path / JOURNAL_NAME
+    parts: dict[str, str] = {}
+    failures: list[Failure] = []
+    try:
+        for line in read_bytes(file).split(b"\n")[:-1]:
+            entry = json.loads(line)
+            if "part" in entry:
+                parts[str(entry["part"])] = str(entry["sha256"])
+            else:
+                path_, kind, reason = map(str, entry["failure"])
+                failures.append(Failure(path_, kind, reason))
+    except FileNotFoundError:
+        pass
+    except StorageError as error:
+        raise CacheError(str(error)) from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise CacheError(
+            f"{file}: expected lines of JSON but it is damaged: {error}; without this file, "
+            "some parts have no checksum and some failures are tried again"
+        ) from error
+    return parts, failures
