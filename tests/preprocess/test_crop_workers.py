@@ -266,3 +266,13 @@ def test_quiet_says_nothing_and_reports(portraits, tmp_path, capsys):
 def test_a_worker_is_started_only_for_enough_pictures(portraits):
     (item, *_) = find_items(portraits(1)).items
     assert [crop._worth_starting([item] * count, 8) for count in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [("crop", {"torch", "pandas"}), ("mtcnn", {"torchvision", "facenet_pytorch", "pandas"})],
+)
+def test_what_takes_long_to_import_is_left_to_those_who_need_it(module, heavy):
+    program = f"import sys, preprocess.{module}; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("", 0)
