@@ -31,9 +31,10 @@ import numpy as np
 import torch
 
 from benchmarks.throughput import machine
-from preprocess import crop, extract, faces, mtcnn
+from preprocess import crop, extract, faces, mtcnn, tracks
 from preprocess.cache import CacheWriter
-from preprocess.decode import decode_image, decode_video
+from preprocess.clips import decode_video, key_frames
+from preprocess.decode import decode_image
 from preprocess.schema import CacheSettings
 from preprocess.sources import find_items
 
@@ -258,9 +259,9 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         return run
 
     def timed_frames(*args, **options):
-        stream = decode_video(*args, **options)
-        while (picture := timed("decode", next)(stream, None)) is not None:
-            yield picture
+        stream = key_frames(*args, **options)
+        while (frame := timed("decode", next)(stream, None)) is not None:
+            yield frame
 
     def counted(*args):
         nonlocal looks
@@ -278,7 +279,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
             stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
 
         watch(extract, "decode_image", "decode")
-        stack.enter_context(patch.object(extract, "decode_video", timed_frames))
+        stack.enter_context(patch.object(tracks, "key_frames", timed_frames))
         stack.enter_context(patch.object(faces.FaceDetector, "detect", counted))
         watch(mtcnn._Sums, "__init__", "sums")
         watch(mtcnn._Sums, "scaled", "pyramid")

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.decode import DecodeError, decode_image, decode_video
+from preprocess.clips import decode_video
+from preprocess.decode import DecodeError, decode_image
 from preprocess.faces import crop_whole
 from preprocess.sources import Item, Listing, find_items
 

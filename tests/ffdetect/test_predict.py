@@ -115,7 +115,7 @@ def test_pictures_and_clips_of_one_folder_go_to_two_files(run, tiny, astronaut, 
 
 
 def test_a_clip_scores_as_the_mean_of_its_frames(run, tiny, astronaut, tmp_path):
-    from preprocess.decode import decode_video
+    from preprocess.clips import decode_video
 
     write_clip(tmp_path / "clip.avi", astronaut)
     assert run(tmp_path / "clip.avi", "--frames", "3") == 0
@@ -127,7 +127,7 @@ def test_a_clip_scores_as_the_mean_of_its_frames(run, tiny, astronaut, tmp_path)
 
 
 def test_the_package_has_weights_of_their_own_for_clips(shipped, astronaut, tmp_path):
-    from preprocess.decode import decode_video
+    from preprocess.clips import decode_video
 
     folder = tmp_path / "mixed"
     folder.mkdir()
