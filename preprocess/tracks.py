@@ -30,7 +30,8 @@ class ClipFace:
         time: seconds from the start of the clip.
         shot: number of the shot, from 0.
         track: number of the track in the clip; 0 is large for longest.
-        face: where it was found, in pixels of the upright frame.
+        face: where it was found, in pixels of the upright frame; None stands for a frame as a
+            whole, which `clip_faces` never gives.
         crop: uint8 size x size x 3 RGB.
     """
 
@@ -41,7 +42,7 @@ class ClipFace:
     time: float
     shot: int
     track: int
-    face: Face
+    face: Face | None
     crop: np.ndarray
 
 
