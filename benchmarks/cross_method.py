@@ -123,6 +123,30 @@ def clip_auc(faces: pd.DataFrame, logit: np.ndarray, rows: np.ndarray) -> Interv
     return bootstrap(auc, clips["target"].first().to_numpy(), clips["logit"].mean().to_numpy())
 
 
+def held_out_logits(
+    network: TraceNet,
+    reader: CacheReader,
+    matches: dict[str, tuple[str, ...]],
+    *,
+    views: int,
+    folds: int,
+) -> dict[str, np.ndarray]:
+    """Logits of every row by heads that knew neither its people nor the method that is the key;
+    those of "" knew every method."""
+    faces = reader.metadata
+    names, target = (faces[column].to_numpy() for column in ("generator", "target"))
+    seen = [read_frames(network, reader, f"view {number + 1}") for number in range(views)]
+    tested = read_frames(network, reader, "tested")
+    fold, compared = people(faces, folds), matched_rows(names, target, matches)
+    left = {name: np.full(len(faces), np.nan) for name in [*compared, ""]}
+    for number in tqdm(range(folds), unit="fold"):
+        rows = np.flatnonzero(fold == number)
+        for name, logit in left.items():
+            learn(network, seen, faces, np.flatnonzero((fold != number) & (names != name)), matches)
+            logit[rows] = judge(network, tested, rows)
+    return left
+
+
 def measure(
     network: TraceNet,
     reader: CacheReader,
@@ -135,15 +159,8 @@ def measure(
     """One result a method; `pictures`: logits of every row by the weights for pictures."""
     faces = reader.metadata
     names, target = (faces[column].to_numpy() for column in ("generator", "target"))
-    seen = [read_frames(network, reader, f"view {number + 1}") for number in range(views)]
-    tested = read_frames(network, reader, "tested")
-    fold, compared = people(faces, folds), matched_rows(names, target, matches)
-    left = {name: np.full(len(faces), np.nan) for name in [*compared, ""]}
-    for number in tqdm(range(folds), unit="fold"):
-        rows = np.flatnonzero(fold == number)
-        for name, logit in left.items():
-            learn(network, seen, faces, np.flatnonzero((fold != number) & (names != name)), matches)
-            logit[rows] = judge(network, tested, rows)
+    compared = matched_rows(names, target, matches)
+    left = held_out_logits(network, reader, matches, views=views, folds=folds)
     results = []
     for name, rows in compared.items():
         clips = faces.iloc[rows].groupby("path")["target"].first()

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--views", type=int, default=2, help="augmented versions to learn from (%(default)s)")
     add("--workers", type=int, default=1, help="processes (%(default)s)")
     args = parser.parse_args(argv)
-    table = _with_sources(SoundCache(args.cache).metadata, args.manifest)
+    table = with_sources(SoundCache(args.cache).metadata, args.manifest)
     rows = np.arange(len(table))
     views = read_views(args.cache, rows, args.views, 0, folder=args.work, resume=True,
                        workers=args.workers)  # fmt: skip
@@ -91,6 +91,22 @@ def measure(
     return entries
 
 
+def held_out_logits(
+    table: pd.DataFrame, views: np.ndarray, tested: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Logits of every recording, as stored, by heads that knew nothing of its source, N.
+
+    Args: see `measure`.
+    """
+    target, kinds = table["target"].to_numpy(), table["generator"].to_numpy(str)
+    logit = np.full(len(table), np.nan)
+    for fold, learnt, judged in folds(table):
+        if fold.startswith("without"):
+            head = solve_views([(views[learnt], target[learnt], kinds[learnt])])
+            logit[judged] = head(torch.from_numpy(tested["statistics_stored"][judged])).numpy()
+    return logit
+
+
 def folds(table: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(name, rows to learn from, rows to judge).
 
@@ -120,7 +136,7 @@ def _figures(target: np.ndarray, score: np.ndarray) -> dict:
             "eer": eer(target, score)}  # fmt: skip
 
 
-def _with_sources(table: pd.DataFrame, manifest: Path) -> pd.DataFrame:
+def with_sources(table: pd.DataFrame, manifest: Path) -> pd.DataFrame:
     """The cache's rows with the manifest's source, by file name."""
     listed = pd.read_csv(manifest)
     names = {Path(p).name: s for p, s in zip(listed["path"], listed["source"], strict=True)}

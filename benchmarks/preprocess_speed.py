@@ -31,9 +31,10 @@ import torch
 
 from benchmarks.cost import Cost
 from benchmarks.throughput import machine
-from preprocess import crop, extract, faces, maps, mtcnn
+from preprocess import crop, extract, faces, maps, mtcnn, tracks
 from preprocess.cache import CacheWriter
-from preprocess.decode import decode_image, decode_video
+from preprocess.clips import decode_video, key_frames
+from preprocess.decode import decode_image
 from preprocess.schema import CacheSettings
 from preprocess.sources import find_items
 
@@ -221,9 +222,9 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         return run
 
     def timed_frames(*args, **options):
-        stream = decode_video(*args, **options)
-        while (picture := timed("decode", next)(stream, None)) is not None:
-            yield picture
+        stream = key_frames(*args, **options)
+        while (frame := timed("decode", next)(stream, None)) is not None:
+            yield frame
 
     def counted(*args):
         nonlocal looks
@@ -245,7 +246,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
             stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
 
         watch(extract, "decode_image", "decode")
-        stack.enter_context(patch.object(extract, "decode_video", timed_frames))
+        stack.enter_context(patch.object(tracks, "key_frames", timed_frames))
         stack.enter_context(patch.object(faces.FaceDetector, "detect", counted))
         watch(mtcnn._Sums, "__init__", "sums")
         watch(mtcnn._Sums, "scaled", "pyramid")

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from ffdetect.data import split_rows
 from preprocess.cache import CacheWriter
-from preprocess.decode import DecodeError, Picture, decode_image, decode_video
+from preprocess.clips import decode_video
+from preprocess.decode import DecodeError, Picture, decode_image
 from preprocess.extract import face_rows
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
 from preprocess.matching import matched_rows

@@ -9,11 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .detector import Analysis, Detector, NoFaceError, ScoredFace
+    from .video import FrameScore, TrackScore, VideoScore
 
-__all__ = ["Analysis", "Detector", "NoFaceError", "ScoredFace"]
+__all__ = [
+    "Analysis",
+    "Detector",
+    "FrameScore",
+    "NoFaceError",
+    "ScoredFace",
+    "TrackScore",
+    "VideoScore",
+]
+_OF_CLIPS = ("FrameScore", "TrackScore", "VideoScore")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OF_CLIPS:
+        from . import video
+
+        return getattr(video, name)
     if name in __all__:
         from . import detector
 

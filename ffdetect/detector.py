@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib import resources
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ import torch
 from preprocess.cache import CacheReader
 from preprocess.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.faces import CropSettings, Face, FaceDetector, crop_face, crop_whole
+from preprocess.formats import VIDEO_SUFFIXES
 from preprocess.schema import settings_difference
 
 from .calibration import Calibration, probabilities
@@ -23,6 +25,9 @@ from .device import PRECISIONS, pick_device
 from .quality import measure
 from .tta import SHIFT, TTA, check_tta, views
 from .verdict import judge
+
+if TYPE_CHECKING:
+    from .video import VideoScore
 
 SHIPPED_WEIGHTS = "dualstream.safetensors"
 CLIP_WEIGHTS = "clips.safetensors"
@@ -92,6 +97,8 @@ class Detector:
         device: where the network and MTCNN run.
         precision: "fp32", "bf16" or "fp16".
         max_megapixels: larger pictures are refused before they are decoded.
+        shipped: name of the weights if they are of this package, else "".
+        face_detector: finds the faces.
     """
 
     def __init__(
@@ -107,8 +114,9 @@ class Detector:
         self.device = device
         self.precision = precision
         self.max_megapixels = MAX_MEGAPIXELS
+        self.shipped = ""
         self._network = checkpoint.network.to(device)
-        self._faces = FaceDetector(checkpoint.crop, device)
+        self.face_detector = FaceDetector(checkpoint.crop, device)
 
     @classmethod
     def load(
@@ -141,7 +149,9 @@ class Detector:
         name = CLIP_WEIGHTS if clips else SHIPPED_WEIGHTS
         shipped = resources.files("ffdetect.weights") / name
         with resources.as_file(shipped) as file:
-            return cls(load_checkpoint(file), chosen, precision)
+            detector = cls(load_checkpoint(file), chosen, precision)
+        detector.shipped = name
+        return detector
 
     @property
     def thresholds(self) -> dict[float, float] | None:
@@ -157,11 +167,19 @@ class Detector:
         """Probability in 0..1 that the largest face of a picture is fake.
 
         Args:
-            img: a picture, see the class.
+            img: a picture, see the class, or the path of a clip, which scores as `score_video`
+                says, by its faces and its voice.
             no_face: what to do without a face: "raise" `NoFaceError`, score the "whole" picture,
-                or give "nan".
+                or give "nan". A clip without a face scores its voice, if it has one.
             tta: see the class.
         """
+        if isinstance(img, str | Path) and Path(img).suffix.lower() in VIDEO_SUFFIXES:
+            _check_no_face(no_face)
+            whole = "whole" if no_face == "whole" else "nan"
+            seen = self.score_video(img, no_face=whole, tta=tta)
+            if no_face == "raise" and np.isnan(seen.score):
+                raise NoFaceError(f"{img}: expected a face or a voice but found none")
+            return seen.score
         return float(self.score_batch([img], no_face=no_face, tta=tta)[0])
 
     def score_batch(
@@ -176,8 +194,7 @@ class Detector:
 
         The size of a batch changes speed and memory, and scores by less than 1e-5.
         """
-        if no_face not in _NO_FACE:
-            raise ValueError(f"expected no_face to be one of {_NO_FACE} but got {no_face!r}")
+        _check_no_face(no_face)
         self.check_tta(tta)
         if batch_size < 1:
             raise ValueError(f"expected a batch_size of at least 1 but got {batch_size}")
@@ -191,6 +208,39 @@ class Detector:
             scores += [np.nan if crop is None else next(values) for crop in batch]
         return np.array(scores, np.float32)
 
+    def score_video(
+        self,
+        clip: str | Path,
+        *,
+        frames: int = 8,
+        voice: bool = True,
+        no_face: str = "nan",
+        tta: str = "none",
+    ) -> VideoScore:
+        """Score a clip over time, by its faces and its voice; see `ffdetect.video.score_video`.
+
+        Of the weights of this package, those for clips are taken, whichever were loaded.
+        """
+        from .video import score_video
+
+        return score_video(
+            self.for_clips, clip, frames=frames, voice=voice, no_face=no_face, tta=tta
+        )
+
+    @property
+    def for_clips(self) -> Detector:
+        """The detector that clips are scored with: this one, unless it has the weights of this
+        package for pictures; then one with those for clips, loaded when first needed."""
+        if self.shipped != SHIPPED_WEIGHTS:
+            return self
+        detector = self._for_clips
+        detector.max_megapixels = self.max_megapixels
+        return detector
+
+    @cached_property
+    def _for_clips(self) -> Detector:
+        return type(self).load(None, self.device, self.precision, clips=True)
+
     def analyze(self, img: object, *, tta: str = "none") -> Analysis:
         """Find, score and judge every face of a picture.
 
@@ -200,7 +250,7 @@ class Detector:
         """
         self.check_tta(tta)
         picture = self._decode(img)
-        faces = self._faces.detect(picture.pixels)
+        faces = self.face_detector.detect(picture.pixels)
         if not faces:
             return Analysis(picture.name, picture.width, picture.height, ())
         crops = [crop_face(picture.pixels, face, self.crop_settings) for face in faces]
@@ -224,7 +274,7 @@ class Detector:
 
     def crop_largest(self, picture: Picture) -> np.ndarray | None:
         """The largest face of a decoded picture as uint8 size x size x 3, None without a face."""
-        faces: list[Face] = self._faces.detect(picture.pixels)
+        faces: list[Face] = self.face_detector.detect(picture.pixels)
         return crop_face(picture.pixels, faces[0], self.crop_settings) if faces else None
 
     def score_crops(
@@ -333,6 +383,11 @@ class Detector:
         if crop is None and no_face == "whole":
             return crop_whole(picture.pixels, self.crop_settings)
         return crop
+
+
+def _check_no_face(no_face: str) -> None:
+    if no_face not in _NO_FACE:
+        raise ValueError(f"expected no_face to be one of {_NO_FACE} but got {no_face!r}")
 
 
 def _chunks(values: Iterator, size: int) -> Iterator[Sequence]:

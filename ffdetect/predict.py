@@ -1,4 +1,7 @@
-"""python -m ffdetect.predict DATA --out prediction.txt: score every picture or clip of a folder."""
+"""python -m ffdetect.predict DATA --out prediction.txt: score every picture or clip of a folder.
+
+A picture scores as its largest face, a clip as its faces and its voice together (`video`).
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.decode import DecodeError, decode_image, decode_video
+from preprocess.decode import DecodeError, decode_image
 from preprocess.faces import crop_whole
 from preprocess.sources import Item, Listing, find_items
 
 from .detector import Detector
 from .metrics import auc, tpr_at_fpr
 from .tta import TTA
+from .video import FRAMES, score_video
 
 UNREADABLE_SCORE = 0.5
 
@@ -44,12 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         listing = find_items(args.data, args.labels)
         detector = Detector.load(args.weights, args.device, args.precision)
-        clips = detector
-        if args.weights is None and any(item.is_video for item in listing.items):
-            clips = Detector.load(None, args.device, args.precision, clips=True)
-        for used in (detector, clips):
-            used.check_tta(args.tta)
-            used.max_megapixels = args.megapixels
+        detector.max_megapixels = args.megapixels
+        detector.check_tta(args.tta)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     if not listing.items:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     partial = args.out.with_name(args.out.name + ".partial")
     try:
-        predictions = _predict_resumable(detector, clips, listing.items, args, partial)
+        predictions = _predict_resumable(detector, listing.items, args, partial)
         written = write_predictions(predictions, listing.items, args.out)
         partial.unlink(missing_ok=True)
     except OSError as error:
@@ -80,48 +80,59 @@ def predict_items(
     detector: Detector,
     items: Sequence[Item],
     *,
-    clips: Detector | None = None,
     batch_size: int = 32,
-    frames: int = 8,
+    frames: int = FRAMES,
+    voice: bool = True,
     tta: str = "none",
 ) -> Iterator[Prediction]:
-    """Score files in order: pictures by their largest face, clips by the mean over frames.
+    """Score files in order: pictures by their largest face, clips by `Detector.score_video`.
 
-    A picture without a face is scored whole. A file that cannot be read gets 0.5. Both carry a
-    note.
+    What has no face is scored whole, a clip without pictures by its voice. A file that cannot be
+    read gets 0.5. All carry a note.
 
     Args:
-        clips: scores clips in place of `detector`.
+        frames: key frames of a clip.
+        voice: whether to listen to clips.
     """
     waiting: list[tuple[Item, list[np.ndarray], str]] = []
-    pictures, detector = detector, None
     for item in items:
-        chosen = clips if clips and item.is_video else pictures
-        if waiting and chosen is not detector:
+        if item.is_video:
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
-        detector = chosen
+            yield _score_clip(detector.for_clips, item, batch_size, frames, voice, tta)
+            continue
         try:
-            waiting.append((item, *_crops(detector, item, frames)))
+            waiting.append((item, *_crop(detector, item)))
         except DecodeError as error:
-            waiting.append((item, [], f"unreadable, scored {UNREADABLE_SCORE}: {error}"))
+            waiting.append((item, [], _unreadable(error)))
         if sum(len(crops) for _, crops, _ in waiting) >= batch_size:
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
     yield from _score(detector, waiting, batch_size, tta)
 
 
-def _crops(detector: Detector, item: Item, frames: int) -> tuple[list[np.ndarray], str]:
-    limit = detector.max_megapixels
-    if item.is_video:
-        pictures = list(decode_video(item.file, frames=frames, max_megapixels=limit))
-    else:
-        pictures = [decode_image(item.file, max_megapixels=limit)]
-    crops = [detector.crop_largest(picture) for picture in pictures]
-    found = [crop for crop in crops if crop is not None]
-    if found:
-        return found, ""
-    return [crop_whole(p.pixels, detector.crop_settings) for p in pictures], "no face, scored whole"
+def _score_clip(
+    detector: Detector, item: Item, batch_size: int, frames: int, voice: bool, tta: str
+) -> Prediction:
+    try:
+        seen = score_video(detector, item.file, frames=frames, voice=voice, no_face="whole",
+                           tta=tta, batch_size=batch_size)  # fmt: skip
+    except DecodeError as error:
+        return Prediction(item.path, UNREADABLE_SCORE, _unreadable(error))
+    faces = [note for note in seen.notes if not note.startswith("no voice")]
+    return Prediction(item.path, seen.score, "; ".join(faces))
+
+
+def _unreadable(error: DecodeError) -> str:
+    return f"unreadable, scored {UNREADABLE_SCORE}: {error}"
+
+
+def _crop(detector: Detector, item: Item) -> tuple[list[np.ndarray], str]:
+    picture = decode_image(item.file, max_megapixels=detector.max_megapixels)
+    crop = detector.crop_largest(picture)
+    if crop is not None:
+        return [crop], ""
+    return [crop_whole(picture.pixels, detector.crop_settings)], "no face, scored whole"
 
 
 def _score(detector: Detector, waiting: list, batch_size: int, tta: str) -> Iterator[Prediction]:
@@ -180,14 +191,13 @@ def evaluate(predictions: Sequence[Prediction], listing: Listing) -> str:
 
 def _predict_resumable(
     detector: Detector,
-    clips: Detector,
     items: Sequence[Item],
     args: argparse.Namespace,
     partial: Path,
 ) -> list[Prediction]:
     """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
     run = {"data": str(args.data.resolve()), "weights": str(args.weights), "frames": args.frames,
-           "tta": args.tta, "about": [_about(detector), _about(clips)]}  # fmt: skip
+           "tta": args.tta, "voice": not args.no_voice, "about": _about(detector)}  # fmt: skip
     head = json.dumps(run, sort_keys=True)
     done = _read_partial(partial, head)
     done = {path: p for path, p in done.items() if not p.note.startswith("unreadable")}
@@ -202,9 +212,9 @@ def _predict_resumable(
             for prediction in predict_items(
                 detector,
                 todo,
-                clips=clips,
                 batch_size=args.batch_size,
                 frames=args.frames,
+                voice=not args.no_voice,
                 tta=args.tta,
             ):
                 done[prediction.path] = prediction
@@ -239,7 +249,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("prediction.txt"), help="(%(default)s)")
     add("--labels", type=Path, help="label file: also print AUC and TPR@FPR=1e-3")
     add("--weights", type=Path, help="(default: the weights of this package)")
-    add("--frames", type=int, default=8, help="frames per clip (%(default)s)")
+    add("--frames", type=int, default=FRAMES, help="key frames of a clip (%(default)s)")
+    add("--no-voice", action="store_true", help="score clips by their faces alone")
     add("--batch-size", type=int, default=32, help="(%(default)s)")
     add("--tta", choices=list(TTA), default="none", help="views to average over (%(default)s)")
     add("--megapixels", type=float, default=100.0, help="refuse larger pictures (%(default)s)")

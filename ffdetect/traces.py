@@ -49,7 +49,9 @@ _FACE_TAPS = (1, 2, 3, 4)
 _FACE_HIDDEN = (2,)
 _FACE_FREQUENCY_TAPS = (1,)
 _WATCHED = 1  # the stage whose output a heat map is drawn from
-_SWAP_ODDS = 1.0  # the face stream learns at even odds but speaks for faces of every kind
+# All streams learn at even odds but speak for faces of every kind.
+_SWAP_ODDS = 1.0
+_TRACE_ODDS = 2.0  # more, or the noise of the trace streams drowns what the face stream says
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
 
@@ -110,7 +112,7 @@ class TraceNet(Scorer):
         seen = self.statistics(crops, residual, watched)
         rgb, frequency = self.rgb(seen.rgb), self.frequency(seen.frequency)
         face = self.face(seen.face)
-        return Logits(either((rgb + frequency) / 2, face), rgb, frequency, face)
+        return Logits(either((rgb + frequency) / 2 - _TRACE_ODDS, face), rgb, frequency, face)
 
     def statistics(
         self,
@@ -175,11 +177,15 @@ class TraceNet(Scorer):
         self.stem.load_state_dict(stem.state_dict())
         self.stages.load_state_dict(stages.state_dict())
 
-    def solve(self, pairs: PairStatistics, seed: int = 0) -> None:
+    def solve(self, pairs: PairStatistics, seed: int = 0, own_reals: bool = False) -> None:
         """Fit the heads.
 
         Pairs with a changed real teach the face stream, the others the two trace streams, which
         learn from changed reals too where there is nothing else.
+
+        Args:
+            own_reals: the face stream learns from the reals of changed pairs alone. The reals of
+                all pairs keep it silent on faces unlike those it knows swaps of.
         """
         faces, kinds, swapped = pairs
         whole = swapped if swapped.all() else ~swapped
@@ -188,9 +194,9 @@ class TraceNet(Scorer):
         self.frequency.solve(faces.frequency[rows], kinds[whole])
         if not swapped.any():
             return self.face.silence()
-        # Other reals would teach that a portrait is no swap, which keeps it from new kinds of swaps.
-        rows = torch.from_numpy(np.repeat(swapped, 2))
-        self.face.solve(faces.face[rows], np.tile([0, 1], swapped.sum()), seed)
+        target = np.tile([0, 1], len(kinds))
+        known = np.repeat(swapped, 2) | ((target == 0) & (not own_reals))
+        self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)
 
 
 def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,8 @@ _OF_DESIGN = {
     "traces": ("trace_pairs",),
 }  # fmt: skip
 # Options that leave the statistics of a pair as they are.
-_NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg")
+_NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg",
+                      "own_reals")  # fmt: skip
 # Options that may change when a run by descent is gone on with.
 _NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
 
@@ -295,7 +296,7 @@ def _solve(
         return 130
     if not ranks.first:
         return 0
-    network.solve(seen, args.seed)
+    network.solve(seen, args.seed, own_reals=args.own_reals)
     names = reader.metadata["generator"].to_numpy()
     aucs = validation_auc(network, val, names, pairs.mix.matches)
     auc = float(np.mean(list(aucs.values())))
@@ -357,6 +358,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
+    add("--own-reals", action="store_true",
+        help="traces: swaps are learnt against their own reals alone")  # fmt: skip
     add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
     add("--share-made-swaps", type=float, default=0.0,
         help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip

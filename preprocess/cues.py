@@ -16,13 +16,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from .cache import CacheReader, read_failures
+from .clips import decode_video
 from .decode import (
     MAX_MEGAPIXELS,
     DecodeError,
     Encoding,
     Picture,
     decode_image,
-    decode_video,
     read_encoding,
 )
 from .duplicates import HASH_BITS, perceptual_hash

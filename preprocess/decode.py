@@ -1,4 +1,4 @@
-"""Bytes to RGB pixels, for still pictures and for video frames: the only place that touches codecs.
+"""Bytes to RGB pixels: the only place that touches codecs of still pictures (clips: `clips.py`).
 
 Whatever the file says of itself is not trusted: the format is read from the bytes, the size is
 checked before anything is decoded, and every failure is a `DecodeError` that names the picture.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,90 +256,3 @@ def _jpeg_quality(image: Image.Image) -> int:
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)[:, None]
     candidates = np.sort(np.clip((_JPEG_LUMINANCE * scale + 50) // 100, 1, 255), axis=1)
     return int(quality[np.abs(candidates - table).sum(axis=1).argmin()])
-
-
-def decode_video(
-    path: str | Path, *, frames: int, max_megapixels: float = MAX_MEGAPIXELS
-) -> Iterator[Picture]:
-    """Yield up to `frames` pictures spread evenly over a clip, in order of time.
-
-    Rotation metadata is applied. A clip whose tail is damaged yields what could be decoded.
-
-    Raises:
-        DecodeError: not a clip, no video stream, frames too large, or not one frame decodable.
-    """
-    import av
-
-    path = Path(path)
-    expected = "an mp4, mov, avi, mkv, webm or mpg clip"
-    if not path.is_file() or not path.stat().st_size:
-        what = "an empty file" if path.is_file() else "no file"
-        raise DecodeError(f"{path}: expected {expected} but got {what}")
-    found = 0
-    try:
-        # FFmpeg can follow play lists to other files and hosts; `file` alone is allowed here.
-        options = {"protocol_whitelist": "file"}
-        with av.open(str(path), options=options, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise DecodeError(f"{path}: expected {expected} but it has no video stream")
-            stream = container.streams.video[0]
-            context = stream.codec_context
-            if context is None or not stream.time_base:
-                raise DecodeError(f"{path}: expected {expected} but its codec is not known")
-            check_size(context.width, context.height, str(path), max_megapixels)
-            stream.thread_type = "AUTO"
-            for frame in _spread(container, stream, frames):
-                check_size(frame.width, frame.height, str(path), max_megapixels)
-                found += 1
-                yield _from_frame(frame, stream, path, context.name)
-    except av.error.FFmpegError as error:
-        if not found:
-            raise DecodeError(
-                f"{path}: expected {expected} but it cannot be decoded: {error.strerror}"
-            ) from error
-    if not found:
-        raise DecodeError(f"{path}: expected {expected} but not one frame could be decoded")
-
-
-def _spread(container, stream, count: int):
-    """The frames nearest after `count` evenly spaced moments; jumps only over long gaps."""
-    start = stream.start_time or 0
-    base = stream.time_base
-    duration = stream.duration
-    if not duration and container.duration:
-        duration = round(container.duration / 1e6 / base)
-    if not duration:  # a stream that does not say how long it is: take the first frames
-        for index, frame in enumerate(container.decode(stream)):
-            if index == count:
-                return
-            yield frame
-        return
-    moments = [start + duration * (2 * i + 1) / (2 * count) for i in range(count)]
-    jump = 5 / base  # seeking lands on a key frame, so nearer moments are decoded towards
-    position, last, pending = start, None, moments
-    while pending:
-        if pending[0] - position > jump:
-            container.seek(int(pending[0]), stream=stream)
-        for frame in container.decode(stream):
-            if frame.pts is None:
-                continue
-            position, last = frame.pts, frame
-            if frame.pts >= pending[0] - 0.5 / base / (stream.average_rate or 25):
-                yield frame
-                last = None
-                pending = [moment for moment in pending[1:] if moment > frame.pts]
-                if not pending or pending[0] - position > jump:
-                    break
-        else:  # the clip ended early: its last frame stands for what is missing
-            if last is not None:
-                yield last
-            return
-
-
-def _from_frame(frame, stream, path: Path, codec: str) -> Picture:
-    pixels = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    pixels = np.ascontiguousarray(np.rot90(pixels, turns))
-    seconds = float((frame.pts or 0) - (stream.start_time or 0)) * float(stream.time_base)
-    number = round(seconds * float(stream.average_rate or 25))
-    return Picture(pixels, str(path), codec, frame=number)

@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
+import numpy as np
 import pyarrow as pa
 
-from .decode import DecodeError, Picture, decode_image, decode_video
-from .faces import FaceDetector, crop_face
+from .decode import DecodeError, Picture, decode_image
+from .faces import Face, FaceDetector, crop_face
 from .pool import WorkerError
 from .schema import CachedFace, CacheSettings, Failure, to_table
 from .shared_networks import Address, SharedNetworks
 from .sources import Item
 from .storage import StorageError, local_copy
+from .tracks import clip_faces
 
 
 def make_extract(
@@ -74,20 +76,19 @@ def crop_item(
     max_megapixels: float,
     alive: Callable[[], None] = lambda: None,
 ) -> list[CachedFace]:
-    """All rows of one picture or clip, largest face of a picture first; empty without a face.
+    """All rows of one picture or clip, empty without a face.
 
-    `alive` is called after every picture.
+    Those of a picture are in order of size, those of a clip in order of time. `alive` is called
+    after every picture.
 
     Raises:
         DecodeError: the file cannot be read.
     """
     if item.is_video:
-        pictures = decode_video(item.file, frames=settings.frames, max_megapixels=max_megapixels)
+        rows = _clip_rows(item, detector, settings, max_megapixels, alive)
     else:
-        pictures = [decode_image(item.file, max_megapixels=max_megapixels)]
-    rows = []
-    for picture in pictures:  # one at a time: a clip's frames are never in memory together
-        rows += face_rows(item, picture, detector, settings)
+        picture = decode_image(item.file, max_megapixels=max_megapixels)
+        rows = face_rows(item, picture, detector, settings)
         alive()
     if rows and settings.maps:
         for row, maps in zip(rows, _maps(rows, settings), strict=True):
@@ -103,26 +104,46 @@ def face_rows(
     if settings.faces == "largest":
         faces = faces[:1]
     return [
-        CachedFace(
-            key=f"{item.path}#{picture.frame}#{number}",
-            path=item.path,
-            frame=picture.frame,
-            face=number,
-            target=item.target,
-            generator=item.generator,
-            group=item.group,
-            split=item.split,
-            box=face.box,
-            landmarks=face.landmarks,
-            probability=face.probability,
-            source_width=picture.width,
-            source_height=picture.height,
-            source_format=picture.format,
-            jpeg_quality=picture.jpeg_quality,
-            crop=crop_face(picture.pixels, face, settings.crop),
-        )
+        _row(item, picture.frame, number, face, crop_face(picture.pixels, face, settings.crop),
+             source_width=picture.width, source_height=picture.height,
+             source_format=picture.format, jpeg_quality=picture.jpeg_quality)
         for number, face in enumerate(faces)
-    ]
+    ]  # fmt: skip
+
+
+def _clip_rows(
+    item: Item,
+    detector: FaceDetector,
+    settings: CacheSettings,
+    max_megapixels: float,
+    alive: Callable[[], None],
+) -> list[CachedFace]:
+    found = clip_faces(item.file, detector, settings.crop, frames=settings.frames,
+                       people=settings.faces, max_megapixels=max_megapixels,
+                       alive=alive)  # fmt: skip
+    return [
+        _row(item, one.frame, one.track, one.face, one.crop, source_width=one.width,
+             source_height=one.height, source_format=one.format, jpeg_quality=-1)
+        for one in found
+    ]  # fmt: skip
+
+
+def _row(item: Item, frame: int, number: int, face: Face, crop: np.ndarray, **source) -> CachedFace:
+    return CachedFace(
+        key=f"{item.path}#{frame}#{number}",
+        path=item.path,
+        frame=frame,
+        face=number,
+        target=item.target,
+        generator=item.generator,
+        group=item.group,
+        split=item.split,
+        box=face.box,
+        landmarks=face.landmarks,
+        probability=face.probability,
+        crop=crop,
+        **source,
+    )
 
 
 def _maps(rows: Sequence[CachedFace], settings: CacheSettings):

@@ -33,8 +33,8 @@ class CacheSettings:
         residual: which residual (a name from `formats.RESIDUAL_NAMES`).
         codec: lossless coding of crops: "ppm" (plain pixels, fastest to read) or "png" (half
             the space, some 30 times slower to read).
-        faces: "largest" or "all".
-        frames: frames taken from a clip.
+        faces: "largest" or "all"; of a clip, the largest track of every shot or all tracks.
+        frames: frames taken from a clip, spread over its tracks.
     """
 
     large: ClassVar = ("crop", *MAPS)  # columns that are not metadata
@@ -96,7 +96,12 @@ def settings_difference(left: dict, right: dict, prefix: str = "") -> list[str]:
 
 @dataclass
 class CachedFace:
-    """One row. Boxes and landmarks are in source pixels; crop is uint8 size x size x 3 RGB."""
+    """One row. Boxes and landmarks are in source pixels; crop is uint8 size x size x 3 RGB.
+
+    `face` is the number of the face in a picture, the largest being 0, or that of its track in a
+    clip (`tracks.ClipFace.track`); so `path` and `face` name a track. Caches written before there
+    were tracks have the face's rank within its frame there.
+    """
 
     key: str
     path: str

@@ -23,7 +23,7 @@ from benchmarks.preprocess_speed import (
 )
 from preprocess import crop
 from preprocess.cache import CacheReader
-from preprocess.decode import decode_video
+from preprocess.clips import decode_video
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def test_scoring_needs_nothing_of_training_or_benchmarks():
 
 
 def test_the_public_names_are_there():
-    assert dir(ffdetect) == ["Analysis", "Detector", "NoFaceError", "ScoredFace"]
+    names = "Analysis Detector FrameScore NoFaceError ScoredFace TrackScore VideoScore"
+    assert dir(ffdetect) == names.split()
     for name in dir(ffdetect):
         assert getattr(ffdetect, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Classifier'"):

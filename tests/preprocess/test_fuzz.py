@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from preprocess.cache import CacheReader, CacheWriter, read_failures
 from preprocess.check import check_cache, repair
-from preprocess.decode import DecodeError, decode_image, decode_video, read_encoding
+from preprocess.clips import decode_video
+from preprocess.decode import DecodeError, decode_image, read_encoding
 from preprocess.parts import fetch_small_columns, write_index
 from preprocess.schema import CacheError
 from preprocess.sources import LabelError, find_items
 from tests.fuzz import changed, damage, files_in, fuzz, little_memory
 from tests.preprocess.rows import SMALL, write_cache
+from tests.preprocess.test_clips import write_clip
 from tests.preprocess.test_decode import encode
-from tests.preprocess.test_decode_clips import write_clip
 
 FORMATS = [
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}),

@@ -1,0 +1,341 @@
+"""python -m benchmarks.clip_scores CLIPS SOUND MANIFEST --init FILE: how are frames pooled, and
+face and voice joined?
+
+All logits are of heads that knew neither the method nor the people of a clip, or nothing of the
+source of a voice (`cross_method`, `cross_vocoder`). Rules of pooling see the same clips.
+For the fusion there are no clips with fake voices, so scores of faces and of voices are paired at
+random; what listening costs where all sound is real is measured on the clips' own sound. --save
+writes what the fusion needs to know of both scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import expit
+from tqdm import tqdm
+
+from ffdetect.audio import VoiceDetector
+from ffdetect.audio.statistics import voice_statistics
+from ffdetect.audio.train import read_views
+from ffdetect.fusion import Evidence, Fusion
+from ffdetect.metrics import Interval, auc
+from ffdetect.network import NetworkSettings
+from ffdetect.traces import TraceNet
+from ffdetect.video import pool
+from preprocess.cache import CacheReader
+from preprocess.formats import DecodeError
+from preprocess.matching import matched_rows, parse_matches
+from preprocess.sound_cache import SoundCache
+
+from .cross_method import held_out_logits, people
+from .cross_vocoder import held_out_logits as held_out_voices
+from .cross_vocoder import with_sources
+from .kept import digest, kept_scores
+
+POOLING: dict[str, Callable[[np.ndarray], float]] = {
+    "mean of logits": np.mean,
+    "trimmed mean of logits": pool,
+    "median of logits": np.median,
+    "mean of probabilities": lambda x: expit(x).mean(),
+    "mean of the highest three logits": lambda x: np.sort(x)[-3:].mean(),
+    "mean of the lowest three logits": lambda x: np.sort(x)[:3].mean(),
+    "highest logit": np.max,
+}
+SHARES = (1 / 3, 1 / 3, 1 / 3)  # nothing is known of what forgers prefer
+CASES = ("face", "voice", "both")
+_FACE_FOLDS = 4
+_PAIRS = 300  # drawn for each method, source and case
+_SWAPS = "ffpp"  # how methods of FaceForensics++ are called
+
+
+def mixture(face: np.ndarray, voice: np.ndarray) -> np.ndarray:
+    """`Fusion.log_ratio` of arrays."""
+    f, v = np.exp(face), np.exp(voice)
+    return SHARES[0] * f + SHARES[1] * v + SHARES[2] * f * v
+
+
+# Of log ratios of face and voice; those called "raw" are of logits as the detectors give them.
+JOINING: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "face alone": lambda f, v: f,
+    "voice alone": lambda f, v: v,
+    "mean of raw probabilities": lambda f, v: expit(f) + expit(v),
+    "highest raw probability": np.maximum,
+    "highest ratio": np.maximum,
+    "product of ratios": np.add,
+    "mean over the three cases": mixture,
+}
+
+
+def clip_table(
+    faces: pd.DataFrame, left: dict[str, np.ndarray], matches: dict[str, tuple[str, ...]]
+) -> pd.DataFrame:
+    """One row for each method and clip it is judged on: method, path, target, person, logits."""
+    names, target = (faces[column].to_numpy() for column in ("generator", "target"))
+    fold, rows = people(faces, _FACE_FOLDS), []
+    person = faces["group"].str.rsplit("/", n=1).str[-1].to_numpy(str)
+    for method, chosen in matched_rows(names, target, matches).items():
+        for path, own in pd.Series(chosen).groupby(faces["path"].to_numpy()[chosen]):
+            own = own.to_numpy()
+            rows.append((method, path, target[own[0]], person[own[0]], fold[own[0]],
+                         left[method][own]))  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "path", "target", "person", "fold", "logits"])
+
+
+def mean_auc(table: pd.DataFrame, score: np.ndarray) -> dict[str, float]:
+    """Mean AUC over methods, and over those of FaceForensics++ and the others."""
+    target, each = table["target"].to_numpy(), {}
+    for method, rows in table.groupby("method").indices.items():
+        if len(np.unique(target[rows])) == 2:  # a resampled method may have lost all its fakes
+            each[method] = auc(target[rows], score[rows])
+    swaps = [value for name, value in each.items() if name.startswith(_SWAPS)]
+    heads = [value for name, value in each.items() if not name.startswith(_SWAPS)]
+    groups = {"all": [*swaps, *heads], "heads": heads, "swaps": swaps}
+    return {name: float(np.mean(g)) if g else np.nan for name, g in groups.items()}
+
+
+def compare_pooling(table: pd.DataFrame, rounds: int = 200) -> dict[str, dict]:
+    """For each rule its AUCs, its gain over the mean of logits with an interval from resampled
+    people, and the share of rounds in which it was best."""
+    scores = {name: np.array([rule(x) for x in table["logits"]]) for name, rule in POOLING.items()}
+    rng, draws = np.random.default_rng(0), []
+    rows_of = list(table.groupby("person").indices.values())
+    for _ in range(rounds):
+        rows = np.concatenate([rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))])
+        drawn = table.iloc[rows]
+        draws.append([mean_auc(drawn, score[rows])["all"] for score in scores.values()])
+    draws = np.array(draws)
+    results, best = {}, np.bincount(draws.argmax(1), minlength=len(scores)) / rounds
+    for number, (name, score) in enumerate(scores.items()):
+        found = mean_auc(table, score)
+        gain = draws[:, number] - draws[:, 0]
+        first = mean_auc(table, scores["mean of logits"])["all"]
+        low, high = np.quantile(gain, [0.025, 0.975])
+        results[name] = {**found, "interval": _interval(found["all"], draws[:, number]),
+                         "gain": Interval(found["all"] - first, low, high),
+                         "best": float(best[number])}  # fmt: skip
+    return results
+
+
+def _interval(value: float, draws: np.ndarray) -> Interval:
+    return Interval(float(value), *(float(x) for x in np.quantile(draws, [0.025, 0.975])))
+
+
+def alike(target: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Weights: of either class every kind counts alike, and the classes do."""
+    weight = np.zeros(len(target))
+    for value in (0, 1):
+        own = target == value
+        names, count = np.unique(kind[own], return_counts=True)
+        share = dict(zip(names, 1 / (count * len(names)), strict=True))
+        weight[own] = [share[name] for name in kind[own]]
+    return weight
+
+
+def compare_joining(clips: pd.DataFrame, voices: pd.DataFrame, rounds: int = 100) -> dict:
+    """For each rule and case the AUC against clips real in both, mean over methods and sources.
+
+    Args:
+        clips, voices: columns target, kind, unit (what is resampled), logit, ratio.
+    """
+    rng, draws = np.random.default_rng(0), {name: [] for name in JOINING}
+    for number in range(rounds + 1):
+        drawn = [clips, voices]
+        if number:
+            drawn = [_resampled(table, rng) for table in drawn]
+        for name, found in _join(*drawn, rng).items():
+            draws[name].append(found)
+    results = {}
+    for name, values in draws.items():
+        table = np.array(values)
+        table = np.column_stack([table, table.mean(1)])
+        results[name] = {
+            case: _interval(table[:, i].mean(), table[1:, i])
+            for i, case in enumerate([*CASES, "mean"])
+        }
+    return results
+
+
+def _resampled(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    rows_of = list(table.groupby("unit").indices.values())
+    drawn = [rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))]
+    return table.iloc[np.concatenate(drawn)]
+
+
+def _join(clips: pd.DataFrame, voices: pd.DataFrame, rng: np.random.Generator) -> dict:
+    values = {name: [] for name in JOINING}
+    for seen in _by_kind(clips):
+        for heard in _by_kind(voices):
+            # Pairs of real and real, and of each case, as rows (logit, ratio) of either.
+            pairs = [
+                [table[rng.integers(0, len(table), _PAIRS)] for table in (face, voice)]
+                for face, voice in ((seen[0], heard[0]), (seen[1], heard[0]),
+                                    (seen[0], heard[1]), (seen[1], heard[1]))
+            ]  # fmt: skip
+            for name, rule in JOINING.items():
+                column = 0 if "raw" in name else 1
+                real, *fakes = (rule(f[:, column], v[:, column]) for f, v in pairs)
+                values[name].append([_auc(real, fake) for fake in fakes])
+    return {name: np.mean(each, 0) for name, each in values.items()}
+
+
+def _by_kind(table: pd.DataFrame) -> list[list[np.ndarray]]:
+    """Logit and ratio of reals and of fakes, float N x 2, of every kind that has both."""
+    kind, target = table["kind"].to_numpy(), table["target"].to_numpy()
+    numbers = table[["logit", "ratio"]].to_numpy()
+    parts = [[numbers[(kind == name) & (target == value)] for value in (0, 1)]
+             for name in np.unique(kind)]  # fmt: skip
+    return [part for part in parts if all(map(len, part))]
+
+
+def _auc(real: np.ndarray, fake: np.ndarray) -> float:
+    """`metrics.auc`, faster for the many small sets here."""
+    real = np.sort(real)
+    below, upto = (np.searchsorted(real, fake, side) for side in ("left", "right"))
+    return float((below + upto).mean() / 2 / len(real))
+
+
+def sound_of_clips(paths: Sequence[str], root: Path) -> np.ndarray:
+    """Logits of the shipped voice weights, which learnt from no clip; without sound, nan."""
+    detector, found = VoiceDetector.load(), []
+    for path in tqdm(paths, unit="clip"):
+        try:
+            score = min(max(detector.score(root / path), 1e-12), 1 - 1e-12)
+            found.append(np.log(score / (1 - score)))
+        except DecodeError:
+            found.append(np.nan)
+    return np.array(found)
+
+
+def statistics_as_stored(cache: SoundCache) -> np.ndarray:
+    """Of every row of a cache of sound."""
+    rows = tqdm(range(len(cache.metadata)), unit="voice")
+    voices = (cache.samples(row).astype(np.float32) / 32767 for row in rows)
+    return np.stack([voice_statistics(torch.from_numpy(voice)).numpy() for voice in voices])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    name = "python -m benchmarks.clip_scores"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    add = parser.add_argument
+    add("clips", type=Path, metavar="CLIPS", help="frames, written by preprocess.crop")
+    add("sound", type=Path, metavar="SOUND", help="voices, written by preprocess.audio")
+    add("manifest", type=Path, metavar="MANIFEST", help="of both; the clips lie beside it")
+    add("--init", type=Path, required=True, help="weights of mobilenetv2_100 as safetensors")
+    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]")
+    add("--views", type=int, default=2, help="augmented versions to learn from (%(default)s)")
+    add("--work", type=Path, default=Path("cache/clip_scores.run"), help="(%(default)s)")
+    add("--out", type=Path, help="write OUT.json and OUT.md")
+    add("--save", type=Path, help="write what the fusion needs there")
+    args = parser.parse_args(argv)
+    reader, matches = CacheReader(args.clips), parse_matches(args.match)
+    faces = reader.metadata
+
+    def faces_held_out() -> np.ndarray:
+        size = reader.settings.crop.size
+        network = TraceNet(NetworkSettings(design="traces", residual="detail", size=size))
+        network.load_pretrained(args.init)
+        left = held_out_logits(network.eval(), reader, matches, views=args.views,
+                               folds=_FACE_FOLDS)  # fmt: skip
+        return np.stack([left[method] for method in sorted(left)])
+
+    methods = sorted({"", *matched_rows(faces["generator"], faces["target"], matches)})
+    kept = kept_scores(args.work / "faces.npz", {"rows": len(faces), "views": args.views},
+                       faces_held_out)  # fmt: skip
+    clips = clip_table(faces, dict(zip(methods, kept, strict=True)), matches)
+    sound = SoundCache(args.sound)
+    table = with_sources(sound.metadata, args.manifest)
+    rows = np.arange(len(table))
+    seen = read_views(args.sound, rows, args.views, 0, folder=args.work, resume=True)
+    tested = kept_scores(args.work / "voices.npz", {"rows": len(table)},
+                         lambda: statistics_as_stored(sound))  # fmt: skip
+    voices = table.assign(logit=held_out_voices(table, seen, {"statistics_stored": tested}))
+    paths = sorted(set(clips["path"]))
+    logits = kept_scores(args.work / "sound.npz", {"paths": digest(paths)},
+                         lambda: sound_of_clips(paths, args.manifest.parent))  # fmt: skip
+    own = {path: logit for path, logit in zip(paths, logits, strict=True) if np.isfinite(logit)}
+
+    pooling = compare_pooling(clips)
+    clips = clips.assign(kind=clips["method"], unit=clips["person"],
+                         logit=[pool(x) for x in clips["logits"]])  # fmt: skip
+    # The clips' sound is real and of other origin than the voices: it counts among the reals.
+    real = clips.drop_duplicates("person").assign(logit=lambda t: t["path"].map(own)).dropna()
+    source = faces.drop_duplicates("path").set_index("path")["generator"]
+    heard = pd.concat([
+        voices.assign(kind=voices["source"], unit=voices["path"]),
+        real.assign(target=0, kind=real["path"].map(source), unit=real["path"]),
+    ])[["target", "kind", "unit", "logit"]].reset_index(drop=True)  # fmt: skip
+    evidence = [
+        Evidence.fit(t["target"].to_numpy(), t["logit"].to_numpy(),
+                     alike(t["target"].to_numpy(), t["kind"].to_numpy()))
+        for t in (clips, heard)
+    ]  # fmt: skip
+    counts = clips.drop_duplicates("path")["target"].value_counts()  # a real serves many methods
+    evidence[0] = replace(evidence[0], reals=int(counts[0]), fakes=int(counts[1]))
+    command = " ".join([name, *(argv or sys.argv[1:])])
+    fusion = Fusion.of(*evidence, SHARES, {"command": command, "date": f"{date.today()}"})
+    if args.save:
+        fusion.save(args.save)
+    # Two numbers for each detector, which keep its ranks, are fitted on the very scores that are
+    # joined; in folds they would differ, and fuse scores of several scales.
+    for known, worth in ((clips, fusion.face), (heard, fusion.voice)):
+        known["ratio"] = [worth.log_ratio(logit) for logit in known["logit"]]
+    joining = compare_joining(clips, heard[heard["kind"].isin(voices["source"])])
+    both = clips[clips["path"].isin(own)]
+    voice_ratio = np.array([fusion.voice.log_ratio(own[path]) for path in both["path"]])
+    cost = {rule: mean_auc(both, JOINING[rule](both["ratio"].to_numpy(), voice_ratio))
+            for rule in ("face alone", "product of ratios",
+                         "mean over the three cases")}  # fmt: skip
+    text = report(command, pooling, joining, cost, fusion)
+    print(text)
+    if args.out:
+        called = float(np.mean([logit > 0 for logit in own.values()]))
+        values = {"command": command, "pooling": pooling, "joining": joining,
+                  "own_sound": cost, "own_sound_called_fake": called}  # fmt: skip
+        args.out.with_suffix(".json").write_text(
+            json.dumps(values, indent=1, default=lambda x: x.__dict__) + "\n", "utf-8"
+        )
+        args.out.with_suffix(".md").write_text(text, "utf-8")
+    return 0
+
+
+def report(command: str, pooling: dict, joining: dict, cost: dict, fusion: Fusion) -> str:
+    lines = [f"`{command}`", "", "## Frames to a clip", "",
+             "| rule | mean AUC | gain over the first | talking heads | FaceForensics++ | best |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {r['interval']} | {r['gain']} | {r['heads']:.3f} | {r['swaps']:.3f} | "
+              f"{r['best']:.0%} |" for name, r in pooling.items()]  # fmt: skip
+    lines += ["", "Intervals and the last column: people resampled 200 times.", "",
+              "## Face and voice to a clip", "", "What is fake, paired at random:", "",
+              "| rule | the face | the voice | both | mean |", "|---|---|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | " + " | ".join(map(str, r.values())) + " |"
+              for name, r in joining.items()]  # fmt: skip
+    lines += ["", "With the clips' own sound, which is real:", "",
+              "| rule | mean AUC | talking heads | FaceForensics++ |",
+              "|---|---|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {r['all']:.3f} | {r['heads']:.3f} | {r['swaps']:.3f} |"
+              for name, r in cost.items()]  # fmt: skip
+    lines += [
+        "",
+        "## What logits are worth",
+        "",
+        "| | temperature | bias | log ratios | reals | fakes |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {n} | {e.temperature:.2f} | {e.bias:.2f} | {e.low:.2f} to {e.high:.2f} | "
+              f"{e.reals} | {e.fakes} |"
+              for n, e in (("face", fusion.face), ("voice", fusion.voice))]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
