@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.cost import Cost
 from benchmarks.throughput import machine
-from preprocess import crop, extract, faces, maps, mtcnn, tracks
+from preprocess import crop, extract, faces, maps, mtcnn, mtcnn_networks, tracks
 from preprocess.cache import CacheWriter
 from preprocess.clips import decode_video, key_frames
 from preprocess.decode import decode_image
@@ -231,11 +231,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         looks += 1
         return detect(*args)
 
-    def timed_judge(cascade, network, views):
-        stage = "RNet" if network is cascade._refine else "ONet"
-        return timed(stage, judge)(cascade, network, views)
-
-    settings, judge = CacheSettings(frames=frames), mtcnn.Cascade._run
+    settings = CacheSettings(frames=frames)
     detect = timed("detect", faces.FaceDetector.detect)
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
@@ -251,8 +247,9 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         watch(mtcnn._Sums, "__init__", "sums")
         watch(mtcnn._Sums, "scaled", "pyramid")
         watch(mtcnn._Sums, "cut", "candidates")
-        watch(mtcnn._Proposals, "on", "PNet")
-        stack.enter_context(patch.object(mtcnn.Cascade, "_run", timed_judge))
+        watch(mtcnn_networks._Proposals, "on", "PNet")
+        watch(mtcnn_networks.Networks, "refine", "RNet")
+        watch(mtcnn_networks.Networks, "finish", "ONet")
         watch(extract, "crop_face", "align")
         watch(maps, "spectrum", "maps")
         watch(maps, "residual", "maps")

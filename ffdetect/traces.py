@@ -53,6 +53,7 @@ _WATCHED = 1  # the stage whose output a heat map is drawn from
 _SWAP_ODDS = 1.0
 _TRACE_ODDS = 2.0  # more, or the noise of the trace streams drowns what the face stream says
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
+_FLAT = 0.01  # deviation below which a channel counts as flat; differences of sums are not exact
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
 
 
@@ -112,7 +113,7 @@ class TraceNet(Scorer):
         seen = self.statistics(crops, residual, watched)
         rgb, frequency = self.rgb(seen.rgb), self.frequency(seen.frequency)
         face = self.face(seen.face)
-        return Logits(either((rgb + frequency) / 2 - _TRACE_ODDS, face), rgb, frequency, face)
+        return Logits(either((rgb + frequency) / 2, face), rgb, frequency, face)
 
     def statistics(
         self,
@@ -194,6 +195,9 @@ class TraceNet(Scorer):
         self.frequency.solve(faces.frequency[rows], kinds[whole])
         if not swapped.any():
             return self.face.silence()
+        if not swapped.all():
+            for head in (self.rgb, self.frequency):
+                head.linear.bias.sub_(_TRACE_ODDS)
         target = np.tile([0, 1], len(kinds))
         known = np.repeat(swapped, 2) | ((target == 0) & (not own_reals))
         self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)

@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from .mtcnn import Networks
+    from .mtcnn_networks import Networks
 
 ALIGNMENTS = ("box", "similarity")
 
@@ -104,7 +104,8 @@ class FaceDetector:
         device: str | torch.device = "cpu",
         networks: Networks | None = None,
     ) -> None:
-        from .mtcnn import Cascade, Networks  # and torch, which takes seconds
+        from .mtcnn import Cascade  # and torch, which takes seconds
+        from .mtcnn_networks import Networks
 
         self.settings = settings or CropSettings()
         self._cascade = Cascade(self.settings.min_face, networks or Networks(device))

@@ -3,33 +3,22 @@
 Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
 Networks", with the weights in facenet-pytorch's wheel and its thresholds, its rules for boxes and
 its order of steps, so that the same faces come out. What differs is how it is computed:
-
-- Every level of the pyramid and every candidate is averaged from one table of the picture's sums.
-- Networks run channels-last, and the first of them on strips that fit the processor's cache.
+every level of the pyramid and every candidate is averaged from one table of the picture's sums, and
+the networks are fused (`mtcnn_networks`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-_CELL, _STRIDE = 12, 2  # what one output of the proposal network sees, in pixels of its level
+from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
+
 _FACTOR = 0.709  # from one level to the next: half of the area
-_THRESHOLDS = (0.6, 0.7, 0.7)
-_STRIP = 2**16  # pixels of a level that the proposal network sees at once
 _BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
-_BATCH = 256  # candidates that go through a network at once
-_LEAST = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))  # logit of a proposal
-_PADDED, _TOGETHER = 1.3, 2**23  # growth by padding, pixels; of levels that go through together
-_LOW = -1e6  # below all that a convolution gives
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ class Cascade:
     """
 
     def __init__(self, min_face: int, networks: Networks) -> None:
-        self._first_scale = _CELL / min_face
+        self._first_scale = CELL / min_face
         self._networks = networks
 
     def find(self, pixels: np.ndarray) -> Found:
@@ -69,14 +58,14 @@ class Cascade:
         """Squares that may show a face: float32 N x 4."""
         height, width = picture.shape
         scales = [self._first_scale]
-        while min(height, width) * scales[-1] >= _CELL:
+        while min(height, width) * scales[-1] >= CELL:
             scales.append(scales[-1] * _FACTOR)
         scales.pop()  # too small for one window
         proposals = self._networks.propose(picture.scaled(scale) for scale in scales)
         found, scores, shifts = [], [], []
         for scale, (at, score, shift) in zip(scales, proposals, strict=True):
-            corner = at * _STRIDE + 1
-            own = np.concatenate([corner, corner + _CELL - 1], 1) / scale
+            corner = at * STRIDE + 1
+            own = np.concatenate([corner, corner + CELL - 1], 1) / scale
             own = np.floor(own).astype(np.float32)
             keep = _nms(own, score, 0.5)
             found.append(own[keep])
@@ -91,14 +80,14 @@ class Cascade:
 
     def _second(self, picture: _Sums, boxes: np.ndarray) -> np.ndarray:
         score, shift = self._networks.refine(picture.cut(boxes, 24))
-        sure = score > _THRESHOLDS[1]
+        sure = score > THRESHOLDS[1]
         boxes, score, shift = boxes[sure], score[sure], shift[sure]
         keep = _nms(boxes, score, 0.7)
         return picture.inside(_square(_shifted(boxes[keep], shift[keep])))
 
     def _third(self, picture: _Sums, boxes: np.ndarray) -> Found:
         score, shift, points = self._networks.finish(picture.cut(boxes, 48))
-        sure = score > _THRESHOLDS[2]
+        sure = score > THRESHOLDS[2]
         boxes, score, shift, points = boxes[sure], score[sure], shift[sure], points[sure]
         side = boxes[:, 2:] - boxes[:, :2] + 1
         points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # five x, five y
@@ -106,50 +95,6 @@ class Cascade:
         boxes = _shifted(boxes, shift)
         keep = _nms_contained(boxes, score, 0.7)
         return Found(boxes[keep], score[keep], points[keep])
-
-
-Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of one level: float32 N x 2 column and row of the network's output, float32 N probabilities,
-float32 N x 4 shifts of the box's sides as shares of the box."""
-
-
-class Networks:
-    """PNet, RNet and ONet on a device.
-
-    All take pixels as float32 in 0..255, channels last.
-    """
-
-    def __init__(self, device: str | torch.device) -> None:
-        self.device = torch.device(device)
-        self._propose = _Proposals(_weights("pnet", self.device))
-        self._refine = _Judge(_weights("rnet", self.device), pools=(3, 3))
-        self._finish = _Judge(_weights("onet", self.device), pools=(3, 3, 2))
-
-    def propose(self, levels: Iterable[np.ndarray]) -> Iterator[Proposals]:
-        """Where each H x W x 3 level may show a face."""
-        return (self._propose.on(level, self.device) for level in levels)
-
-    def propose_together(self, levels: Sequence[np.ndarray]) -> list[Proposals]:
-        """The same of levels of unequal size at once; for devices that want work in bulk."""
-        return self._propose.on_all(levels, self.device)
-
-    def refine(self, views: np.ndarray) -> list[np.ndarray]:
-        """float32 N probabilities and N x 4 shifts of the sides of N x 24 x 24 x 3."""
-        return self._run(self._refine, views)
-
-    def finish(self, views: np.ndarray) -> list[np.ndarray]:
-        """float32 N, N x 4 and N x 10 landmarks of N x 48 x 48 x 3."""
-        return self._run(self._finish, views)
-
-    def _run(self, network: _Judge, views: np.ndarray) -> list[np.ndarray]:
-        count = len(views)
-        if not count:  # one to be told the shapes of outputs by
-            views = np.zeros((1, *views.shape[1:]), np.float32)
-        batches = [
-            network(batch.to(self.device).permute(0, 3, 1, 2))
-            for batch in torch.from_numpy(views).split(_BATCH)
-        ]
-        return [torch.cat(parts).cpu().numpy()[:count] for parts in zip(*batches, strict=True)]
 
 
 class _Sums:
@@ -223,184 +168,6 @@ def _mean(total: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndar
     mean = total.astype(np.float32)
     mean *= (1 / areas).astype(np.float32)
     return mean
-
-
-class _Proposals:
-    """PNet on one level of the pyramid.
-
-    Its first activation, max(x, 0) + slope * min(x, 0), does not commute with the pooling that
-    follows where the slope is negative. But it is max(relu(x), slope * x), and a convolution
-    of 16 channels takes no longer than one of 10: the other six compute slope * x, and all
-    that is left to do before pooling is nothing.
-    """
-
-    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
-        weight, bias = _on_bytes(weights)
-        slope = weights["prelu1.weight"]
-        order = torch.cat([torch.where(slope < 0)[0], torch.where(slope >= 0)[0]])
-        self._falling = int((slope < 0).sum())
-        twins = order[: self._falling]
-        falling = weight[twins] * slope[twins, None, None, None]
-        self._weight1 = _channels_last(torch.cat([weight[order], falling]))
-        self._bias1 = torch.cat([bias[order], bias[twins] * slope[twins]])
-        self._slope1 = slope[order].clamp(min=0)
-        self._second = _convolution(
-            {**weights, "conv2.weight": weights["conv2.weight"][:, order]}, 2
-        )
-        self._third = _convolution(weights, 3)
-        weight, bias = weights["conv4_1.weight"], weights["conv4_1.bias"]
-        self._score, self._score_bias = (weight[1] - weight[0]).flatten(), float(bias[1] - bias[0])
-        self._shift = weights["conv4_2.weight"].flatten(1).T
-        self._shift_bias = weights["conv4_2.bias"]
-
-    def __call__(
-        self, levels: torch.Tensor, shapes: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features, N x H x W x 32, and the logit of a face, N x H x W, of float32 N x 3 x H x W
-        levels in 0..255.
-
-        Args:
-            shapes: N x 2, rows and columns of each level where others are padding.
-        """
-        x = F.conv2d(levels, self._weight1, self._bias1)
-        if shapes is not None:  # pooling must not look at what is made of padding
-            row = torch.arange(x.shape[2], device=x.device)[:, None] >= shapes[:, 0, None, None] - 2
-            column = torch.arange(x.shape[3], device=x.device) >= shapes[:, 1, None, None] - 2
-            x = x.masked_fill((row | column)[:, None], _LOW)
-        x = _greater_of_pairs(x, 2)
-        x = _greater_of_pairs(x, 3)
-        own = F.prelu(x[:, :10], self._slope1)
-        torch.maximum(own[:, : self._falling], x[:, 10:], out=own[:, : self._falling])
-        x = self._third(self._second(own))
-        x = x.permute(0, 2, 3, 1)
-        return x, x @ self._score + self._score_bias
-
-    def on(self, level: np.ndarray, device: torch.device) -> Proposals:
-        """Where a float32 H x W x 3 level in 0..255 may show a face."""
-        rows = max(_STRIP // level.shape[1] // 2 * 2 - (_CELL - _STRIDE), _STRIDE)
-        parts = []
-        pixels = torch.from_numpy(level)
-        for top in range(0, len(level) - (_CELL - _STRIDE), rows):
-            strip = pixels[top : top + rows + _CELL - _STRIDE].to(device)
-            features, logits = self(strip.permute(2, 0, 1)[None])
-            parts.append(self._told(features[0], logits[0], top // _STRIDE))
-        return tuple(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-
-    def on_all(self, levels: Sequence[np.ndarray], device: torch.device) -> list[Proposals]:
-        """`on` for each of several levels. Those of like size go through the network together."""
-        found: list[Proposals] = [None] * len(levels)
-        for group in _alike([level.shape for level in levels]):
-            shapes = torch.tensor([levels[i].shape[:2] for i in group])
-            height, width = shapes.amax(0).tolist()
-            batch = torch.zeros(len(group), height, width, 3)
-            for row, i in enumerate(group):
-                batch[row, : shapes[row, 0], : shapes[row, 1]] = torch.from_numpy(levels[i])
-            features, logits = self(batch.to(device).permute(0, 3, 1, 2), shapes.to(device))
-            for row, i in enumerate(group):
-                bottom, right = (-(-(shapes[row] - 2) // 2) - 4).tolist()  # as far as it reaches
-                told = self._told(features[row, :bottom, :right], logits[row, :bottom, :right], 0)
-                found[i] = tuple(part.cpu().numpy() for part in told)
-        return found
-
-    def _told(self, features: torch.Tensor, logits: torch.Tensor, top: int) -> tuple:
-        place = (logits >= _LEAST).nonzero()
-        y, x = place.unbind(1)
-        return (
-            torch.stack([x, y + top], 1).float(),
-            logits[y, x].sigmoid(),
-            features[y, x] @ self._shift + self._shift_bias,
-        )
-
-
-def _alike(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-    """Numbers of shapes that, padded to the largest of them, are not much larger than by
-    themselves, nor too large together."""
-    order = sorted(range(len(shapes)), key=lambda i: shapes[i][:2], reverse=True)
-    group: list[int] = []
-    height = width = own = 0
-    for i in order:
-        h, w = shapes[i][:2]
-        padded = max(height, h) * max(width, w) * (len(group) + 1)
-        if group and (padded > _PADDED * (own + h * w) or padded > _TOGETHER):
-            yield group
-            group, height, width, own = [], 0, 0, 0
-        group.append(i)
-        height, width, own = max(height, h), max(width, w), own + h * w
-    if group:
-        yield group
-
-
-def _greater_of_pairs(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Max pooling by two along an axis; a last row or column without a pair stays as it is."""
-    odd = x.shape[axis] % 2
-    pairs = x.narrow(axis, 0, x.shape[axis] - odd).unflatten(axis, (-1, 2))
-    greater = torch.maximum(*pairs.unbind(axis + 1))
-    return torch.cat([greater, x.narrow(axis, x.shape[axis] - 1, 1)], axis) if odd else greater
-
-
-class _Judge:
-    """RNet or ONet: what a candidate shows.
-
-    Args:
-        weights: of the network.
-        pools: sides of the pooling windows after its convolutions; there is none after the last.
-    """
-
-    def __init__(self, weights: dict[str, torch.Tensor], pools: tuple[int, ...]) -> None:
-        weights["conv1.weight"], weights["conv1.bias"] = _on_bytes(weights)
-        self._pools = (*pools, 0)
-        last = len(self._pools)
-        self._convolutions = [_convolution(weights, number + 1) for number in range(last)]
-        # It reads features by column, row and channel, here they lie by row, column and channel.
-        hidden, channels = f"dense{last + 1}.weight", len(weights[f"conv{last}.bias"])
-        side = round((weights[hidden].shape[1] / channels) ** 0.5)
-        weight = weights[hidden].unflatten(1, (side, side, channels)).transpose(1, 2).flatten(1)
-        self._hidden = weight, weights[f"dense{last + 1}.bias"]
-        self._slope = weights[f"prelu{last + 1}.weight"]
-        heads = [f"dense{last + 2}_{number}" for number in (1, 2, 3)]
-        heads = [head for head in heads if f"{head}.weight" in weights]
-        weight = [weights[f"{head}.weight"] for head in heads]
-        bias = [weights[f"{head}.bias"] for head in heads]
-        weight[0], bias[0] = weight[0][1:] - weight[0][:1], bias[0][1:] - bias[0][:1]
-        self._heads = torch.cat(weight), torch.cat(bias)
-        self._outputs = [len(values) for values in bias]
-
-    def __call__(self, views: torch.Tensor) -> list[torch.Tensor]:
-        """Probability of a face, N, shifts of the box's sides as shares of the box, N x 4, and
-        from ONet the landmarks, N x 10, of float32 N x 3 x size x size candidates in 0..255."""
-        for convolution, pool in zip(self._convolutions, self._pools, strict=True):
-            views = convolution(views)
-            if pool:
-                views = F.max_pool2d(views, pool, 2, ceil_mode=True)
-        hidden = F.prelu(F.linear(views.permute(0, 2, 3, 1).flatten(1), *self._hidden), self._slope)
-        logit, *others = F.linear(hidden, *self._heads).split(self._outputs, 1)
-        return [logit[:, 0].sigmoid(), *others]
-
-
-def _weights(name: str, device: torch.device) -> dict[str, torch.Tensor]:
-    """Of a network in facenet-pytorch's wheel, found without importing it, which takes seconds."""
-    (folder,) = find_spec("facenet_pytorch").submodule_search_locations
-    file = Path(folder, "data", f"{name}.pt")
-    return torch.load(file, map_location=device, weights_only=True)
-
-
-def _convolution(
-    weights: dict[str, torch.Tensor], number: int
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A network's convolution of that number, with its activation."""
-    weight, bias = _channels_last(weights[f"conv{number}.weight"]), weights[f"conv{number}.bias"]
-    slope = weights[f"prelu{number}.weight"]
-    return lambda x: F.prelu(F.conv2d(x, weight, bias), slope)
-
-
-def _channels_last(weight: torch.Tensor) -> torch.Tensor:
-    return weight.contiguous(memory_format=torch.channels_last)
-
-
-def _on_bytes(weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first convolution, so that it takes pixels as they are and not (pixels - 127.5) / 128."""
-    weight, bias = weights["conv1.weight"], weights["conv1.bias"]
-    return weight / 128, bias - weight.sum((1, 2, 3)) * (127.5 / 128)
 
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:

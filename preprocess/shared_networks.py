@@ -23,7 +23,7 @@ import numpy as np
 from .pool import WorkerError, end_with_parent, interrupts_held, main_hidden
 
 if TYPE_CHECKING:
-    from .mtcnn import Networks, Proposals
+    from .mtcnn_networks import Networks, Proposals
 
 _CONTEXT = multiprocessing.get_context("spawn")  # CUDA does not outlive a fork
 _FAMILY = "AF_UNIX" if hasattr(socket, "AF_UNIX") else "AF_INET"
@@ -148,7 +148,7 @@ def _serve(parent: Connection, device: str, key: bytes) -> None:
     end_with_parent()
     import torch  # the program that starts this process needs none of it
 
-    from .mtcnn import Networks
+    from .mtcnn_networks import Networks
 
     torch.set_num_threads(1)
     try:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from preprocess.decode import decode_image
-from preprocess.mtcnn import Cascade, Networks, _alike, _Proposals, _Sums
+from preprocess.mtcnn import Cascade, _Sums
+from preprocess.mtcnn_networks import Networks, _alike, _Proposals
 from tests.preprocess.test_faces import overlap
 
 

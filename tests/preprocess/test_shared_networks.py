@@ -9,7 +9,7 @@ import torch
 from preprocess import crop, shared_networks
 from preprocess.cache import CacheReader, CacheWriter, read_failures
 from preprocess.faces import FaceDetector
-from preprocess.mtcnn import Networks
+from preprocess.mtcnn_networks import Networks
 from preprocess.pool import WorkerError
 from preprocess.run import record_all
 from preprocess.schema import CacheSettings
