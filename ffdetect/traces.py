@@ -231,9 +231,8 @@ def _regional_moments(x: torch.Tensor) -> torch.Tensor:
     weights = _regions(*x.shape[-2:], x.device)
     mean = weights @ flat
     variance = (weights @ flat.square() - mean.square()).clamp_min(0)
-    return torch.cat(
-        [mean.flatten(1), variance.add(1e-6).sqrt().clamp_min(1e-3).log().flatten(1)], 1
-    )
+    deviation = variance.add(1e-6).sqrt().clamp_min(_FLAT)
+    return torch.cat([mean.flatten(1), deviation.log().flatten(1)], 1)
 
 
 @functools.lru_cache(maxsize=32)
