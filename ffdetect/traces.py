@@ -49,9 +49,7 @@ _FACE_TAPS = (1, 2, 3, 4)
 _FACE_HIDDEN = (2,)
 _FACE_FREQUENCY_TAPS = (1,)
 _WATCHED = 1  # the stage whose output a heat map is drawn from
-# All streams learn at even odds but speak for faces of every kind.
-_SWAP_ODDS = 1.0
-_TRACE_ODDS = 2.0  # more, or the noise of the trace streams drowns what the face stream says
+_ODDS = 1.0  # where there are swaps too, each stream learns at even odds but speaks for all faces
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _FLAT = 0.01  # deviation below which a channel counts as flat; differences of sums are not exact
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
@@ -197,7 +195,7 @@ class TraceNet(Scorer):
             return self.face.silence()
         if not swapped.all():
             for head in (self.rgb, self.frequency):
-                head.linear.bias.sub_(_TRACE_ODDS)
+                head.linear.bias.sub_(_ODDS)
         target = np.tile([0, 1], len(kinds))
         known = np.repeat(swapped, 2) | ((target == 0) & (not own_reals))
         self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)
@@ -323,7 +321,7 @@ class HiddenHead(_Head):
             torch.manual_seed(seed)
             self._descend(x, wanted, chance, steps)
         self.layers.requires_grad_(False).eval()
-        self.layers[-1].bias.sub_(_SWAP_ODDS)
+        self.layers[-1].bias.sub_(_ODDS)
 
     def _descend(
         self, x: torch.Tensor, wanted: torch.Tensor, chance: torch.Tensor, steps: int
