@@ -49,7 +49,8 @@ _FACE_TAPS = (1, 2, 3, 4)
 _FACE_HIDDEN = (2,)
 _FACE_FREQUENCY_TAPS = (1,)
 _WATCHED = 1  # the stage whose output a heat map is drawn from
-_ODDS = 1.0  # where there are swaps too, each stream learns at even odds but speaks for all faces
+_SWAP_ODDS = 1.0  # the face stream learns at even odds but speaks for faces of every kind
+_SURENESS = 0.5  # of the face stream: on videos it has not seen its logits are twice too large
 _GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 _FLAT = 0.01  # deviation below which a channel counts as flat; differences of sums are not exact
 _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
@@ -193,9 +194,6 @@ class TraceNet(Scorer):
         self.frequency.solve(faces.frequency[rows], kinds[whole])
         if not swapped.any():
             return self.face.silence()
-        if not swapped.all():
-            for head in (self.rgb, self.frequency):
-                head.linear.bias.sub_(_ODDS)
         target = np.tile([0, 1], len(kinds))
         known = np.repeat(swapped, 2) | ((target == 0) & (not own_reals))
         self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)
@@ -321,7 +319,9 @@ class HiddenHead(_Head):
             torch.manual_seed(seed)
             self._descend(x, wanted, chance, steps)
         self.layers.requires_grad_(False).eval()
-        self.layers[-1].bias.sub_(_ODDS)
+        with torch.no_grad():
+            self.layers[-1].bias.sub_(_SWAP_ODDS).mul_(_SURENESS)
+            self.layers[-1].weight.mul_(_SURENESS)
 
     def _descend(
         self, x: torch.Tensor, wanted: torch.Tensor, chance: torch.Tensor, steps: int
