@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import ndimage, signal
 
+from preprocess.formats import SPECTRUM_SHAPE
 from preprocess.maps import (
     RESIDUALS,
-    SPECTRUM_SHAPE,
     SPECTRUM_TOLERANCE,
     luminance,
     residual,
