@@ -20,7 +20,7 @@ REAL_FPR = 0.1  # "real": lower than the score that one real face in ten passes
 # is the score that 7 % of the undamaged reals pass, far below that of "fake".
 MIN_SIDE = 96  # pixels. At 96 px AUC is .76; at 64 px .69, and only 4 % of fakes come above.
 MAX_BLUR = 0.64  # Median at a Gaussian blur of 1.4 px: AUC .68, 88 % of reals come above.
-MIN_JPEG_QUALITY = 30  # AUC .70 at 30, .65 at 20; below 60 no fake comes above.
+MIN_JPEG_QUALITY = 30  # AUC .70 at 30, .65 at 20; from 40 down no fake comes above.
 MAX_BLOCKS = 1.0  # Median at JPEG 20 is .95; for files saved anew, whose tables tell nothing.
 
 
