@@ -80,7 +80,7 @@ def assert_same(path: Path, other: Path) -> None:
 
 def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp_path):
     """The command as it is: stopped by Ctrl-C, which a terminal sends to the workers too."""
-    folder, out, report = portraits(120), tmp_path / "cache", tmp_path / "report.json"
+    folder, out, report = portraits(240), tmp_path / "cache", tmp_path / "report.json"
     line = command("preprocess.crop", folder, "--out", out, "--workers", 2, "--report", report)
     with subprocess.Popen(
         line, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -88,7 +88,7 @@ def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp
     ) as process:  # fmt: skip
         said = b""
         # The bar counts files as they come; they are written in order, so the first must be there.
-        while not re.search(rb" (1[2-9]|[2-9]\d)/122 ", said):
+        while not re.search(rb" (1[2-9]|[2-9]\d|1\d\d)/242 ", said):
             byte = process.stderr.read(1)
             assert byte, said
             said += byte
@@ -97,19 +97,19 @@ def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp
     assert process.returncode == 130
     assert b"stopped; the same command goes on from here" in said and b"Traceback" not in said
     first = json.loads(report.read_text())
-    assert not first["finished"] and first["done"] < first["files"] == 122
+    assert not first["finished"] and first["done"] < first["files"] == 242
     assert first["faces"] == first["new_faces"] == len(CacheReader(out))
 
     line[line.index("--workers") + 1] = "1"
     done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0
     second = json.loads(report.read_text())
-    assert second["finished"] and second["done"] == second["files"] == 122
-    assert second["faces"] == 120 and second["new_faces"] == 120 - first["faces"]
+    assert second["finished"] and second["done"] == second["files"] == 242
+    assert second["faces"] == 240 and second["new_faces"] == 240 - first["faces"]
     assert second["failures"] == {"no_face": 1, "unreadable": 1, "crashed": 0, "timeout": 0}
-    assert f"faces     120 ({second['new_faces']} new)" in done.stdout
-    bars = [int(n) for n in re.findall(r" (\d+)/122 ", done.stderr)]
-    assert bars[0] == first["done"] and bars[-1] == 122 and bars == sorted(bars)
+    assert f"faces     240 ({second['new_faces']} new)" in done.stdout
+    bars = [int(n) for n in re.findall(r" (\d+)/242 ", done.stderr)]
+    assert bars[0] == first["done"] and bars[-1] == 242 and bars == sorted(bars)
     assert run_here(folder, "--out", tmp_path / "here") == 0
     assert_same(out, tmp_path / "here")
 
