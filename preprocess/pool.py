@@ -224,7 +224,9 @@ class _Worker:
 
     def __init__(self, make_task: Callable[[], Task]) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, make_task), daemon=True)
+        # The fork server may be older than the environment, and with it its credentials.
+        shared = theirs, make_task, dict(os.environ)
+        self._process = _CONTEXT.Process(target=_serve, args=shared, daemon=True)
         with interrupts_held(), main_hidden(unless=_home(make_task) == "__main__"):
             self._process.start()
         theirs.close()  # so that its end is seen when the process ends
@@ -316,8 +318,13 @@ def main_hidden(unless: bool):
         sys.modules["__main__"] = main
 
 
-def _serve(connection: Connection, make_task: Callable[[], Task]) -> None:
+def _serve(
+    connection: Connection, make_task: Callable[[], Task], environment: dict[str, str]
+) -> None:
     """The life of a worker: until its supervisor ends, or a job raises."""
+    if environment != dict(os.environ):
+        os.environ.clear()
+        os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 

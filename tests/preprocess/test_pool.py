@@ -42,6 +42,8 @@ def make_task(log: Path):
             raise EOFError("no more bytes")
         elif name == "once" and log.read_text().count(job) == 1:
             os._exit(1)
+        elif name == "environment":
+            return os.environ.get("FFDETECT_TEST", "")
         elif name == "long":
             for _ in range(8):
                 time.sleep(TIMEOUT / 4)
@@ -129,6 +131,13 @@ def test_workers_that_cannot_start_are_an_error(make, reason):
     with pytest.raises(WorkerError, match=f"a worker process cannot start: {reason}"):
         list(work(make, ["job"], workers=2, timeout=TIMEOUT))
     assert multiprocessing.active_children() == []
+
+
+def test_workers_have_the_environment_of_the_moment(tmp_path, monkeypatch):
+    """Credentials may change after the server that forks workers has started."""
+    for value in ("one", "two"):
+        monkeypatch.setenv("FFDETECT_TEST", value)
+        assert run(tmp_path / "log", ["environment"]) == {"environment": value}
 
 
 def test_closing_ends_the_workers(tmp_path):
