@@ -239,6 +239,21 @@ def test_the_face_stream_learns_of_changed_faces_alone(network):
     assert auc(target[:40], logits.rgb[:40].numpy()) < 0.3
 
 
+@pytest.mark.parametrize("own_reals", [True, False])
+def test_reals_of_other_pairs_teach_the_face_stream_unless_told_not_to(network, own_reals):
+    crops, _ = halves(24)
+    seen, kinds, swapped = network.statistics(crops), np.full(24, "a"), np.arange(24) < 12
+    weights = []
+    for shift in (0.0, 1.0):  # in the faces of pairs that are no swaps
+        face = seen.face.clone()
+        face[24:] += shift
+        solved = create_network(network.settings).eval()
+        solved.load_state_dict(network.state_dict())
+        solved.solve(PairStatistics(seen._replace(face=face), kinds, swapped), own_reals=own_reals)
+        weights.append(solved.face.layers[-1].weight.clone())
+    assert torch.equal(*weights) == own_reals
+
+
 def test_feature_maps_can_be_watched(network):
     crops, watched = random_crops(1), []
     with torch.enable_grad():
