@@ -85,6 +85,8 @@ def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp
     with subprocess.Popen(
         line, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         start_new_session=True,
+        # A shell that runs the tests in the background has told them to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         said = b""
         # The bar counts files as they come; they are written in order, so the first must be there.
