@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdetect import train
+from ffdetect import train, train_options
 from ffdetect.data import split_rows
 from ffdetect.detector import Detector
 from preprocess.cache import CacheReader
@@ -142,12 +142,12 @@ def check_fold(fold: Fold) -> None:
 
 
 def _quick(training: Sequence[str]) -> list[str]:
-    design = train.read_options(["faces", "--out", "weights", *training])["design"]
+    design = train_options.read_options(["faces", "--out", "weights", *training])["design"]
     return [*_QUICK, *_QUICK_DESIGN[design]]
 
 
 def _recipe(command: Sequence[str]) -> dict[str, object]:
-    options = train.read_options(command)
+    options = train_options.read_options(command)
     return {n: json.dumps(v, default=str) for n, v in options.items() if n not in _ELSEWHERE}
 
 
@@ -196,7 +196,7 @@ def seen_of(fold: Fold, faces: pd.DataFrame, tested: pd.DataFrame) -> dict[str, 
     Raises:
         ValueError: it has trained on tested reals, or on others of their group.
     """
-    options = train.read_options(fold.command)
+    options = train_options.read_options(fold.command)
     trained = faces.iloc[
         split_rows(
             faces, options["fit_all"], fit_fakes=options["fit_fakes"], without=options["without"]
@@ -213,7 +213,7 @@ def seen_of(fold: Fold, faces: pd.DataFrame, tested: pd.DataFrame) -> dict[str, 
         )
     # A mix may leave collected fakes aside that the split would let it draw.
     fakes = trained["generator"][trained["target"] == 1]
-    drawn = train.read_mix(fold.command).drawn(set(fakes))
+    drawn = train_options.read_mix(fold.command).drawn(set(fakes))
     seen = {}
     for generator, fakes in tested[tested["target"] == 1].groupby("generator"):
         seen[generator] = UNSEEN
@@ -290,7 +290,7 @@ def _folds(
         command = [str(args.faces), "--out", str(weights), "--without", ",".join(generators)]
         command += ["--fit-fakes", *training]
         folds.append(Fold(name, generators, weights, tuple(command)))
-        if train.read_options(command)["out"] != weights:
+        if train_options.read_options(command)["out"] != weights:
             raise ValueError("expected training options without --out, it is chosen by --runs")
         check_fold(folds[-1])
         seen_of(folds[-1], faces, tested)

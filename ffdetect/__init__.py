@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .detector import Analysis, Detector, NoFaceError, ScoredFace
+    from .detector import Detector, NoFaceError
+    from .results import Analysis, ScoredFace
     from .video import FrameScore, TrackScore, VideoScore
 
 __all__ = [

@@ -28,6 +28,7 @@ from preprocess.gallery import show_residual, show_spectrum
 
 from .detector import Detector, NoFaceError
 from .network import DualStream, RGBStream
+from .sheet import new_sheet, save_sheet
 from .traces import TraceNet
 
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
@@ -185,16 +186,11 @@ def save_explanation(explanation: Explanation, file: str | Path) -> None:
         ImportError: matplotlib is missing.
         OSError: the file cannot be written.
     """
-    try:
-        from matplotlib.colors import LinearSegmentedColormap
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'ffdetect[explain]'") from error
     e = explanation
-    figure = Figure(figsize=(15, 4.6), dpi=110, layout="constrained")
     title = f"{Path(e.name).name[-80:]}: probability of fake {e.score:.2f}"
-    figure.suptitle(title, fontsize=14, parse_math=False)
-    figure.supxlabel(_CAUTION, fontsize=11)
+    figure = new_sheet(15, 4.6, title, _CAUTION)
+    from matplotlib.colors import LinearSegmentedColormap
+
     crop, heat, residual, spectrum = figure.subplots(1, 4)
     crop.imshow(e.crop)
     crop.set_title(f"the face as the network saw it\n{_opinion('pixels', e.rgb)}")
@@ -213,11 +209,7 @@ def save_explanation(explanation: Explanation, file: str | Path) -> None:
     spectrum.set_title("log spectrum\n[cycles per pixel]")
     for axes in (crop, heat, residual):
         axes.set_axis_off()
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(file)
+    save_sheet(figure, file)
 
 
 def _opinion(stream: str, probability: float | None) -> str:

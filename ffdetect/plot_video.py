@@ -21,6 +21,7 @@ from preprocess.mel import HOP, sound_maps
 from preprocess.sound import SAMPLE_RATE, SoundReader
 
 from .detector import Detector
+from .sheet import new_sheet, save_sheet
 from .video import FrameScore, VideoScore
 
 FRAMES = 24
@@ -77,25 +78,15 @@ def plot_video(seen: VideoScore, file: str | Path) -> None:
         ImportError: matplotlib is missing.
         OSError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'ffdetect[explain]'") from error
+    figure = new_sheet(12, 8.2, _title(seen), _CAUTION)
     mel, step = mel_over_time(seen.name)
     shown = frames_that_matter(seen)
     end = max([mel.shape[1] * step, *(frame.time for frame in seen.frames), 0.1])
-    figure = Figure(figsize=(12, 8.2), dpi=110, layout="constrained")
-    figure.suptitle(_title(seen), fontsize=13, parse_math=False)
-    figure.supxlabel(_CAUTION, fontsize=10)
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.6, 1.7, 2])
     _draw_curves(top.subplots(), seen, shown, end)
     _draw_frames(middle, shown)
     _draw_sound(bottom.subplots(), mel, end)
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(file)
+    save_sheet(figure, file)
 
 
 def _title(seen: VideoScore) -> str:

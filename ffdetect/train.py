@@ -13,27 +13,17 @@ import numpy as np
 import torch
 
 from preprocess.cache import CacheReader
-from preprocess.maps import RESIDUALS, SPECTRUM_TILE
-from preprocess.matching import parse_matches
-from preprocess.storage import as_path
+from preprocess.maps import SPECTRUM_TILE
 
-from .augment import MIXES, POLICIES
 from .backbones import freeze_stages
 from .checkpoint import load_checkpoint, save_checkpoint
-from .data import BALANCES, FaceDataset, Mix, PairDataset, split_rows
+from .data import FaceDataset, Mix, PairDataset, split_rows
 from .device import pick_device
-from .losses import Objective
-from .network import DESIGNS, STREAMS, DualStream, NetworkSettings, Scorer, create_network
+from .network import DualStream, NetworkSettings, Scorer, create_network
 from .ranks import Ranks
 from .resume import check_checkpoint, keep_made
+from .train_options import check_design, make_parser, mix_of, objective_of, of_other_designs
 
-# Options that one design alone looks at: others refuse them, and do not record them.
-_OF_DESIGN = {
-    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate",
-              "layer_decay", "freeze", "ema", "precision", "mix", "label_smoothing", "hard",
-              "consistency"),
-    "traces": ("trace_pairs",),
-}  # fmt: skip
 # Options that leave the statistics of a pair as they are.
 _NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg",
                       "own_reals")  # fmt: skip
@@ -43,7 +33,7 @@ _NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when trained, 2 for wrong arguments or caches, 130 when stopped."""
-    parser = _parser()
+    parser = make_parser(__doc__)
     args = parser.parse_args(argv)
     try:
         import lightning  # noqa: F401
@@ -55,16 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     return _fit(args, device, *run)
-
-
-def read_options(argv: Sequence[str]) -> dict[str, object]:
-    """Every option of a command by its name, defaults included; exits with 2 if one is wrong."""
-    return vars(_parser().parse_args(argv))
-
-
-def read_mix(argv: Sequence[str]) -> Mix:
-    """The mix of pairs that a command asks for; exits with 2 if an option is wrong."""
-    return _mix(_parser().parse_args(argv))
 
 
 def _prepare(args: argparse.Namespace):
@@ -92,9 +72,9 @@ def _prepare(args: argparse.Namespace):
     size = reader.settings.crop.size
     if args.window and not SPECTRUM_TILE <= args.window <= size:
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
-    objective = _objective(args)
+    objective = objective_of(args)
     network = _network(args, reader)
-    _check_design(args, network.settings.design)
+    check_design(args, network.settings.design)
     if network.settings.design == "gated":
         _check_descent(args, network)
     _check_resume(args, network)
@@ -111,7 +91,7 @@ def _prepare(args: argparse.Namespace):
     twin_rows = None
     if twins is not None:
         twin_rows = split_rows(twins.metadata, args.fit_all, without=args.without)[0]
-    mix = _mix(args)
+    mix = mix_of(args)
     pairs = PairDataset(
         reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
         window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
@@ -120,39 +100,6 @@ def _prepare(args: argparse.Namespace):
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
     return reader, network, pairs, faces, mix
-
-
-def _mix(args: argparse.Namespace) -> Mix:
-    swapped = tuple(n for n in args.swaps.split(",") if n and n not in args.without)
-    swaps, blends = args.share_swaps, args.share_blends
-    if args.swaps and not swapped:  # all left out: blends stand in
-        swaps, blends = 0.0, blends + swaps
-    return Mix(
-        twins=args.share_twins,
-        blends=blends,
-        matches=parse_matches(args.match),
-        swaps=swaps,
-        swapped=swapped,
-        made_swaps=args.share_made_swaps,
-        regions=args.share_regions,
-        balance=args.balance,
-    )
-
-
-def _objective(args: argparse.Namespace) -> Objective:
-    return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
-
-
-def _of_other_designs(design: str) -> set[str]:
-    return {name for other, names in _OF_DESIGN.items() if other != design for name in names}
-
-
-def _check_design(args: argparse.Namespace, design: str) -> None:
-    others, parser = _of_other_designs(design), _parser()
-    given = [n for n, v in vars(args).items() if n in others and v != parser.get_default(n)]
-    if given:
-        options = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ValueError(f"expected options of the design {design!r} but got {options}")
 
 
 def _check_descent(args: argparse.Namespace, network: DualStream) -> None:
@@ -245,7 +192,7 @@ def _fit(
         generators=reader.metadata["generator"].to_numpy(),
         matches=mix.matches,
         layer_decay=args.layer_decay,
-        objective=_objective(args),
+        objective=objective_of(args),
     )
     last = _last_checkpoint(args)
     if not args.resume and ranks.first:
@@ -315,7 +262,7 @@ def _about(
     args: argparse.Namespace, network: NetworkSettings, pairs: PairDataset, auc: float | None
 ) -> dict:
     unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
-    unused |= _of_other_designs(network.design)
+    unused |= of_other_designs(network.design)
     recipe = {name: value for name, value in vars(args).items() if name not in unused}
     # The cache or --weights may have decided these.
     recipe |= {name: value for name, value in network.to_dict().items() if name in recipe}
@@ -333,85 +280,6 @@ def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
     kept = [rows[names == name] for name in np.unique(names)]
     kept = [r[np.linspace(0, len(r) - 1, min(most, len(r))).round().astype(int)] for r in kept]
     return np.sort(np.concatenate(kept))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=__doc__)
-    add = parser.add_argument
-    add("caches", nargs="+", type=as_path, metavar="CACHE", help="written by preprocess.crop")
-    add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")
-    add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
-    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    add("--workers", type=int, default=2, help="loader processes (%(default)s)")
-    add("--seed", type=int, default=0)
-
-    add = parser.add_argument_group("network").add_argument
-    add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
-    add("--backbone", default=NetworkSettings.backbone, help="of --design gated (%(default)s)")
-    add("--streams", choices=STREAMS, default="both", help="of --design gated (%(default)s)")
-    add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
-    add("--init", type=Path, help="safetensors file to start the backbone from")
-    add("--weights", type=Path, help="go on from weights written by this command")
-
-    add = parser.add_argument_group("pairs to train on").add_argument
-    add("--twins", nargs="+", type=as_path, help="caches of pairs written by ffdetect.regenerate")
-    add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
-    add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
-    add("--swaps", default="", help="generators that swap faces, comma-separated")
-    add("--own-reals", action="store_true",
-        help="traces: swaps are learnt against their own reals alone")  # fmt: skip
-    add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
-    add("--share-made-swaps", type=float, default=0.0,
-        help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
-    add("--share-regions", type=float, default=0.0,
-        help="share of pairs with a part from --twins (%(default)s)")  # fmt: skip
-    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
-        help="pair this generator with these real sources only")  # fmt: skip
-    add("--balance", choices=BALANCES, default="sqrt",
-        help="draw generators by size, its root or equally often (%(default)s)")  # fmt: skip
-    add("--without", action="extend", default=[], metavar="NAME[,NAME]",
-        type=lambda names: names.split(","),
-        help="leave these generators and real sources out, of twins too")  # fmt: skip
-    add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
-    add("--fit-fakes", action="store_true",
-        help="train on held-out fakes too, but not on swaps; keep the last epoch")  # fmt: skip
-
-    add = parser.add_argument_group("augmentation, alike for both of a pair").add_argument
-    add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
-    add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
-    add("--policy", choices=sorted(POLICIES), default="", help="also this one, first of all")
-
-    add = parser.add_argument_group("validation").add_argument
-    add("--val-jpeg", type=int, default=85,
-        help="validate re-compressed; 0: as cached (%(default)s)")  # fmt: skip
-    add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
-
-    add = parser.add_argument_group("--design traces").add_argument
-    add("--trace-pairs", type=int, default=4000, help="to solve its heads from (%(default)s)")
-
-    add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
-    add("--epochs", type=int, default=10, help="(%(default)s)")
-    add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
-    add("--batch", type=int, default=32,
-        help="faces in a batch of all ranks together, half of them fake (%(default)s)")  # fmt: skip
-    add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
-    add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
-    add("--layer-decay", type=float, default=1.0, metavar="SHARE",
-        help="what a layer learns at of the next one's rate (%(default)s)")  # fmt: skip
-    add("--freeze", type=int, default=0, metavar="N",
-        help="keep the backbone's stem and first N stages as they are (%(default)s)")  # fmt: skip
-    add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
-
-    add = parser.add_argument_group("loss of descent (--design gated)").add_argument
-    add("--mix", choices=sorted(MIXES), default="", help="mix the faces and targets of a batch")
-    add("--label-smoothing", type=float, default=0.0, metavar="E",
-        help="share of a target that is spread over both classes (%(default)s)")  # fmt: skip
-    add("--hard", type=float, default=0.0, metavar="GAMMA",
-        help="count hard faces more, with this focal exponent; 0: alike (%(default)s)")  # fmt: skip
-    add("--consistency", type=float, default=0.0, metavar="WEIGHT",
-        help="of agreement on a face augmented twice, in twice the time (%(default)s)")  # fmt: skip
-    return parser
 
 
 if __name__ == "__main__":

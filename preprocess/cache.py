@@ -14,20 +14,18 @@ is listed is not there, and its files are done again.
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import glob
-import io
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from .journal import JOURNAL_NAME, Journal, read_journal
+from .failures import read_failures, write_failures
+from .journal import JOURNAL_NAME, Journal
 from .lease import Lease
 from .parts import (
     LOCK_NAME,
@@ -56,7 +54,7 @@ from .schema import (
     settings_from,
     to_table,
 )
-from .storage import StorageError, as_path, is_remote, matching, names_in, read_bytes, remove
+from .storage import StorageError, as_path, is_remote, matching, names_in, remove
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,49 +221,6 @@ class CacheWriter:
         finally:
             self._journal.close()
             self._lock.release()
-
-
-def write_failures(path: AnyPath, failures: Iterable[Failure]) -> None:
-    """Write `failures.csv`.
-
-    Raises:
-        CacheError: see `write_whole`.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([field.name for field in fields(Failure)])
-    writer.writerows((f.path, f.kind, f.reason) for f in failures)
-    # Reasons may quote file names that are no text; those bytes are shown escaped.
-    write_whole(path / "failures.csv", text.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def read_failures(path: str | AnyPath) -> list[Failure]:
-    """The files of a cache that gave no face.
-
-    Raises:
-        CacheError: `failures.csv` is damaged, or the journal of a run.
-    """
-    _, newer = read_journal(as_path(path))  # first: what it loses from now on is in the list
-    return list(dict.fromkeys([*_read_failures(as_path(path)), *newer]))
-
-
-def _read_failures(path: AnyPath) -> list[Failure]:
-    file = path / "failures.csv"
-    columns = [field.name for field in fields(Failure)]
-    try:
-        text = read_bytes(file).decode("utf-8")
-        header, *rows = csv.reader(io.StringIO(text, newline=""))
-        if header != columns:
-            raise ValueError(f"columns {', '.join(header)}")
-        return [Failure(**dict(zip(columns, row, strict=True))) for row in rows]
-    except FileNotFoundError:
-        return []
-    except StorageError as error:
-        raise CacheError(str(error)) from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise CacheError(
-            f"{file}: expected rows of {', '.join(columns)} but it is damaged: {error}"
-        ) from error
 
 
 class CacheReader:

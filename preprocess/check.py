@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from tqdm import tqdm
 
-from .cache import CacheReader, read_failures, write_failures
+from .cache import CacheReader
+from .failures import read_failures, write_failures
 from .journal import Journal
 from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
 from .schema import CacheError, CacheSettings, decode_crop, settings_from

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .cache import CacheReader, read_failures
+from .cache import CacheReader
 from .clips import decode_video
 from .decode import (
     MAX_MEGAPIXELS,
@@ -27,6 +27,7 @@ from .decode import (
 )
 from .duplicates import HASH_BITS, perceptual_hash
 from .faces import FaceDetector
+from .failures import read_failures
 from .sources import Item
 
 CUES: dict[str, tuple[str, ...]] = {

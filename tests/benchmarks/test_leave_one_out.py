@@ -16,7 +16,7 @@ from benchmarks import leave_one_out
 from benchmarks.heat_map import NEW_PICTURES, SEEN, UNSEEN
 from benchmarks.leave_one_out import Fold, left_out, main, seen_of
 from benchmarks.protocol import MATCHED
-from ffdetect import train
+from ffdetect import train_options
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
 from preprocess.cache import CacheReader
@@ -109,7 +109,7 @@ def test_the_results_are_those_of_what_was_left_out(done, written):
 def test_a_smoke_run_takes_options_of_its_design_alone(design):
     training = ["--design", design]
     command = ["faces", "--out", "weights", *leave_one_out._quick(training), *training]
-    train._check_design(train._parser().parse_args(command), design)
+    train_options.check_design(train_options.make_parser().parse_args(command), design)
 
 
 def test_a_finished_fold_is_neither_trained_nor_scored_again(done, generated, written, monkeypatch):

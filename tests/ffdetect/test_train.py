@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ffdetect import train
+from ffdetect import train, train_options
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
 from ffdetect.losses import Objective
@@ -212,7 +212,7 @@ def test_a_policy_is_the_same_for_both_of_a_pair(design, tmp_path, monkeypatch):
     drawn = {}
     for policy in ("", "augmix", "randaugment"):
         more = ["--policy", policy] if policy else []
-        drawn[policy] = train._prepare(train._parser().parse_args([*command, *more]))[2]
+        drawn[policy] = train._prepare(train_options.make_parser().parse_args([*command, *more]))[2]
     monkeypatch.setattr(torch, "randn", lambda shape: torch.full(shape, 0.7))  # noise may differ
     for policy in ("augmix", "randaugment"):
         changed = 0
@@ -360,7 +360,7 @@ def test_left_out_generators_are_not_drawn_from_faces_or_twins(tmp_path):
         "--fit-all --without sd,flux": ({"ffhq": 2, "gan": 2}, 4, [(2, 3)]),
     }
     for more, (counts, known, twins) in cases.items():
-        args = train._parser().parse_args([*command, *more.split()])
+        args = train_options.make_parser().parse_args([*command, *more.split()])
         _, _, drawn, val, _ = train._prepare(args)
         assert drawn.counts == counts and drawn._pairs == twins, more
         assert len(val) == known // 2, more
@@ -381,13 +381,15 @@ def test_what_trained_on_held_out_fakes_keeps_the_last_epoch(faces_cache, tmp_pa
 def test_every_share_reaches_the_mix():
     command = ["faces", "--out", "x.safetensors", "--swaps", "dfdc_swap", "--share-twins", "0.1"]
     command += ["--share-blends", "0.15", "--share-swaps", "0.2", "--share-made-swaps", "0.25"]
-    mix = train._mix(train._parser().parse_args([*command, "--share-regions", "0.05"]))
+    mix = train_options.mix_of(
+        train_options.make_parser().parse_args([*command, "--share-regions", "0.05"])
+    )
     assert (mix.twins, mix.blends, mix.swaps) == (0.1, 0.15, 0.2)
     assert (mix.made_swaps, mix.regions) == (0.25, 0.05)
 
 
 def test_options_are_read_with_their_defaults():
-    options = train.read_options(["faces", "--out", "x.safetensors", "--rate", "0.5"])
+    options = train_options.read_options(["faces", "--out", "x.safetensors", "--rate", "0.5"])
     assert options["rate"] == 0.5 and options["seed"] == 0 and options["without"] == []
 
 
@@ -412,7 +414,7 @@ def test_a_folded_backbone_is_marked_as_such(faces_cache, tmp_path):
 
     state = timm.create_model("test_resnet", num_classes=0).state_dict()
     save_file(state, tmp_path / "folded.safetensors")  # running statistics of a new network: 0, 1
-    args = train._parser().parse_args(
+    args = train_options.make_parser().parse_args(
         [str(faces_cache), "--out", "x", "--backbone", "test_resnet",
          "--init", str(tmp_path / "folded.safetensors")]
     )  # fmt: skip

@@ -11,7 +11,8 @@ import torch
 
 from preprocess import audio, check
 from preprocess.audio import main
-from preprocess.cache import CacheReader, read_failures
+from preprocess.cache import CacheReader
+from preprocess.failures import read_failures
 from preprocess.listen import spread_windows
 from preprocess.mel import sound_maps
 from preprocess.parts import checksum, read_index

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from preprocess import cache as cache_module
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.faces import CropSettings
+from preprocess.failures import read_failures
 from preprocess.maps import SPECTRUM_TOLERANCE, residual, spectrum
 from preprocess.schema import (
     CacheError,

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from preprocess import journal, parts
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache
+from preprocess.failures import read_failures
 from preprocess.parts import read_index
 from preprocess.schema import CacheError, Failure
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache

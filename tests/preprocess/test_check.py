@@ -11,8 +11,9 @@ import pytest
 
 from preprocess import check, crop
 from preprocess import parts as parts_module
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache
+from preprocess.failures import read_failures
 from preprocess.parts import encode_part, open_part
 from preprocess.schema import CacheError, Failure
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache

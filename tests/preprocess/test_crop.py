@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from preprocess import crop, extract
-from preprocess.cache import CacheReader, read_failures
+from preprocess.cache import CacheReader
 from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector, crop_face
+from preprocess.failures import read_failures
 from preprocess.maps import residual, spectrum
 
 

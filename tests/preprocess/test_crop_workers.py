@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from preprocess import crop
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache
+from preprocess.failures import read_failures
 from preprocess.pool import Lost
 from preprocess.sources import find_items
 from tests.preprocess.rows import SMALL

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache, repair
 from preprocess.clips import decode_video
 from preprocess.decode import DecodeError, decode_image, read_encoding
+from preprocess.failures import read_failures
 from preprocess.parts import fetch_small_columns, write_index
 from preprocess.schema import CacheError
 from preprocess.sources import LabelError, find_items

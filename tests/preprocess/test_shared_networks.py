@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from preprocess import crop, shared_networks
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.faces import FaceDetector
+from preprocess.failures import read_failures
 from preprocess.mtcnn_networks import Networks
 from preprocess.pool import WorkerError
 from preprocess.run import record_all

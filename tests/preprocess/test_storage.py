@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from preprocess import audio, crop, lease, storage
-from preprocess.cache import CacheReader, CacheWriter, read_failures
+from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache
 from preprocess.check import main as check
+from preprocess.failures import read_failures
 from preprocess.schema import CacheError
 from preprocess.sound_cache import SoundCache
 from preprocess.storage import StorageError, as_path
