@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from preprocess.cache import CacheReader
 
 from . import challenge_recipe, frozen_probe
 from .cross_generator import Result, evaluate, heading, score_cache
-from .kept import digest, kept_scores
+from .kept import digest, file_digest, kept_scores
 from .paired import bootstrap_means, interval
 from .protocol import framing, judged_rows
 from .streams import read_streams
@@ -114,7 +113,7 @@ def _recipes(
 
         start = f"from {init.name}" if init else "from random weights"
         epochs = f"{args.epochs} epoch{'s' * (args.epochs > 1)}"
-        made = {"epochs": args.epochs, "init": _digest(init) if init else None}
+        made = {"epochs": args.epochs, "init": file_digest(init) if init else None}
         ways.append(Way(name, f"challenge recipe, {start}, {epochs}", made, compute))
     return ways
 
@@ -130,7 +129,7 @@ def _probe(
         Way(
             PROBE,
             f"logistic regression on {args.probe.name}",
-            {"weights": _digest(args.probe)},
+            {"weights": file_digest(args.probe)},
             lambda: frozen_probe.probe_scores(backbone, reader, train, test),
         )
     ]
@@ -155,7 +154,7 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
         def compute(detector=detector) -> np.ndarray:
             return score_cache(detector, reader, test)
 
-        made = {"weights": _digest(file)}
+        made = {"weights": file_digest(file)}
         ways.append(Way(name, f"weights {file.name}", made, compute))
         if name in args.streams:
             ways += _streams(name, load_checkpoint(file).network, made, reader, test)
@@ -187,10 +186,6 @@ def _files(pairs: Sequence[str], option: str) -> dict[str, Path]:
             raise ValueError(f"expected {option} NAME=FILE but got {pair!r}")
         files[name] = Path(file)
     return files
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _pairs(pairs: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:

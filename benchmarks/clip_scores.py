@@ -29,18 +29,16 @@ from ffdetect.audio.statistics import voice_statistics
 from ffdetect.audio.train import read_views
 from ffdetect.fusion import Evidence, Fusion
 from ffdetect.metrics import Interval, auc
-from ffdetect.network import NetworkSettings
-from ffdetect.traces import TraceNet
 from ffdetect.video import pool
 from preprocess.cache import CacheReader
 from preprocess.formats import DecodeError
 from preprocess.matching import matched_rows, parse_matches
 from preprocess.sound_cache import SoundCache
 
-from .cross_method import held_out_logits, people
+from .cross_method import add_heads, held_out_logits, make_network, people
 from .cross_vocoder import held_out_logits as held_out_voices
 from .cross_vocoder import with_sources
-from .kept import digest, kept_scores
+from .kept import digest, file_digest, kept_scores
 
 POOLING: dict[str, Callable[[np.ndarray], float]] = {
     "mean of logits": np.mean,
@@ -230,9 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("clips", type=Path, metavar="CLIPS", help="frames, written by preprocess.crop")
     add("sound", type=Path, metavar="SOUND", help="voices, written by preprocess.audio")
     add("manifest", type=Path, metavar="MANIFEST", help="of both; the clips lie beside it")
-    add("--init", type=Path, required=True, help="weights of mobilenetv2_100 as safetensors")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]")
-    add("--views", type=int, default=2, help="augmented versions to learn from (%(default)s)")
+    add_heads(parser)
     add("--work", type=Path, default=Path("cache/clip_scores.run"), help="(%(default)s)")
     add("--out", type=Path, help="write OUT.json and OUT.md")
     add("--save", type=Path, help="write what the fusion needs there")
@@ -241,16 +238,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     faces = reader.metadata
 
     def faces_held_out() -> np.ndarray:
-        size = reader.settings.crop.size
-        network = TraceNet(NetworkSettings(design="traces", residual="detail", size=size))
-        network.load_pretrained(args.init)
-        left = held_out_logits(network.eval(), reader, matches, views=args.views,
-                               folds=_FACE_FOLDS)  # fmt: skip
+        size, names = reader.settings.crop.size, set(faces["generator"])
+        network = make_network(args.init, size, args.face, names)
+        left = held_out_logits(network, reader, matches, views=args.views, folds=_FACE_FOLDS,
+                               sureness=args.sureness)  # fmt: skip
         return np.stack([left[method] for method in sorted(left)])
 
     methods = sorted({"", *matched_rows(faces["generator"], faces["target"], matches)})
-    kept = kept_scores(args.work / "faces.npz", {"rows": len(faces), "views": args.views},
-                       faces_held_out)  # fmt: skip
+    made = {"rows": digest(faces["key"]), "views": args.views, "sureness": args.sureness,
+            "face": args.face and file_digest(args.face)}  # fmt: skip
+    kept = kept_scores(args.work / "faces.npz", made, faces_held_out)
     clips = clip_table(faces, dict(zip(methods, kept, strict=True)), matches)
     sound = SoundCache(args.sound)
     table = with_sources(sound.metadata, args.manifest)

@@ -2,10 +2,11 @@
 
 CLIPS is a cache of frames of clips. Each method is left out of training in turn, and the people
 are parted into folds, so that neither the method nor anyone of the tested clips took part. The
-heads are those of `--design traces`, solved anew for each fold from augmented frames. A clip scores
-the mean logit of its frames, and methods that work on given videos are judged against those
-videos alone. All tested frames are saved as JPEG 85; their sizes and first codings are the clips'
-own, so that what tells a source's camera from a generator's encoder can still help.
+heads for traces are those of `--design traces`, solved anew for each fold from augmented frames;
+the face stream, if --face gives one, learnt from other data and stays as it is. A clip scores the
+mean logit of its frames, and methods that work on given videos are judged against those videos
+alone. All tested frames are saved as JPEG 85; their sizes and first codings are the clips' own, so
+that what tells a source's camera from a generator's encoder can still help.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.augment import recode, training_transform
+from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
 from ffdetect.metrics import Interval, auc, bootstrap
 from ffdetect.network import NetworkSettings
-from ffdetect.traces import TraceNet
+from ffdetect.traces import Statistics, TraceNet
 from preprocess.cache import CacheReader
 from preprocess.matching import matched_rows, parse_matches
 from preprocess.schema import CacheError
 
 from .protocol import JPEG_QUALITY
 
-_STREAMS = ("rgb", "frequency")
+_SOLVED = ("rgb", "frequency")  # streams
 _BATCH = 16
 
 
@@ -55,15 +57,43 @@ class Method:
     pictures: Interval
 
 
+def make_network(init: Path, size: int, face: Path | None, names: Sequence[str]) -> TraceNet:
+    """A network whose heads for traces are still to be solved.
+
+    Args:
+        init: weights of its trunk.
+        size: of crops.
+        face: weights whose face stream it takes; without, that is silent.
+        names: generators and real sources of the tested clips.
+
+    Raises:
+        ValueError: a file is not of such a network, or its face stream learnt from these.
+    """
+    network = TraceNet(NetworkSettings(design="traces", residual="detail", size=size))
+    network.load_pretrained(init)
+    network.face.silence()
+    if face:
+        given = load_checkpoint(face)
+        swaps = given.about.get("recipe", {}).get("swaps", "").split(",")
+        if known := set(swaps) & set(names):
+            raise ValueError(f"{face}: expected a face stream that saw no tested clip but it "
+                             f"learnt from {', '.join(sorted(known))}")  # fmt: skip
+        if given.network.settings != network.settings:
+            raise ValueError(f"{face}: expected a network with {network.settings} but got one with "
+                             f"{given.network.settings}")  # fmt: skip
+        network.face.load_state_dict(given.network.face.state_dict())
+    return network.eval()
+
+
 @torch.inference_mode()
-def read_frames(network: TraceNet, reader: CacheReader, view: str) -> dict[str, torch.Tensor]:
-    """Statistics of every frame, float32 N x features a stream.
+def read_frames(network: TraceNet, reader: CacheReader, view: str) -> Statistics:
+    """Statistics of every frame.
 
     Args:
         view: "tested" for JPEG 85, anything else seeds one augmentation as in training.
     """
     draw = training_transform(network.settings.size, 0.6)
-    parts: dict[str, list[torch.Tensor]] = {name: [] for name in _STREAMS}
+    parts: list[Statistics] = []
     starts = range(0, len(reader), _BATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(sum(view.encode()))
@@ -73,20 +103,23 @@ def read_frames(network: TraceNet, reader: CacheReader, view: str) -> dict[str, 
                 crops = recode(crops, "JPEG", quality=JPEG_QUALITY)
             else:
                 crops = torch.cat([draw(crop[None]) for crop in crops])
-            seen = network.statistics(crops)
-            for name in _STREAMS:
-                parts[name].append(getattr(seen, name))
-    return {name: torch.cat(values) for name, values in parts.items()}
+            parts.append(network.statistics(crops))
+    return Statistics(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def learn(
     network: TraceNet,
-    views: Sequence[dict[str, torch.Tensor]],
+    views: Sequence[Statistics],
     faces: pd.DataFrame,
     chosen: np.ndarray,
     matches: dict[str, tuple[str, ...]],
+    sureness: float = 1.0,
 ) -> None:
-    """Solve both streams from some rows: every fake beside a random real of its kind."""
+    """Solve the streams for traces from some rows: every fake beside a random real of its kind.
+
+    Args:
+        sureness: see `TraceNet.solve`.
+    """
     rng = np.random.default_rng(0)
     names, target = (faces[column].to_numpy() for column in ("generator", "target"))
     rows, kinds = [], []
@@ -97,16 +130,16 @@ def learn(
             rows += [np.stack([rng.choice(reals, len(fakes)), fakes], 1)]
             kinds += [name] * len(fakes)
     pairs = np.concatenate(rows).ravel()
-    for stream in _STREAMS:
-        seen = torch.cat([view[stream][pairs] for view in views])
-        getattr(network, stream).solve(seen, np.array(kinds * len(views)))
+    for stream in _SOLVED:
+        seen, head = torch.cat([getattr(v, stream)[pairs] for v in views]), getattr(network, stream)
+        head.solve(seen, np.array(kinds * len(views)))
+        head.temper(sureness)
 
 
 @torch.inference_mode()
-def judge(network: TraceNet, tested: dict[str, torch.Tensor], rows: np.ndarray) -> np.ndarray:
+def judge(network: TraceNet, tested: Statistics, rows: np.ndarray) -> np.ndarray:
     """Logits of some rows."""
-    logits = [getattr(network, name)(tested[name][rows]) for name in _STREAMS]
-    return torch.stack(logits).mean(0).numpy()
+    return network.judge(Statistics(*(values[rows] for values in tested))).fused.numpy()
 
 
 def people(faces: pd.DataFrame, folds: int) -> np.ndarray:
@@ -130,6 +163,7 @@ def held_out_logits(
     *,
     views: int,
     folds: int,
+    sureness: float,
 ) -> dict[str, np.ndarray]:
     """Logits of every row by heads that knew neither its people nor the method that is the key;
     those of "" knew every method."""
@@ -142,7 +176,8 @@ def held_out_logits(
     for number in tqdm(range(folds), unit="fold"):
         rows = np.flatnonzero(fold == number)
         for name, logit in left.items():
-            learn(network, seen, faces, np.flatnonzero((fold != number) & (names != name)), matches)
+            known = np.flatnonzero((fold != number) & (names != name))
+            learn(network, seen, faces, known, matches, sureness)
             logit[rows] = judge(network, tested, rows)
     return left
 
@@ -154,13 +189,14 @@ def measure(
     *,
     views: int,
     folds: int,
+    sureness: float,
     pictures: np.ndarray,
 ) -> list[Method]:
     """One result a method; `pictures`: logits of every row by the weights for pictures."""
     faces = reader.metadata
     names, target = (faces[column].to_numpy() for column in ("generator", "target"))
     compared = matched_rows(names, target, matches)
-    left = held_out_logits(network, reader, matches, views=views, folds=folds)
+    left = held_out_logits(network, reader, matches, views=views, folds=folds, sureness=sureness)
     results = []
     for name, rows in compared.items():
         clips = faces.iloc[rows].groupby("path")["target"].first()
@@ -182,23 +218,30 @@ def table(results: Sequence[Method]) -> str:
     return "\n".join([*lines, "| **mean** | | " + " | ".join(f"**{m:.3f}**" for m in means) + " |"])
 
 
+def add_heads(parser: argparse.ArgumentParser) -> None:
+    """Options of the heads that are solved."""
+    add = parser.add_argument
+    add("--init", type=Path, required=True, help="weights of mobilenetv2_100 as safetensors")
+    add("--face", type=Path, metavar="FILE", help="weights whose face stream joins in")
+    add("--sureness", type=float, default=1.0, help="as in ffdetect.train (%(default)s)")
+    add("--views", type=int, default=2, help="augmented versions to learn from (%(default)s)")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     name = "python -m benchmarks.cross_method"
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     add = parser.add_argument
     add("clips", type=Path, metavar="CLIPS", help="written by preprocess.crop")
-    add("--init", type=Path, required=True, help="weights of mobilenetv2_100 as safetensors")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
         help="judge this method against these real sources only")  # fmt: skip
-    add("--views", type=int, default=2, help="augmented versions to learn from (%(default)s)")
+    add_heads(parser)
     add("--folds", type=int, default=4, help="parts of the people (%(default)s)")
     add("--out", type=Path, help="write OUT.json and OUT.md")
     args = parser.parse_args(argv)
     try:
         reader, matches = CacheReader(args.clips), parse_matches(args.match)
-        crop = reader.settings.crop
-        network = TraceNet(NetworkSettings(design="traces", residual="detail", size=crop.size))
-        network.load_pretrained(args.init)
+        names = set(reader.metadata["generator"])
+        network = make_network(args.init, reader.settings.crop.size, args.face, names)
         detector = Detector.load()
         detector.check_cache(reader)
     except (CacheError, ValueError) as error:
@@ -206,8 +249,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     crops = (recode(reader.crops([row]), "JPEG", quality=JPEG_QUALITY)
              for row in range(len(reader)))  # fmt: skip
     logits = [detector.crop_logits(crop)[0] for crop in tqdm(crops, total=len(reader))]
-    results = measure(network.eval(), reader, matches, views=args.views, folds=args.folds,
-                      pictures=torch.cat(logits).numpy())  # fmt: skip
+    results = measure(network, reader, matches, views=args.views, folds=args.folds,
+                      sureness=args.sureness, pictures=torch.cat(logits).numpy())  # fmt: skip
     command = " ".join([name, *(argv or sys.argv[1:])])
     text = f"`{command}`\n\n{table(results)}\n"
     print(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -50,3 +51,8 @@ def kept_scores(file: Path, made: dict, compute: Callable[[], np.ndarray]) -> np
 def digest(texts: Iterable[str]) -> str:
     """A short name for a list of texts, in order."""
     return f"{zlib.crc32(chr(10).join(texts).encode('utf-8', 'surrogateescape')):08x}"
+
+
+def file_digest(file: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -29,6 +29,7 @@ from ffdetect.metrics import Interval, auc
 from preprocess.cache import CacheReader
 
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
+from .kept import file_digest
 from .protocol import comparisons, spread
 
 FPR = 0.1  # the operating point flags this share of the undisturbed reals of a kind
@@ -341,7 +342,7 @@ def _identity(reader: CacheReader, rows: np.ndarray, weights: Path | None) -> di
     parts = [(part.name, part.stat().st_mtime_ns) for part in reader.parts]
     rest = [str(reader.paths[0].resolve()), parts, rows.tolist()]
     return {
-        "weights": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "weights": file_digest(file),
         "faces": hashlib.sha256(json.dumps(rest).encode()).hexdigest(),
     }
 

@@ -40,6 +40,7 @@ from .discriminant import SHRINKAGE, solve_line
 from .network import Logits, NetworkSettings, Scorer
 
 BACKBONE = "mobilenetv2_100"
+FACE_EPOCHS = 40
 _STAGES = 5
 _RGB_TAPS = (1, 2, 3)  # stages, at strides 4, 8 and 16
 _RGB_HIDDEN = (2, 3)  # stages whose last hidden layer it sees too
@@ -109,7 +110,10 @@ class TraceNet(Scorer):
             watched: takes the feature maps that everything passes through, one of the picture and
                 one of its residual, so that gradients by them can be had.
         """
-        seen = self.statistics(crops, residual, watched)
+        return self.judge(self.statistics(crops, residual, watched))
+
+    def judge(self, seen: Statistics) -> Logits:
+        """The joined logit and those of the three streams, of statistics."""
         rgb, frequency = self.rgb(seen.rgb), self.frequency(seen.frequency)
         face = self.face(seen.face)
         return Logits(either((rgb + frequency) / 2, face), rgb, frequency, face)
@@ -177,7 +181,15 @@ class TraceNet(Scorer):
         self.stem.load_state_dict(stem.state_dict())
         self.stages.load_state_dict(stages.state_dict())
 
-    def solve(self, pairs: PairStatistics, seed: int = 0, own_reals: bool = False) -> None:
+    def solve(
+        self,
+        pairs: PairStatistics,
+        seed: int = 0,
+        *,
+        own_reals: bool = False,
+        face_epochs: int = FACE_EPOCHS,
+        sureness: float = 1.0,
+    ) -> None:
         """Fit the heads.
 
         Pairs with a changed real teach the face stream, the others the two trace streams, which
@@ -186,17 +198,21 @@ class TraceNet(Scorer):
         Args:
             own_reals: the face stream learns from the reals of changed pairs alone. The reals of
                 all pairs keep it silent on faces unlike those it knows swaps of.
+            face_epochs: passes of the face stream over its pairs.
+            sureness: what the logits of the trace streams are multiplied by.
         """
         faces, kinds, swapped = pairs
         whole = swapped if swapped.all() else ~swapped
         rows = torch.from_numpy(np.repeat(whole, 2))
         self.rgb.solve(faces.rgb[rows], kinds[whole])
         self.frequency.solve(faces.frequency[rows], kinds[whole])
+        self.rgb.temper(sureness)
+        self.frequency.temper(sureness)
         if not swapped.any():
             return self.face.silence()
         target = np.tile([0, 1], len(kinds))
         known = np.repeat(swapped, 2) | ((target == 0) & (not own_reals))
-        self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed)
+        self.face.solve(faces.face[torch.from_numpy(known)], target[known], seed, face_epochs)
 
 
 def either(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -276,6 +292,11 @@ class LinearHead(_Head):
     def forward(self, statistics: torch.Tensor) -> torch.Tensor:
         return self.linear(self.standardise(statistics)).flatten().float()
 
+    def temper(self, sureness: float) -> None:
+        """Multiply all logits to come."""
+        self.linear.weight.mul_(sureness)
+        self.linear.bias.mul_(sureness)
+
     @torch.no_grad()
     def solve(self, statistics: torch.Tensor, kinds: np.ndarray) -> None:
         """Fit to 2 N x features of real and fake faces by turns; kinds: str N, what made them."""
@@ -309,7 +330,7 @@ class HiddenHead(_Head):
         self.layers[-1].bias.fill_(-20)
 
     def solve(
-        self, statistics: torch.Tensor, target: np.ndarray, seed: int, epochs: int = 40
+        self, statistics: torch.Tensor, target: np.ndarray, seed: int, epochs: int = FACE_EPOCHS
     ) -> None:
         """AdamW on batches with as many real faces as fake ones."""
         x, wanted = self._fit_scale(statistics), torch.from_numpy(target).float()

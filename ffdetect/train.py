@@ -26,7 +26,7 @@ from .train_options import check_design, make_parser, mix_of, objective_of, of_o
 
 # Options that leave the statistics of a pair as they are.
 _NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg",
-                      "own_reals")  # fmt: skip
+                      "own_reals", "face_epochs", "sureness")  # fmt: skip
 # Options that may change when a run by descent is gone on with.
 _NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
 
@@ -52,6 +52,7 @@ def _prepare(args: argparse.Namespace):
     for name, least in (
         ("epochs", 1),
         ("trace_pairs", 16),
+        ("face_epochs", 1),
         ("steps", 1),
         ("batch", 2),
         ("val_limit", 1),
@@ -59,6 +60,8 @@ def _prepare(args: argparse.Namespace):
         if getattr(args, name) < least:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
+    if not args.sureness > 0:
+        raise ValueError(f"expected --sureness above 0 but got {args.sureness}")
     ranks = Ranks.of_environment().count
     if args.batch // 2 % ranks:
         raise ValueError(
@@ -243,7 +246,8 @@ def _solve(
         return 130
     if not ranks.first:
         return 0
-    network.solve(seen, args.seed, own_reals=args.own_reals)
+    network.solve(seen, args.seed, own_reals=args.own_reals, face_epochs=args.face_epochs,
+                  sureness=args.sureness)  # fmt: skip
     names = reader.metadata["generator"].to_numpy()
     aucs = validation_auc(network, val, names, pairs.mix.matches)
     auc = float(np.mean(list(aucs.values())))

@@ -14,13 +14,14 @@ from .augment import MIXES, POLICIES
 from .data import BALANCES, Mix
 from .losses import Objective
 from .network import DESIGNS, STREAMS, NetworkSettings
+from .traces import FACE_EPOCHS
 
 # Options that one design alone looks at: others refuse them, and do not record them.
 _OF_DESIGN = {
     "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate",
               "layer_decay", "freeze", "ema", "precision", "mix", "label_smoothing", "hard",
               "consistency"),
-    "traces": ("trace_pairs",),
+    "traces": ("trace_pairs", "own_reals", "face_epochs", "sureness"),
 }  # fmt: skip
 
 
@@ -99,8 +100,6 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
-    add("--own-reals", action="store_true",
-        help="traces: swaps are learnt against their own reals alone")  # fmt: skip
     add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
     add("--share-made-swaps", type=float, default=0.0,
         help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
@@ -129,6 +128,11 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("--design traces").add_argument
     add("--trace-pairs", type=int, default=4000, help="to solve its heads from (%(default)s)")
+    add("--own-reals", action="store_true", help="learn swaps against their own reals alone")
+    add("--face-epochs", type=int, default=FACE_EPOCHS, metavar="N",
+        help="passes over swaps; fewer carry further from these (%(default)s)")  # fmt: skip
+    add("--sureness", type=float, default=1.0, metavar="FACTOR",
+        help="of the logits of traces; few people make them too large (%(default)s)")  # fmt: skip
 
     add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
     add("--epochs", type=int, default=10, help="(%(default)s)")

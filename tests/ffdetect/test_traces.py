@@ -254,6 +254,24 @@ def test_reals_of_other_pairs_teach_the_face_stream_unless_told_not_to(network, 
     assert torch.equal(*weights) == own_reals
 
 
+def test_traces_are_tempered_and_the_face_stream_learns_as_long_as_told(network):
+    crops, _ = halves(24)
+    pairs = PairStatistics(network.statistics(crops), np.full(24, "a"), np.arange(24) < 12)
+    logits = []
+    for options in ({}, {"sureness": 0.2}, {"face_epochs": 2}):
+        solved = create_network(network.settings).eval()
+        solved.load_state_dict(network.state_dict())
+        solved.solve(pairs, **options)
+        logits.append(solved.stream_logits(crops))
+    plain, tempered, short = logits
+    for stream in ("rgb", "frequency"):
+        own = getattr(plain, stream)
+        torch.testing.assert_close(getattr(tempered, stream), own / 5)
+        torch.testing.assert_close(getattr(short, stream), own)
+    torch.testing.assert_close(tempered.face, plain.face)
+    assert not torch.allclose(short.face, plain.face)
+
+
 def test_feature_maps_can_be_watched(network):
     crops, watched = random_crops(1), []
     with torch.enable_grad():
