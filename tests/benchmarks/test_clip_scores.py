@@ -1,4 +1,4 @@
-"""The benchmark of pooling and fusion, on scores made up so that the answer is known."""
+"""The benchmark of the fusion, on scores made up so that the answer is known."""
 
 from __future__ import annotations
 
@@ -7,57 +7,23 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from benchmarks import clip_scores
-from benchmarks.clip_scores import (
-    alike,
+from benchmarks.clip_pooling import (
+    choose_elsewhere,
     clip_table,
-    compare_joining,
+    compare_gathering,
     compare_pooling,
-    mixture,
-    report,
 )
+from benchmarks.clip_scores import alike, compare_joining, mixture, report
 from ffdetect.fusion import Evidence, Fusion
+
+from .clip_frames import frames_of_clips
 
 
 @pytest.fixture
 def faces() -> pd.DataFrame:
-    """6 frames each of 2 real and 2 fake clips for each of 12 people."""
-    rows = [
-        {"path": f"{person}-{kind}-{clip}", "target": int(kind != "real"), "generator": kind,
-         "group": f"set/{person}"}
-        for person in range(12) for kind, clip in (("real", 0), ("real", 1), ("one", 0), ("two", 0))
-        for _ in range(6)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_clips_are_judged_by_heads_that_knew_nothing_of_them(faces):
-    left = {name: np.arange(len(faces)) + 1000.0 * i for i, name in enumerate(("one", "two"))}
-    table = clip_table(faces, left, {})
-    assert len(table) == 2 * (24 + 12) and set(table["method"]) == {"one", "two"}
-    for row in table.itertuples():
-        rows = np.flatnonzero(faces["path"] == row.path)
-        np.testing.assert_array_equal(row.logits, left[row.method][rows])
-        assert row.person == row.path.split("-")[0] and row.target == ("real" not in row.path)
-    assert table.groupby("person")["fold"].nunique().eq(1).all()
-
-
-def test_a_rule_that_sees_what_others_do_not_wins(faces):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 1, len(faces))
-    first = ~faces.duplicated("path").to_numpy()
-    logits[first] += 6 * faces["target"].to_numpy()[first]  # one frame of each fake clip
-    table = clip_table(faces, {"one": logits, "two": logits}, {})
-    results = compare_pooling(table, rounds=40)
-    assert max(results, key=lambda name: results[name]["all"]) == "highest logit"
-    best = results["highest logit"]
-    assert best["gain"].value > 0 and best["best"] > 0.5
-    assert results["mean of logits"]["gain"].value == 0
-    own = table[table["method"] == "one"]
-    auc = roc_auc_score(own["target"], [x.max() for x in own["logits"]])
-    assert best["all"] == pytest.approx(auc, abs=0.02)
+    return frames_of_clips()
 
 
 def test_kinds_and_classes_count_alike():
@@ -104,7 +70,8 @@ def test_the_report_has_every_rule(faces):
     joining = compare_joining(clips, clips, rounds=2)
     cost = {"face alone": {"all": 0.5, "heads": 0.5, "swaps": 0.5}}
     fusion = Fusion(evidence, evidence, clip_scores.SHARES, {})
-    text = report("command", pooling, joining, cost, fusion)
-    for name in (*clip_scores.POOLING, *clip_scores.JOINING):
+    chosen, gathering = choose_elsewhere(table), compare_gathering(clips)
+    text = report("command", pooling, chosen, gathering, joining, cost, fusion)
+    for name in (*pooling, *gathering, *clip_scores.JOINING):
         assert f"| {name} |" in text
-    json.dumps([pooling, joining], default=lambda x: x.__dict__)
+    json.dumps([pooling, chosen, gathering, joining], default=lambda x: x.__dict__)
