@@ -22,12 +22,14 @@ class Quality:
         blur: 0 (sharp) to 1, see `blur_effect`; of the middle of the crop.
         blocks: visibility of JPEG blocks, see `block_effect`; of the crop.
         jpeg_quality: 1 to 100 by the file's tables, -1 if it is no JPEG file.
+        format: of the file, as `Picture.format`.
     """
 
     side: float
     blur: float
     blocks: float
     jpeg_quality: int
+    format: str
 
 
 def measure(picture: Picture, face: Face, crop: np.ndarray) -> Quality:
@@ -37,7 +39,7 @@ def measure(picture: Picture, face: Face, crop: np.ndarray) -> Quality:
     luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
     edge = len(luma) // 4  # the outer parts may be background, blurred by the lens
     blur = blur_effect(luma[edge:-edge, edge:-edge])
-    return Quality(side, blur, block_effect(luma), picture.jpeg_quality)
+    return Quality(side, blur, block_effect(luma), picture.jpeg_quality, picture.format)
 
 
 def blur_effect(grey: np.ndarray) -> float:

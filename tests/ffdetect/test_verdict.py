@@ -18,7 +18,7 @@ from ffdetect.verdict import Verdict, judge, quality_reasons
 
 from .helpers import CALIBRATION, encode
 
-GOOD = Quality(side=180, blur=0.45, blocks=0.2, jpeg_quality=90)
+GOOD = Quality(side=180, blur=0.45, blocks=0.2, jpeg_quality=90, format="jpeg")
 THRESHOLDS = {0.1: 0.5, 0.01: 0.75, 0.001: 0.875}
 
 
@@ -55,6 +55,7 @@ BAD = [
     ({"jpeg_quality": verdict.MIN_JPEG_QUALITY - 1}, "JPEG quality .* is below"),
     ({"jpeg_quality": 0}, "JPEG quality 0 is below"),
     ({"blocks": verdict.MAX_BLOCKS + 0.1}, "JPEG blocks of .* are above"),
+    ({"format": "webp"}, "webp file: its coding makes real faces look fake"),
 ]
 
 
@@ -68,14 +69,14 @@ def test_a_face_that_shows_too_little_is_uncertain(score, change, message):
 
 def test_the_limits_themselves_are_good_enough():
     limits = Quality(
-        verdict.MIN_SIDE, verdict.MAX_BLUR, verdict.MAX_BLOCKS, verdict.MIN_JPEG_QUALITY
+        verdict.MIN_SIDE, verdict.MAX_BLUR, verdict.MAX_BLOCKS, verdict.MIN_JPEG_QUALITY, "png"
     )
     assert quality_reasons(limits) == quality_reasons(replace(GOOD, jpeg_quality=-1)) == ()
 
 
 def test_every_reason_is_told():
-    found = judge(0.6, [0.6], Quality(20, 0.9, 3.0, 5), THRESHOLDS)
-    assert found.verdict == "uncertain" and len(found.reasons) == 5
+    found = judge(0.6, [0.6], Quality(20, 0.9, 3.0, 5, "webp"), THRESHOLDS)
+    assert found.verdict == "uncertain" and len(found.reasons) == 6
 
 
 @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])
@@ -136,6 +137,8 @@ def test_a_detector_sees_how_a_file_was_compressed(judging, astronaut):
     assert judged.analyze(encode(astronaut, "JPEG", quality=90)).faces[0].verdict == "fake"
     crushed = judged.analyze(encode(astronaut, "JPEG", quality=5)).faces[0]
     assert crushed.verdict == "uncertain" and crushed.reasons[0].startswith("JPEG quality 5")
+    webp = judged.analyze(encode(astronaut, "WEBP", quality=90)).faces[0]
+    assert webp.verdict == "uncertain" and "webp" in webp.reasons[-1]
 
 
 def test_a_detector_tells_and_applies_its_calibration(tiny_weights, tiny, astronaut, tmp_path):
