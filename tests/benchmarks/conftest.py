@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks import baselines, cross_generator, protocol
@@ -58,3 +59,15 @@ def few_rounds() -> Iterator[None]:
         for module, name in ((cross_generator, "bootstrap"), (baselines, "bootstrap_means")):
             patch.setattr(module, name, partial(getattr(module, name), rounds=25))
         yield
+
+
+@pytest.fixture
+def clip_frames() -> pd.DataFrame:
+    """6 frames each of 2 real and 2 fake clips for each of 12 people; no pictures."""
+    rows = [
+        {"path": f"{person}-{kind}-{clip}", "target": int(kind != "real"), "generator": kind,
+         "group": f"set/{person}"}
+        for person in range(12) for kind, clip in (("real", 0), ("real", 1), ("one", 0), ("two", 0))
+        for _ in range(6)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

@@ -18,13 +18,6 @@ from benchmarks.clip_pooling import (
 from benchmarks.clip_scores import alike, compare_joining, mixture, report
 from ffdetect.fusion import Evidence, Fusion
 
-from .clip_frames import frames_of_clips
-
-
-@pytest.fixture
-def faces() -> pd.DataFrame:
-    return frames_of_clips()
-
 
 def test_kinds_and_classes_count_alike():
     target, kind = np.array([0, 0, 0, 1, 1, 1, 1]), np.array(list("aabcccd"))
@@ -58,10 +51,10 @@ def test_a_fake_in_either_is_found_by_rules_that_look_at_both():
     assert rule["mean"].low <= rule["mean"].value <= rule["mean"].high
 
 
-def test_the_report_has_every_rule(faces):
+def test_the_report_has_every_rule(clip_frames):
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 1, len(faces))
-    table = clip_table(faces, {"one": logits, "two": logits}, {})
+    logits = rng.normal(0, 1, len(clip_frames))
+    table = clip_table(clip_frames, {"one": logits, "two": logits}, {})
     evidence = Evidence(1.0, 0.0, -9.0, 9.0, 1, 1)
     pooling = compare_pooling(table, rounds=3)
     clips = table.assign(kind=table["method"], unit=table["person"],
