@@ -1,5 +1,9 @@
 """python -m benchmarks.audio_speed DATA: how fast does sound become spectrograms, beside the usual
-loop (librosa reads, resamples and draws mel spectrograms to PNG, one file at a time)?"""
+loop (librosa reads, resamples and draws mel spectrograms to PNG, one file at a time)?
+
+The sound of clips is first written to a WAV file by moviepy, as is usual; `pip install moviepy` in
+an environment of its own, it wants an old Pillow.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ import cv2
 import numpy as np
 
 from preprocess.audio import cache_sound
-from preprocess.sound import SOUND_SUFFIXES
+from preprocess.formats import VIDEO_SUFFIXES, DecodeError
+from preprocess.sound import SOUND_SUFFIXES, SoundReader
 from preprocess.sound_cache import SoundCache, SoundSettings, SoundWriter
 from preprocess.sources import Item, find_items
 
@@ -26,7 +31,8 @@ from preprocess.sources import Item, find_items
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audio_speed", description=__doc__)
     add = parser.add_argument
-    add("data", type=Path, help="a folder of audio files")
+    add("data", type=Path, help="a folder of audio files, or of clips")
+    add("--clips", action="store_true", help="take the clips with sound there, not audio files")
     add("--files", type=int, default=385, help="at most (%(default)s)")
     add("--repeat", type=int, nargs="+", default=[1, 10], help="list each file so often: the "
         "start of worker processes weighs less in more files (%(default)s)")  # fmt: skip
@@ -34,11 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--workers", type=int, default=2, help="(%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
     args = parser.parse_args(argv)
-    items = find_items(args.data, suffixes=SOUND_SUFFIXES).items[: args.files]
+    items = find_items(args.data, suffixes=VIDEO_SUFFIXES if args.clips else SOUND_SUFFIXES).items
+    items = [item for item in items if has_sound(item.file)][: args.files]
     with tempfile.TemporaryDirectory() as folder:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call
         runs = [compare(repeated(items, times), args.rounds, args.workers) for times in args.repeat]
     answer = {
+        "command": " ".join(["python -m benchmarks.audio_speed", *(argv or sys.argv[1:])]),
         "cores": os.cpu_count(),
         "workers": args.workers,
         "runs": runs,
@@ -48,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.out.write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
     print(json.dumps(answer, indent=1))
     return 0
+
+
+def has_sound(file: Path) -> bool:
+    try:
+        with SoundReader(file):
+            return True
+    except DecodeError:
+        return False
 
 
 def repeated(items: Sequence[Item], times: int) -> list[Item]:
@@ -102,12 +118,22 @@ def usual_loop(items: Sequence[Item], folder: Path) -> None:
     import librosa
 
     for number, item in enumerate(items):
-        samples, rate = librosa.load(item.file, sr=16_000)
+        file = sound_of_clip(item.file, folder) if item.is_video else item.file
+        samples, rate = librosa.load(file, sr=16_000)
         mel = librosa.feature.melspectrogram(y=samples, sr=rate, n_fft=512, win_length=400,
                                              hop_length=160, n_mels=80)  # fmt: skip
         level = librosa.power_to_db(mel, ref=np.max)
         grey = np.clip((level + 80) / 80 * 255, 0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number}.png"), grey)
+
+
+def sound_of_clip(file: Path, folder: Path) -> Path:
+    from moviepy import VideoFileClip
+
+    wav = folder / "sound.wav"
+    with VideoFileClip(str(file)) as clip:
+        clip.audio.write_audiofile(str(wav), logger=None)
+    return wav
 
 
 if __name__ == "__main__":
