@@ -251,6 +251,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         watch(mtcnn_networks.Networks, "refine", "RNet")
         watch(mtcnn_networks.Networks, "finish", "ONet")
         watch(extract, "crop_face", "align")
+        watch(tracks, "crop_face", "align")
         watch(maps, "spectrum", "maps")
         watch(maps, "residual", "maps")
         watch(extract, "to_table", "encode")

@@ -7,6 +7,7 @@ share the resampling and the filling of what lies outside of the picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -110,9 +111,15 @@ class FaceDetector:
         self.settings = settings or CropSettings()
         self._cascade = Cascade(self.settings.min_face, networks or Networks(device))
 
-    def detect(self, pixels: np.ndarray) -> list[Face]:
-        """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none."""
-        found = self._cascade.find(pixels)
+    def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
+        """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none.
+
+        Args:
+            near: with these, only faces of about the place and size of one of them are looked
+                for, which takes a fraction of the time.
+        """
+        boxes = None if near is None else np.array([face.box for face in near]).reshape(-1, 4)
+        found = self._cascade.find(pixels, boxes)
         faces = [
             Face(_snap(box), _snap(points), float(probability))
             for box, points, probability in zip(

@@ -18,6 +18,7 @@ import torch
 from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
 
 _FACTOR = 0.709  # from one level to the next: half of the area
+_NEAR_SIDES, _NEAR_REACH = (1 / 3, 2), 1.5  # in a face's sides: windows near it, how far around it
 _BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
 
 
@@ -48,24 +49,33 @@ class Cascade:
         self._first_scale = CELL / min_face
         self._networks = networks
 
-    def find(self, pixels: np.ndarray) -> Found:
-        """Faces in a uint8 H x W x 3 RGB picture of any size."""
+    def find(self, pixels: np.ndarray, near: np.ndarray | None = None) -> Found:
+        """Faces in a uint8 H x W x 3 RGB picture of any size.
+
+        Args:
+            near: N x 4 boxes. With these, only windows of a third of a box's side to twice its
+                side are looked into that lie within 1.5 sides of its centre. They are windows of
+                the whole search, so that this finds the same there.
+        """
         with torch.inference_mode():
             picture = _Sums(pixels)
-            return self._third(picture, self._second(picture, self._candidates(picture)))
+            return self._third(picture, self._second(picture, self._candidates(picture, near)))
 
-    def _candidates(self, picture: _Sums) -> np.ndarray:
+    def _candidates(self, picture: _Sums, near: np.ndarray | None) -> np.ndarray:
         """Squares that may show a face: float32 N x 4."""
         height, width = picture.shape
         scales = [self._first_scale]
         while min(height, width) * scales[-1] >= CELL:
             scales.append(scales[-1] * _FACTOR)
         scales.pop()  # too small for one window
-        proposals = self._networks.propose(picture.scaled(scale) for scale in scales)
+        parts = [_Part.whole(picture.shape, scale) for scale in scales]
+        if near is not None:
+            parts = [part for box in near for whole in parts if (part := whole.around(box))]
+        proposals = self._networks.propose(picture.scaled(part) for part in parts)
         found, scores, shifts = [], [], []
-        for scale, (at, score, shift) in zip(scales, proposals, strict=True):
-            corner = at * STRIDE + 1
-            own = np.concatenate([corner, corner + CELL - 1], 1) / scale
+        for part, (at, score, shift) in zip(parts, proposals, strict=True):
+            corner = at * STRIDE + part.corner.astype(np.float32) + 1
+            own = np.concatenate([corner, corner + CELL - 1], 1) / part.scale
             own = np.floor(own).astype(np.float32)
             keep = _nms(own, score, 0.5)
             found.append(own[keep])
@@ -97,6 +107,40 @@ class Cascade:
         return Found(boxes[keep], score[keep], points[keep])
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A part of one level of the pyramid, or all of it.
+
+    Attributes:
+        scale: of the level.
+        size: width and height of the whole level.
+        corner, end: column and row of its first pixel, and past its last.
+    """
+
+    scale: float
+    size: np.ndarray
+    corner: np.ndarray
+    end: np.ndarray
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int], scale: float) -> _Part:
+        """The level of a picture of H x W pixels."""
+        size = np.array([int(side * scale + 1) for side in shape[::-1]])
+        return cls(scale, size, np.zeros(2, int), size)
+
+    def around(self, box: np.ndarray) -> _Part | None:
+        """What of a whole level shows faces near a box: of about its size, in about its place."""
+        side = (box[2:] - box[:2]).max()
+        if not _NEAR_SIDES[0] <= CELL / self.scale / side <= _NEAR_SIDES[1]:
+            return None
+        centre, reach = (box[:2] + box[2:]) / 2 * self.scale, _NEAR_REACH * side * self.scale
+        # From an even column and row to one, so that the network pools the pixels it always does.
+        corner = np.floor(np.maximum(centre - reach, 0) / 2).astype(int) * 2
+        end = np.minimum(np.ceil((centre + reach) / 2).astype(int) * 2, self.size)
+        fits = (end - corner >= CELL).all()
+        return _Part(self.scale, self.size, corner, end) if fits else None
+
+
 class _Sums:
     """A picture as a table of sums, from which the mean of any rectangle takes four look-ups.
 
@@ -107,11 +151,11 @@ class _Sums:
         self.shape = pixels.shape[:2]
         self._table = cv2.integral(pixels, sdepth=cv2.CV_32S)
 
-    def scaled(self, scale: float) -> np.ndarray:
-        """The whole picture at a scale, float32 in 0..255."""
-        (top, bottom), (left, right) = (
-            _windows(0, side, int(side * scale + 1)) for side in self.shape
-        )
+    def scaled(self, part: _Part) -> np.ndarray:
+        """Part of the picture at a scale, float32 in 0..255."""
+        columns, rows = map(slice, part.corner, part.end)
+        left, right = (edge[columns] for edge in _windows(0, self.shape[1], part.size[0]))
+        top, bottom = (edge[rows] for edge in _windows(0, self.shape[0], part.size[1]))
         level = np.empty((len(top), len(left), 3), np.float32)
         step = max(_BLOCK // self._table[0].nbytes, 1)
         for start in range(0, len(top), step):

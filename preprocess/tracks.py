@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from .clip_search import ClipSearch
 from .clips import key_frames
 from .decode import MAX_MEGAPIXELS
 from .faces import CropSettings, Face, FaceDetector, crop_face
@@ -71,11 +72,11 @@ def clip_faces(
     Raises:
         DecodeError: the file cannot be read.
     """
-    tracker, found = Tracker(), []
+    search, tracker, found = ClipSearch(detector), Tracker(), []
     stream = key_frames(path, frames=frames, max_megapixels=max_megapixels, region=tracker.region)
     for key in stream:
         picture = key.picture
-        faces = detector.detect(picture.pixels)
+        faces = search.find(picture.pixels, key.time, key.shot)
         boxes = np.array([face.box for face in faces]).reshape(-1, 4)
         tracks = tracker.add(boxes, picture.width, picture.height, key.time, key.shot)
         for face, track in zip(faces, tracks, strict=True):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from preprocess.decode import decode_image
-from preprocess.mtcnn import Cascade, _Sums
+from preprocess.mtcnn import Cascade, _Part, _Sums
 from preprocess.mtcnn_networks import Networks, _alike, _Proposals
 from tests.preprocess.test_faces import overlap
 
@@ -66,6 +66,21 @@ def test_grey_pictures_and_crowds(cascade, astronaut):
     assert (found.probabilities > 0.95).sum() == 24
 
 
+def test_near_a_face_is_found_what_is_found_there_in_the_whole_picture(cascade, astronaut):
+    crowd = np.tile(astronaut[:, 20:500], (2, 3, 1))
+    whole = cascade.find(crowd)
+    sure = whole.probabilities > 0.95
+    assert sure.sum() == 6
+    boxes = whole.boxes[sure][:2]
+    moved = boxes + np.array([[30, -20, 45, -5], [-35, 25, -55, 5]])  # and grown or shrunk
+    found = cascade.find(crowd, moved)
+    order = np.argsort([np.abs(boxes - box).sum(1).argmin() for box in found.boxes])
+    np.testing.assert_array_equal(found.boxes[order], boxes)
+    np.testing.assert_array_equal(found.landmarks[order], whole.landmarks[sure][:2])
+    assert len(cascade.find(crowd, boxes * 3).boxes) == 0  # far too large
+    assert len(cascade.find(crowd, np.zeros((0, 4))).boxes) == 0
+
+
 def pooled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).double().permute(2, 0, 1)
     return F.adaptive_avg_pool2d(planes, size).permute(1, 2, 0).numpy()
@@ -75,7 +90,8 @@ def pooled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def test_levels_are_averaged_as_torch_does(scale):
     pixels = np.random.default_rng(0).integers(0, 256, (101, 139, 3), np.uint8)
     expected = pooled(pixels, (int(101 * scale + 1), int(139 * scale + 1)))
-    np.testing.assert_allclose(_Sums(pixels).scaled(scale), expected, atol=1e-3)
+    level = _Sums(pixels).scaled(_Part.whole(pixels.shape[:2], scale))
+    np.testing.assert_allclose(level, expected, atol=1e-3)
 
 
 def test_candidates_are_cut_and_averaged_as_torch_does():
@@ -89,7 +105,7 @@ def test_candidates_are_cut_and_averaged_as_torch_does():
 
 def test_sums_past_32_bits_are_no_harm():
     white = _Sums(np.full((5000, 4000, 3), 255, np.uint8))
-    np.testing.assert_allclose(white.scaled(0.01), 255, atol=1e-3)
+    np.testing.assert_allclose(white.scaled(_Part.whole((5000, 4000), 0.01)), 255, atol=1e-3)
     np.testing.assert_allclose(white.cut(np.array([[50, 60, 3990, 4990]]), 24), 255, atol=1e-3)
 
 
