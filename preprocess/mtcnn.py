@@ -19,6 +19,7 @@ from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
 
 _FACTOR = 0.709  # from one level to the next: half of the area
 _NEAR_SIDES, _NEAR_REACH = (1 / 3, 2), 1.5  # in a face's sides: windows near it, how far around it
+_LARGE, _LARGE_FACTOR = 2_000_000, 1.25  # pixels of a picture that is large, of its smallest face
 _BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
 
 
@@ -41,12 +42,14 @@ class Cascade:
     """The search: what the networks are shown, and what becomes of what they say.
 
     Args:
-        min_face: the smallest window of the search in pixels, facenet-pytorch's `min_face_size`.
+        min_face: the smallest window of the search in pixels, facenet-pytorch's `min_face_size`;
+            in pictures of more than 2 megapixels 1.25 times as large, which saves a third of the
+            work there.
         networks: where they run; pictures are resampled on the CPU.
     """
 
     def __init__(self, min_face: int, networks: Networks) -> None:
-        self._first_scale = CELL / min_face
+        self._min_face = min_face
         self._networks = networks
 
     def find(self, pixels: np.ndarray, near: np.ndarray | None = None) -> Found:
@@ -64,7 +67,8 @@ class Cascade:
     def _candidates(self, picture: _Sums, near: np.ndarray | None) -> np.ndarray:
         """Squares that may show a face: float32 N x 4."""
         height, width = picture.shape
-        scales = [self._first_scale]
+        large = height * width > _LARGE
+        scales = [CELL / (self._min_face * (_LARGE_FACTOR if large else 1))]
         while min(height, width) * scales[-1] >= CELL:
             scales.append(scales[-1] * _FACTOR)
         scales.pop()  # too small for one window

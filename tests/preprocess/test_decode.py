@@ -127,6 +127,12 @@ def test_palette_pictures_show_their_colours(picture):
         np.testing.assert_array_equal(decode_image(encode(palette, kind)).pixels, expected)
 
 
+@pytest.mark.parametrize("size", [(701, 1003), (400_000, 1), (1, 1)])
+def test_pictures_larger_than_what_is_copied_at_once_are_whole(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    np.testing.assert_array_equal(decode_image(Image.fromarray(pixels)).pixels, pixels)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparent_pixels_are_shown_over_white(mode):
     image = Image.new("RGBA", (3, 1))

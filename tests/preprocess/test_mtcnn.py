@@ -51,6 +51,50 @@ def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
     assert new <= 0.003 * wanted
 
 
+def test_faces_from_40_px_are_found_in_large_pictures(shared: Path, cascade):
+    """Real faces, shrunk, 40 to 60 px wide, among each other in a picture of 2.4 megapixels."""
+    from facenet_pytorch import MTCNN
+
+    files = sorted((shared / "faces").rglob("*.jpg"))
+    files = iter([files[i] for i in np.linspace(0, len(files) - 1, 400).astype(int)])
+    random = np.random.default_rng(0)
+    canvas = cv2.resize(decode_image(next(files)).pixels, (1760, 1360))
+    canvas = cv2.GaussianBlur(canvas, (0, 0), 5)
+    for top in range(10, 1360 - 130, 132):
+        for left in range(10, 1760 - 130, 132):
+            while True:
+                pixels = decode_image(next(files)).pixels
+                found = cascade.find(pixels)
+                if len(found.boxes) == 1:
+                    break
+            left_top, right_bottom = found.boxes[0, :2], found.boxes[0, 2:]
+            scale = random.uniform(40, 62) / (right_bottom - left_top).min()
+            shrunk = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            x, y = np.maximum((left_top + right_bottom) / 2 * scale - 60, 0).astype(int)
+            shrunk = shrunk[y : y + 120, x : x + 120]
+            canvas[top : top + len(shrunk), left : left + shrunk.shape[1]] = shrunk
+    boxes, probabilities, _ = MTCNN(keep_all=True).detect(canvas, landmarks=True)
+    side = (boxes[:, 2:] - boxes[:, :2]).min(1)
+    wanted = boxes[(probabilities >= 0.95) & (side >= 40) & (side <= 60)].astype(float)
+    found = cascade.find(canvas)
+    assert canvas.size > 3 * 2e6 and len(wanted) >= 60
+    hits = [max(overlap(box, other) for other in found.boxes) >= 0.7 for box in wanted]
+    assert np.mean(hits) >= 0.98
+
+
+def test_the_smallest_face_is_larger_in_large_pictures():
+    class Recorder:
+        def propose(self, levels):
+            sides.append(next(iter(levels)).shape[0])
+            raise StopAsyncIteration
+
+    sides: list[int] = []
+    for height in (1000, 1001):
+        with pytest.raises(StopAsyncIteration):
+            Cascade(32, Recorder()).find(np.zeros((height, 2000, 3), np.uint8))
+    assert sides == [int(1000 * 12 / 32 + 1), int(1001 * 12 / 40 + 1)]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (13, 13), (33, 32), (20, 10000), (64, 10000)])
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_flat_pictures_of_any_shape_have_no_face(cascade, shape, value):
