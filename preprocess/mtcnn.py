@@ -20,6 +20,7 @@ from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
 _FACTOR = 0.709  # from one level to the next: half of the area
 _NEAR_SIDES, _NEAR_REACH = (1 / 3, 2), 1.5  # in a face's sides: windows near it, how far around it
 _LARGE, _LARGE_FACTOR = 2_000_000, 1.25  # pixels of a picture that is large, of its smallest face
+_KEPT = 3 * 2**27  # bytes of a picture's sums whose room is kept for the next
 _BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
 
 
@@ -51,6 +52,7 @@ class Cascade:
     def __init__(self, min_face: int, networks: Networks) -> None:
         self._min_face = min_face
         self._networks = networks
+        self._rooms: list[np.ndarray] = []  # more than one where several threads search
 
     def find(self, pixels: np.ndarray, near: np.ndarray | None = None) -> Found:
         """Faces in a uint8 H x W x 3 RGB picture of any size.
@@ -60,9 +62,12 @@ class Cascade:
                 side are looked into that lie within 1.5 sides of its centre. They are windows of
                 the whole search, so that this finds the same there.
         """
+        picture = _Sums(pixels, self._rooms.pop() if self._rooms else None)
         with torch.inference_mode():
-            picture = _Sums(pixels)
-            return self._third(picture, self._second(picture, self._candidates(picture, near)))
+            found = self._third(picture, self._second(picture, self._candidates(picture, near)))
+        if picture.room.nbytes <= _KEPT:
+            self._rooms.append(picture.room)
+        return found
 
     def _candidates(self, picture: _Sums, near: np.ndarray | None) -> np.ndarray:
         """Squares that may show a face: float32 N x 4."""
@@ -149,11 +154,20 @@ class _Sums:
     """A picture as a table of sums, from which the mean of any rectangle takes four look-ups.
 
     Sums of large pictures go past 32 bits and wrap around; differences are right all the same.
+
+    Args:
+        room: that of another table, which this one takes the place of. Memory that is fresh from
+            the system costs as much time as the sums.
     """
 
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.shape = pixels.shape[:2]
-        self._table = cv2.integral(pixels, sdepth=cv2.CV_32S)
+    def __init__(self, pixels: np.ndarray, room: np.ndarray | None = None) -> None:
+        self.shape = height, width = pixels.shape[:2]
+        size = (height + 1) * (width + 1) * 3
+        if room is None or room.size < size:
+            room = np.empty(size * 3 // 2, np.int32)  # what is not written to takes no memory
+        self.room = room
+        table = self.room[:size].reshape(height + 1, width + 1, 3)
+        self._table = cv2.integral(pixels, table, sdepth=cv2.CV_32S)
 
     def scaled(self, part: _Part) -> np.ndarray:
         """Part of the picture at a scale, float32 in 0..255."""
