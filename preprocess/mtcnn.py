@@ -174,16 +174,21 @@ class _Sums:
         columns, rows = map(slice, part.corner, part.end)
         left, right = (edge[columns] for edge in _windows(0, self.shape[1], part.size[0]))
         top, bottom = (edge[rows] for edge in _windows(0, self.shape[0], part.size[1]))
-        level = np.empty((len(top), len(left), 3), np.float32)
-        step = max(_BLOCK // self._table[0].nbytes, 1)
+        # Rows of numbers, not of pixels: numpy is slow in steps of three.
+        left, right = ((3 * edge[:, None] + range(3)).ravel() for edge in (left, right))
+        heights, kind = np.unique(bottom - top, return_inverse=True)
+        shares = (3 / (heights[:, None] * (right - left))).astype(np.float32)
+        table = self._table.reshape(len(self._table), -1)
+        level = np.empty((len(top), len(left)), np.float32)
+        step = max(_BLOCK // table[0].nbytes, 1)
         for start in range(0, len(top), step):
             block = slice(start, start + step)
-            rows = self._table[bottom[block]]
-            rows -= self._table[top[block]]
-            total = np.take(rows, right, axis=1)
-            total -= np.take(rows, left, axis=1)
-            level[block] = _mean(total, bottom[block] - top[block], right - left)
-        return level
+            rows = table[bottom[block]]
+            rows -= table[top[block]]
+            total = rows.take(right, axis=1)
+            total -= rows.take(left, axis=1)
+            np.multiply(total, shares[kind[block]], out=level[block], casting="unsafe")
+        return level.reshape(len(top), -1, 3)
 
     def inside(self, boxes: np.ndarray) -> np.ndarray:
         """The boxes that have pixels in common with the picture."""

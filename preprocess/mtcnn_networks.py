@@ -18,7 +18,7 @@ import torch.nn.functional as F
 THRESHOLDS = (0.6, 0.7, 0.7)  # of a face's probability, network by network
 CELL, STRIDE = 12, 2  # what one output of the proposal network sees, in pixels of its level
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
-_BATCH = 256  # candidates that go through a network at once
+_BATCH, _BATCH_ON_CPU = 256, 32  # candidates that go through a network at once, to fit the cache
 _LEAST = math.log(THRESHOLDS[0] / (1 - THRESHOLDS[0]))  # logit of a proposal
 _PADDED, _TOGETHER = 1.3, 2**23  # growth by padding, pixels; of levels that go through together
 _LOW = -1e6  # below all that a convolution gives
@@ -60,9 +60,10 @@ class Networks:
         count = len(views)
         if not count:  # one to be told the shapes of outputs by
             views = np.zeros((1, *views.shape[1:]), np.float32)
+        size = _BATCH_ON_CPU if self.device.type == "cpu" else _BATCH
         batches = [
             network(batch.to(self.device).permute(0, 3, 1, 2))
-            for batch in torch.from_numpy(views).split(_BATCH)
+            for batch in torch.from_numpy(views).split(size)
         ]
         return [torch.cat(parts).cpu().numpy()[:count] for parts in zip(*batches, strict=True)]
 
