@@ -37,7 +37,7 @@ def spectrum(crops: torch.Tensor) -> torch.Tensor:
     tiles = tiles.unfold(2, SPECTRUM_TILE, _SPECTRUM_HOP).flatten(1, 2)
     window = torch.hann_window(SPECTRUM_TILE, device=crops.device)
     tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * (window[:, None] * window)
-    power = torch.fft.rfft2(tiles).abs().square().mean(1)
+    power = torch.view_as_real(torch.fft.rfft2(tiles)).square().mean(1).sum(-1)
     return torch.fft.fftshift(power.sqrt().log1p(), dim=-2).half()
 
 

@@ -175,9 +175,11 @@ class _Sums:
         left, right = (edge[columns] for edge in _windows(0, self.shape[1], part.size[0]))
         top, bottom = (edge[rows] for edge in _windows(0, self.shape[0], part.size[1]))
         # Rows of numbers, not of pixels: numpy is slow in steps of three.
-        left, right = ((3 * edge[:, None] + range(3)).ravel() for edge in (left, right))
-        heights, kind = np.unique(bottom - top, return_inverse=True)
-        shares = (3 / (heights[:, None] * (right - left))).astype(np.float32)
+        left, right = ((3 * edge[:, None] + np.arange(3)).ravel() for edge in (left, right))
+        heights = bottom - top
+        lowest = heights.min()  # few are different
+        kinds = np.arange(lowest, heights.max() + 1)[:, None]
+        shares = (3 / (kinds * (right - left))).astype(np.float32)
         table = self._table.reshape(len(self._table), -1)
         level = np.empty((len(top), len(left)), np.float32)
         step = max(_BLOCK // table[0].nbytes, 1)
@@ -187,7 +189,7 @@ class _Sums:
             rows -= table[top[block]]
             total = rows.take(right, axis=1)
             total -= rows.take(left, axis=1)
-            np.multiply(total, shares[kind[block]], out=level[block], casting="unsafe")
+            np.multiply(total, shares[heights[block] - lowest], out=level[block], casting="unsafe")
         return level.reshape(len(top), -1, 3)
 
     def inside(self, boxes: np.ndarray) -> np.ndarray:
