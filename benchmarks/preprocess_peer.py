@@ -2,7 +2,7 @@
 
 Pillow opens, facenet-pytorch's MTCNN with its defaults finds all faces with their landmarks, boxes
 are cropped and saved; of clips every frame, decoded by PyAV. Writes what was found to
-OUT/faces.json: for every file a list of [box, probability, landmarks].
+OUT/faces.json: for every file a list of [frame, box, probability, landmarks].
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def main(out: Path, files: list[Path]) -> None:
                 crop = image.crop([round(float(edge)) for edge in box])
                 crop.save(out / f"{file.stem}-{number}-{face}.jpg", quality=95)
                 points = landmarks[face].astype(float).tolist()
-                faces.append([box.astype(float).tolist(), float(probabilities[face]), points])
+                faces.append(
+                    [number, box.astype(float).tolist(), float(probabilities[face]), points]
+                )
     (out / "faces.json").write_text(json.dumps(found), "utf-8")
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import preprocess_peer, preprocess_speed
+from benchmarks import preprocess_decode, preprocess_peer, preprocess_speed
 from benchmarks.cost import Cost
 from benchmarks.preprocess_speed import (
     Effort,
     enlarged,
     main,
+    run_decode,
     run_ours,
     run_peer,
     spread_files,
@@ -63,10 +64,24 @@ def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path)
         run_ours(pictures / "one", tmp_path / "ours", "--maps", "none"),
     ]
     assert all(cost.cpu > 0.1 and cost.wall > 0.1 and cost.peak > 100 for cost in costs)
+    floor = run_decode(pictures / "one", tmp_path / "decode")
+    assert 0.1 < floor.cpu < min(cost.cpu for cost in costs)
     assert Cost.least([Cost(1, 4, 9), Cost(2, 3, 8)]) == Cost(1, 3, 8)
     (found,) = json.loads((tmp_path / "peer/0/faces.json").read_text("utf-8")).values()
     assert len(found) == len(list((tmp_path / "peer/0").glob("*.jpg"))) == 1
     assert len(CacheReader(tmp_path / "ours")) == 1
+
+
+def test_clips_are_compared_frame_by_frame(tmp_path, astronaut):
+    """A face that moves 12 px a frame: one of another frame would not be where it is."""
+    frames = [np.roll(astronaut[:300, 60:420], 12 * i, axis=1) for i in range(5)]
+    preprocess_speed._write_clip(tmp_path / "clip.mp4", frames)
+    assert preprocess_decode.main([tmp_path / "clip.mp4"]) == 5
+    preprocess_peer.main(tmp_path / "peer" / "0", [tmp_path / "clip.mp4"])
+    agreed = preprocess_speed.agreement(tmp_path / "peer")
+    assert agreed["faces of the peer"] == agreed["found"] == agreed["faces of ours"] == 5
+    assert agreed["recall"] == 1 and agreed["unknown to the peer"] == 0
+    assert agreed["landmark error"] < 0.03 and agreed["landmarks within 3 %"] >= 0.8
 
 
 def test_all_is_measured_and_written_down(pictures, tmp_path, monkeypatch, capsys):
@@ -80,11 +95,15 @@ def test_all_is_measured_and_written_down(pictures, tmp_path, monkeypatch, capsy
     def peer(folder: Path, out: Path, processes: int) -> Cost:
         return cost_of(lambda: preprocess_peer.main(out / "0", sorted(folder.iterdir())))
 
+    def decode(folder: Path, out: Path) -> Cost:
+        return cost_of(lambda: preprocess_decode.main(sorted(folder.iterdir())))
+
     def ours(folder: Path, out: Path, *options: str) -> Cost:
         arguments = [str(folder), "--out", str(out), "--overwrite", "--quiet", "--workers", "0"]
         return cost_of(lambda: crop.main([*arguments, *options]))
 
     monkeypatch.setattr(preprocess_speed, "run_peer", peer)
+    monkeypatch.setattr(preprocess_speed, "run_decode", decode)
     monkeypatch.setattr(preprocess_speed, "run_ours", ours)
     monkeypatch.setattr(preprocess_speed, "QUICK", Effort(mixed=3, large=1, frames=2))
     out = tmp_path / "results" / "speed"
