@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av  # noqa: F401 (otherwise loaded with the first clip: here it counts as start)
+
+from preprocess.clips import decode_video
 from preprocess.decode import Picture, decode_image
 
 ALL = 1_000_000  # frames: more than a clip has
@@ -17,8 +20,6 @@ ALL = 1_000_000  # frames: more than a clip has
 def pictures(file: Path) -> Iterator[Picture]:
     """The picture, or all frames of a clip."""
     if file.suffix == ".mp4":
-        from preprocess.clips import decode_video
-
         yield from decode_video(file, frames=ALL)
     else:
         yield decode_image(file)

@@ -20,7 +20,7 @@ from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
 _FACTOR = 0.709  # from one level to the next: half of the area
 _NEAR_SIDES, _NEAR_REACH = (1 / 3, 2), 1.5  # in a face's sides: windows near it, how far around it
 _LARGE, _LARGE_FACTOR = 2_000_000, 1.25  # pixels of a picture that is large, of its smallest face
-_KEPT = 3 * 2**27  # bytes of a picture's sums whose room is kept for the next
+_KEPT = 2**29  # bytes of a picture's sums whose room is kept for the next
 _BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
 
 
@@ -164,7 +164,7 @@ class _Sums:
         self.shape = height, width = pixels.shape[:2]
         size = (height + 1) * (width + 1) * 3
         if room is None or room.size < size:
-            room = np.empty(size * 3 // 2, np.int32)  # what is not written to takes no memory
+            room = np.empty(2 * size, np.int32)  # what is not written to takes no memory
         self.room = room
         table = self.room[:size].reshape(height + 1, width + 1, 3)
         self._table = cv2.integral(pixels, table, sdepth=cv2.CV_32S)
