@@ -171,7 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--align", choices=ALIGNMENTS, default=crop.align, help="(%(default)s)")
     add("--native", type=float, default=crop.native, help="never resample within this factor of "
         "the native scale; 1: always resample (%(default)s)")  # fmt: skip
-    add("--min-face", type=int, default=crop.min_face, help="in pixels (%(default)s)")
+    add("--min-face", type=int, default=crop.min_face, help="in pixels; 1.25 times as "
+        "large in pictures of more than 2 megapixels (%(default)s)")  # fmt: skip
     add("--min-probability", type=float, default=crop.min_probability, help="(%(default)s)")
     add("--faces", choices=("largest", "all"), default=cache.faces, help="(%(default)s)")
     add("--frames", type=int, default=cache.frames, help="frames per clip (%(default)s)")
