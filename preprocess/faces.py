@@ -42,8 +42,8 @@ class CropSettings:
         native: with "box", a face whose scale is within this factor of 1 is not resampled at
             all: the crop is a plain copy of the picture around the face, so that what a
             generator left in single pixels stays. 1 turns this off.
-        min_face: smallest face looked for, in source pixels (MTCNN's `min_face_size`); in pictures
-            of more than 2 megapixels it is 1.25 times as large: 40 and no longer 32.
+        min_face: faces of this side in source pixels are looked for; in pictures of more than 2
+            megapixels those of 1.25 times this side: 40 and no longer 32.
         min_probability: faces that MTCNN is less sure of are left out.
     """
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from preprocess.decode import decode_image
-from preprocess.mtcnn import Cascade, _Part, _Sums
+from preprocess.mtcnn import Cascade, _first_scale, _Part, _Sums
 from preprocess.mtcnn_networks import Networks, _alike, _Proposals
 from tests.preprocess.test_faces import overlap
 
@@ -24,7 +24,7 @@ def cascade() -> Cascade:
 def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
     from facenet_pytorch import MTCNN
 
-    peer = MTCNN(keep_all=True, min_face_size=32)
+    peer = MTCNN(keep_all=True)
     files = sorted((shared / "faces").rglob("*.jpg"))
     files = [files[i] for i in np.linspace(0, len(files) - 1, 300).astype(int)]
     wanted, missed, new, errors = 0, 0, 0, []
@@ -92,7 +92,15 @@ def test_the_smallest_face_is_larger_in_large_pictures():
     for height in (1000, 1001):
         with pytest.raises(StopAsyncIteration):
             Cascade(32, Recorder()).find(np.zeros((height, 2000, 3), np.uint8))
-    assert sides == [int(1000 * 12 / 32 + 1), int(1001 * 12 / 40 + 1)]
+    assert sides == [int(1000 * 0.6 * 0.709 + 1), int(1001 * 0.6 * 0.709**2 + 1)]
+
+
+@pytest.mark.parametrize(
+    ("smallest", "steps"), [(20, 0), (28, 0), (28.3, 1), (32, 1), (40, 2), (200, 6), (19, -1)]
+)
+def test_levels_are_those_of_facenet(smallest, steps):
+    assert _first_scale(smallest) == pytest.approx(12 / 20 * 0.709**steps)
+    assert 12 / _first_scale(smallest) <= smallest
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (13, 13), (33, 32), (20, 10000), (64, 10000)])
