@@ -23,7 +23,7 @@ MAX_BLUR = 0.64  # Median at a Gaussian blur of 1.4 px: AUC .68, 88 % of reals c
 MIN_JPEG_QUALITY = 30  # AUC .70 at 30, .65 at 20; from 40 down no fake comes above.
 MAX_BLOCKS = 1.0  # Median at JPEG 20 is .95; for files saved anew, whose tables tell nothing.
 
-# Measured by `benchmarks.robustness`: at WebP 70, 37 % of the reals come above the score that one
+# Measured by `benchmarks.robustness`: at WebP 70, 33 % of the reals come above the score that one
 # in ten passes undisturbed. The file does not tell its quality.
 SMOOTHING_FORMATS = ("webp",)
 
