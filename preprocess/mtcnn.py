@@ -63,7 +63,11 @@ class Cascade:
                 side are looked into that lie within 1.5 sides of its centre. They are windows of
                 the whole search, so that this finds the same there.
         """
-        picture = _Sums(pixels, self._rooms.pop() if self._rooms else None)
+        try:
+            room = self._rooms.pop()
+        except IndexError:  # asked for and not looked at first: another thread may take the last
+            room = None
+        picture = _Sums(pixels, room)
         with torch.inference_mode():
             found = self._third(picture, self._second(picture, self._candidates(picture, near)))
         if picture.room.nbytes <= _KEPT:
