@@ -166,6 +166,19 @@ def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Cal
     )
 
 
+def calibration_curve(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> list[str]:
+    """A line for every tenth of the scores: what was said and what was so, in weighted faces."""
+    edges = np.linspace(0, 1, 11)
+    tenth = np.clip(np.digitize(score, edges) - 1, 0, 9)
+    lines = []
+    for number in np.unique(tenth):
+        own = tenth == number
+        said, so = (np.average(x[own], weights=weight[own]) for x in (score, target))
+        lines.append(f"score {edges[number]:.1f} to {edges[number + 1]:.1f}: mean {said:.3f}, "
+                     f"fake {so:.3f} of {own.sum()} faces")  # fmt: skip
+    return lines
+
+
 def report(
     calibration: Calibration, faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray
 ) -> str:
@@ -174,8 +187,10 @@ def report(
     weight = balanced_weights(target, kind)
     values = logit.double().numpy()
     before = calibration_error(target, torch.sigmoid(logit).numpy(), weight=weight)
+    curve: list[str] = []
     try:
         honest = cross_fitted(target, values, kind, group)
+        curve = calibration_curve(target, honest, weight)
         after = f"{calibration_error(target, honest, weight=weight):.4f} (fitted on other groups)"
     except ValueError as error:
         after = f"not known: {error}"
@@ -186,6 +201,7 @@ def report(
         f"bias         {calibration.bias:+.4f}",
         f"ECE before   {before:.4f}",
         f"ECE after    {after}",
+        *curve,
     ]
     for fpr, threshold in calibration.thresholds.items():
         caught = (score[target == 1] >= threshold).mean()

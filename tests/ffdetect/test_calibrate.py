@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from ffdetect.calibrate import kinds, main
+from ffdetect.calibrate import calibration_curve, kinds, main
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.detector import Detector
 from ffdetect.metrics import auc
@@ -239,3 +239,10 @@ def test_a_stopped_run_writes_nothing(run, tmp_path, monkeypatch, capsys):
     assert run() == 130
     assert "nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
+
+
+def test_the_curve_says_what_was_so():
+    target, score = np.array([0, 1, 1, 0]), np.array([0.05, 0.05, 1.0, 0.96])
+    lines = calibration_curve(target, score, np.array([3.0, 1.0, 1.0, 1.0]))
+    assert lines == ["score 0.0 to 0.1: mean 0.050, fake 0.250 of 2 faces",
+                     "score 0.9 to 1.0: mean 0.980, fake 0.500 of 2 faces"]  # fmt: skip
