@@ -22,12 +22,12 @@ from torch import nn
 from tqdm import tqdm
 
 from ffdetect.data import Mix, PairDataset, split_rows
-from ffdetect.metrics import auc
+from ffdetect.evaluation.matching import parse_matches
+from ffdetect.evaluation.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.solve import read_statistics
 from ffdetect.traces import HiddenHead, LinearHead, TraceNet
 from preprocess.cache import CacheReader
-from preprocess.matching import parse_matches
 
 from .protocol import comparisons
 

@@ -23,7 +23,7 @@ from ffdetect.checkpoint import load_checkpoint
 from ffdetect.data import split_rows
 from ffdetect.detector import Detector
 from ffdetect.device import pick_device
-from ffdetect.metrics import Interval
+from ffdetect.evaluation.metrics import Interval
 from ffdetect.network import Scorer
 from preprocess.cache import CacheReader
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from ffdetect.metrics import Interval, auc
+from ffdetect.evaluation.matching import matched_rows
+from ffdetect.evaluation.metrics import Interval, auc
 from ffdetect.video import any_of, pool
-from preprocess.matching import matched_rows
 
 from .cross_method import people
 

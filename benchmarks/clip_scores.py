@@ -27,11 +27,11 @@ from tqdm import tqdm
 from ffdetect.audio import VoiceDetector
 from ffdetect.audio.statistics import voice_statistics
 from ffdetect.audio.train import read_views
+from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.fusion import Evidence, Fusion
 from ffdetect.video import pool
 from preprocess.cache import CacheReader
 from preprocess.formats import DecodeError
-from preprocess.matching import matched_rows, parse_matches
 from preprocess.sound_cache import SoundCache
 
 from .clip_pooling import (

@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ffdetect.detector import Detector
-from ffdetect.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
+from ffdetect.evaluation.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
 from preprocess.cache import CacheReader
 
 from .protocol import RAW, comparisons, framing

@@ -26,11 +26,11 @@ from tqdm import tqdm
 from ffdetect.augment import recode, training_transform
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
-from ffdetect.metrics import Interval, auc, bootstrap
+from ffdetect.evaluation.matching import matched_rows, parse_matches
+from ffdetect.evaluation.metrics import Interval, auc, bootstrap
 from ffdetect.network import NetworkSettings
 from ffdetect.traces import Statistics, TraceNet
 from preprocess.cache import CacheReader
-from preprocess.matching import matched_rows, parse_matches
 from preprocess.schema import CacheError
 
 from .protocol import JPEG_QUALITY

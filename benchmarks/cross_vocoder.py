@@ -29,7 +29,7 @@ from tqdm import tqdm
 from ffdetect.audio.augment import add_noise, limit_band, recode
 from ffdetect.audio.statistics import voice_statistics
 from ffdetect.audio.train import read_views, solve_views
-from ffdetect.metrics import auc, bootstrap, eer
+from ffdetect.evaluation.metrics import auc, bootstrap, eer
 from preprocess.mel import sound_maps
 from preprocess.sound_cache import SoundCache
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ffdetect.calibration import threshold_at
 from ffdetect.detector import Detector
-from ffdetect.metrics import auc
+from ffdetect.evaluation.metrics import auc
 from ffdetect.quality import block_effect, blur_effect
 from preprocess.cache import CacheReader
 from preprocess.faces import CropSettings

@@ -33,8 +33,8 @@ from ffdetect.checkpoint import load_checkpoint
 from ffdetect.data import split_rows
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
 from ffdetect.device import pick_device
+from ffdetect.evaluation.metrics import Interval
 from ffdetect.explain import heat_map
-from ffdetect.metrics import Interval
 from ffdetect.network import Scorer
 from ffdetect.pseudo_fakes import read_landmarks, self_blend
 from ffdetect.regenerators import Twins, create_regenerator, regenerator_kinds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ffdetect.metrics import Interval, auc
+from ffdetect.evaluation.metrics import Interval, auc
 
 from .protocol import comparisons
 

@@ -24,12 +24,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from ffdetect.data import split_rows
+from ffdetect.evaluation.matching import matched_rows
 from preprocess.cache import CacheWriter
 from preprocess.clips import decode_video
 from preprocess.decode import DecodeError, Picture, decode_image
 from preprocess.extract import face_rows
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
-from preprocess.matching import matched_rows
 from preprocess.schema import CacheError, CacheSettings, Failure
 from preprocess.sources import Item, find_items
 

@@ -25,7 +25,7 @@ from scipy.special import logit
 from tqdm import tqdm
 
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
-from ffdetect.metrics import Interval, auc
+from ffdetect.evaluation.metrics import Interval, auc
 from preprocess.cache import CacheReader
 
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance

@@ -21,7 +21,6 @@ import torch
 from tqdm import tqdm
 
 from preprocess.cache import CacheReader
-from preprocess.matching import parse_matches
 from preprocess.schema import settings_difference
 
 from .calibration import (
@@ -37,7 +36,8 @@ from .calibration import (
 from .checkpoint import load_checkpoint, write_calibration
 from .data import split_rows
 from .detector import Detector
-from .metrics import calibration_error
+from .evaluation.matching import parse_matches
+from .evaluation.metrics import calibration_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

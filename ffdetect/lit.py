@@ -9,8 +9,8 @@ import torch
 from .augment import mix_faces
 from .backbones import layer_rates
 from .data import Pair
+from .evaluation.metrics import generator_aucs
 from .losses import Objective, disagreement, target_loss
-from .metrics import generator_aucs
 from .network import DualStream
 
 _STREAM_LOSS = 0.3  # each stream alone is supervised too, so that none is lazy

@@ -22,7 +22,7 @@ from preprocess.faces import crop_whole
 from preprocess.sources import Item, Listing, find_items
 
 from .detector import Detector
-from .metrics import auc, tpr_at_fpr
+from .evaluation.metrics import auc, tpr_at_fpr
 from .tta import TTA
 from .video import FRAMES, score_video
 

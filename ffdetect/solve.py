@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .data import FaceDataset, PairDataset
-from .metrics import generator_aucs
+from .evaluation.metrics import generator_aucs
 from .ranks import Ranks
 from .traces import PairStatistics, Statistics, TraceNet
 

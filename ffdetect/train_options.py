@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from preprocess.maps import RESIDUALS
-from preprocess.matching import parse_matches
 from preprocess.storage import as_path
 
 from .augment import MIXES, POLICIES
 from .data import BALANCES, Mix
+from .evaluation.matching import parse_matches
 from .losses import Objective
 from .network import DESIGNS, STREAMS, NetworkSettings
 from .traces import FACE_EPOCHS

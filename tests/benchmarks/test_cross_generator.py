@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from benchmarks.cross_generator import evaluate, main, save, score_cache, table
 from benchmarks.protocol import MATCHED, RAW
 from ffdetect.detector import Detector
-from ffdetect.metrics import calibration_error
+from ffdetect.evaluation.metrics import calibration_error
 from preprocess.cache import CacheReader
 
 

@@ -15,7 +15,7 @@ from benchmarks import robustness
 from benchmarks.disturbances import DISTURBANCES
 from benchmarks.robustness import CONDITIONS, choose_rows, evaluate, main, score_conditions
 from benchmarks.robustness_plots import _SHEETS, _panels
-from ffdetect.metrics import auc
+from ffdetect.evaluation.metrics import auc
 from preprocess.cache import CacheReader
 
 from ..ffdetect.helpers import write_cache

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from ffdetect.calibrate import calibration_curve, kinds, main
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.detector import Detector
-from ffdetect.metrics import auc
+from ffdetect.evaluation.metrics import auc
 from preprocess.faces import CropSettings
 
 from .helpers import random_crops, tiny_network, write_cache

@@ -21,7 +21,7 @@ from ffdetect.calibration import (
     supported,
     threshold_at,
 )
-from ffdetect.metrics import calibration_error
+from ffdetect.evaluation.metrics import calibration_error
 
 from .helpers import CALIBRATION
 

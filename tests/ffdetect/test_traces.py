@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ffdetect import traces
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
-from ffdetect.metrics import auc
+from ffdetect.evaluation.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.traces import HiddenHead, LinearHead, PairStatistics, TraceNet, either
 from preprocess import maps

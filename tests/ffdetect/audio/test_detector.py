@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ffdetect.audio import VoiceDetector
-from ffdetect.metrics import auc
+from ffdetect.evaluation.metrics import auc
 from preprocess.decode import DecodeError
 from preprocess.sound import NoSoundError
 from tests.preprocess.sounds import buzz, write_sound

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ffdetect.audit.cues import CUES, LABELS, face_cues, measure_cache, measure_items, pixel_cues
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.cues import CUES, LABELS, face_cues, measure_cache, measure_items, pixel_cues
 from preprocess.decode import DecodeError, read_encoding
 from preprocess.faces import CropSettings, FaceDetector
 from preprocess.schema import Failure

@@ -1,4 +1,4 @@
-"""python -m preprocess.audit DATA: does anything but the forgery give the label away?
+"""python -m ffdetect.audit DATA: does anything but the forgery give the label away?
 
 Collected real and fake pictures differ in file format, JPEG quality, size, sharpness and framing.
 A detector that learns these differences scores high and knows nothing. This says, before any
@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .cache import CacheReader
+from ffdetect.evaluation.matching import parse_matches
+from preprocess.cache import CacheReader
+from preprocess.sources import find_items, printable
+
 from .cues import Measurements, measure_cache, measure_items
 from .duplicates import RADIUS, leaking_pairs, near_duplicates
 from .leakage import Comparison, Leak, comparisons, folds, measure_leak
-from .matching import parse_matches
-from .sources import find_items, printable
 
 ALL_CUES = "all cues"
 _ADVICE = {
@@ -54,7 +55,7 @@ class Audit:
         measurements: the cues of every file.
         compared: all fakes against all reals, then each generator.
         leaks: (cue, name of the comparison) -> its AUC; none where there are too few files.
-        duplicates: see `preprocess.duplicates.leaking_pairs`; rows of the measurements' table.
+        duplicates: see `ffdetect.audit.duplicates.leaking_pairs`; rows of the measurements' table.
     """
 
     measurements: Measurements
@@ -268,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(report(found))
     if args.json:
-        shown = " ".join(["python -m preprocess.audit", *(sys.argv[1:] if argv is None else argv)])
+        shown = " ".join(["python -m ffdetect.audit", *(sys.argv[1:] if argv is None else argv)])
         try:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(record(found, shown), indent=2) + "\n", "utf-8")
@@ -298,7 +299,7 @@ def _measure(args: argparse.Namespace) -> Measurements:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m preprocess.audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ffdetect.audit", description=__doc__)
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of pictures and clips, or a cache")
     add("--labels", type=Path, help="label file (default: looked for beside and in DATA)")
@@ -310,7 +311,3 @@ def _parser() -> argparse.ArgumentParser:
         "all fakes, or those of any generator, better than this")  # fmt: skip
     add("--seed", type=int, default=0, help="of folds and intervals (%(default)s)")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

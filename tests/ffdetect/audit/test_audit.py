@@ -14,7 +14,7 @@ from PIL import Image
 
 pytest.importorskip("sklearn", reason="scikit-learn judges the cues")
 
-from preprocess import audit as command
+from ffdetect.audit import audit as command
 from preprocess.cache import CacheWriter
 from preprocess.schema import CacheSettings
 from tests.preprocess.rows import SMALL, make_row

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from preprocess.duplicates import (
+from ffdetect.audit.duplicates import (
     HASH_BITS,
     RADIUS,
     leaking_pairs,

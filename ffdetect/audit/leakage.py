@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .matching import matched_rows
+from ffdetect.evaluation.matching import matched_rows
 
 FOLDS = 5
 LEAKS, WEAK = 0.7, 0.55  # for the lower end of an interval, see `Leak.verdict`
@@ -84,7 +84,7 @@ def comparisons(faces: pd.DataFrame, matches: Mapping[str, tuple[str, ...]]) -> 
 
     Args:
         faces: columns path, target, generator, group. Rows without a label are left out.
-        matches: see `preprocess.matching.matched_rows`.
+        matches: see `ffdetect.evaluation.matching.matched_rows`.
 
     Raises:
         ValueError: a name in `matches` that is no generator or no real source here.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ffdetect.metrics import (
+from ffdetect.evaluation.metrics import (
     Interval,
     auc,
     bootstrap,

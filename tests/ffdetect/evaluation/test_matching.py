@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocess.matching import matched_rows, parse_matches
+from ffdetect.evaluation.matching import matched_rows, parse_matches
 
 
 def test_matches_are_read_from_arguments():

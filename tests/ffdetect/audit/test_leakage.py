@@ -8,7 +8,7 @@ import pytest
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn judges the cues")
 
-from preprocess.leakage import (  # noqa: E402
+from ffdetect.audit.leakage import (  # noqa: E402
     FOLDS,
     Leak,
     comparisons,

@@ -1,7 +1,7 @@
 """What can be measured of a picture without knowing anything of forgery.
 
 Each cue is a handful of numbers for each file: how it was written, how large it is, how sharp,
-which colours. `preprocess.audit` asks how well they tell real from fake. Format and size say
+which colours. `ffdetect.audit` asks how well they tell real from fake. Format and size say
 nothing of forgery at all; sharpness and colour may also be a generator's own doing.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .cache import CacheReader
-from .clips import decode_video
-from .decode import (
+from preprocess.cache import CacheReader
+from preprocess.clips import decode_video
+from preprocess.decode import (
     MAX_MEGAPIXELS,
     DecodeError,
     Encoding,
@@ -25,10 +25,11 @@ from .decode import (
     decode_image,
     read_encoding,
 )
+from preprocess.faces import FaceDetector
+from preprocess.failures import read_failures
+from preprocess.sources import Item
+
 from .duplicates import HASH_BITS, perceptual_hash
-from .faces import FaceDetector
-from .failures import read_failures
-from .sources import Item
 
 CUES: dict[str, tuple[str, ...]] = {
     "file format": ("format", "mode", "progressive", "exif", "icc"),
@@ -60,7 +61,7 @@ class Measurements:
     Attributes:
         table: a row for each file (in a cache: for each face) with the columns of `LABELS` and
             those of the cues; a number that a file does not have is nan.
-        hashes: bool, N x HASH_BITS, see `preprocess.duplicates.perceptual_hash`.
+        hashes: bool, N x HASH_BITS, see `ffdetect.audit.duplicates.perceptual_hash`.
         unreadable: (path, reason) of every file that could not be measured.
     """
 

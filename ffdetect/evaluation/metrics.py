@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from preprocess.matching import matched_rows
+from .matching import matched_rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def generator_aucs(
     """AUC of each generator against reals of its kind; one without such reals is left out.
 
     Args:
-        generator, target, matches: see `preprocess.matching.matched_rows`.
+        generator, target, matches: see `ffdetect.evaluation.matching.matched_rows`.
         score: float N, of any scale.
     """
     rows = matched_rows(generator, target, matches)

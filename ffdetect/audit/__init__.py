@@ -1,0 +1,1 @@
+"""Does anything but the forgery give the label of a collection away?"""

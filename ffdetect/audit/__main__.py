@@ -1,0 +1,7 @@
+"""python -m ffdetect.audit DATA."""
+
+import sys
+
+from .audit import main
+
+sys.exit(main())

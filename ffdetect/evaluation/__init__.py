@@ -1,0 +1,1 @@
+"""How well scores tell fake from real: every AUC, interval, threshold and split comes from here."""
