@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from .matching import matched_rows
+from .thresholds import equal_weights, threshold_at_fpr
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,32 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def auc(target: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve: how often a fake scores above a real; ties count half."""
+def auc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Area under the ROC curve: how often a fake scores above a real; ties count half.
+
+    `weight` counts some rows more than others, N of at least 0, for instance
+    `balanced_weights`; by default all count alike.
+    """
     target, score = _check(target, score)
-    fakes = int(target.sum())
-    ranks = rankdata(score)[target].sum()
-    return float((ranks - fakes * (fakes + 1) / 2) / (fakes * (len(target) - fakes)))
+    weight = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
+    values, rank = np.unique(score, return_inverse=True)
+    reals = np.bincount(rank[~target], weight[~target], minlength=len(values))
+    below = np.cumsum(reals) - reals / 2
+    return float(weight[target] @ below[rank[target]] / weight[target].sum() / reals.sum())
+
+
+def balanced_weights(target: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Weights under which every unit of a class counts alike, and both classes: float64 N.
+
+    Args:
+        target: int N, 1 fake, 0 real.
+        unit: str N, such as the family of a fake and the source of a real.
+    """
+    weight = np.empty(len(target))
+    for value in np.unique(target):
+        own = np.asarray(target) == value
+        weight[own] = equal_weights(np.asarray(unit)[own]) / own.sum()
+    return weight * len(target) / len(np.unique(target))
 
 
 def generator_aucs(
@@ -51,13 +71,14 @@ def generator_aucs(
     }
 
 
-def tpr_at_fpr(target: np.ndarray, score: np.ndarray, fpr: float) -> float:
-    """Share of fakes above the lowest threshold that flags at most `fpr` of the reals."""
+def tpr_at_fpr(
+    target: np.ndarray, score: np.ndarray, fpr: float, weight: np.ndarray | None = None
+) -> float:
+    """Share of fakes that score as high as `threshold_at_fpr` of the reals, or higher."""
     target, score = _check(target, score)
-    reals = np.sort(score[~target])[::-1]
-    allowed = int(np.floor(fpr * len(reals) + 1e-9))
-    threshold = reals[allowed] if allowed < len(reals) else -np.inf
-    return float((score[target] > threshold).mean())
+    weight = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
+    caught = score[target] >= threshold_at_fpr(score[~target], fpr, weight[~target])
+    return float(weight[target] @ caught / weight[target].sum())
 
 
 def eer(target: np.ndarray, score: np.ndarray) -> float:

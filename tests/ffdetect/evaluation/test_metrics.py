@@ -37,6 +37,19 @@ def test_auc_equals_scikit_learn(seed, ties):
     assert auc(target, score) == pytest.approx(roc_auc_score(target, score), abs=1e-12)
 
 
+@pytest.mark.parametrize(("seed", "ties"), CASES)
+def test_weighted_figures_equal_scikit_learn(seed, ties):
+    target, score = draw(seed, ties)
+    weight = np.random.default_rng(seed).integers(0, 4, len(target)).astype(float)
+    weight[:2] = 1
+    expected = roc_auc_score(target, score, sample_weight=weight)
+    assert auc(target, score, weight) == pytest.approx(expected, abs=1e-12)
+    rates, hits, _ = roc_curve(target, score, sample_weight=weight, drop_intermediate=False)
+    for fpr in (0.01, 0.1, 0.37):
+        expected = hits[rates <= fpr + 1e-9].max()
+        assert tpr_at_fpr(target, score, fpr, weight) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("matches", [{}, {"swap": ("video",)}])
 def test_each_generator_has_its_auc_against_reals_of_its_kind(matches):
     rng = np.random.default_rng(0)
