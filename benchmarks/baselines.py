@@ -1,9 +1,9 @@
 """python -m benchmarks.baselines MATCHED [...] --runs DIR --out OUT: is it better than the usual?
 
-The usual challenge recipe, a frozen probe and any weights files, all judged on the same faces of
-a cache by `benchmarks.protocol`: the recipe and the probe learn from its train split, every way
-is judged on the rest; with --without they learn from all other generators and every way is judged
-on those left out. What one way adds to another is a paired bootstrap: both see the same faces.
+The usual challenge recipe and any weights files, all judged on the same faces of a cache by
+`benchmarks.protocol`: the recipe learns from its train split, every way is judged on the rest; with
+--without it learns from all other generators and every way is judged on those left out. What one
+way adds to another is a paired bootstrap: both see the same faces.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ from ffdetect.evaluation.metrics import Interval
 from ffdetect.network import Scorer
 from preprocess.cache import CacheReader
 
-from . import challenge_recipe, frozen_probe
+from . import challenge_recipe
 from .cross_generator import Result, evaluate, heading, score_cache
 from .kept import digest, file_digest, kept_scores
 from .paired import bootstrap_means, interval
 from .protocol import framing, judged_rows
 from .streams import read_streams
-
-PROBE = "frozen_probe"
 
 
 @dataclass(frozen=True)
@@ -116,23 +114,6 @@ def _recipes(
         made = {"epochs": args.epochs, "init": file_digest(init) if init else None}
         ways.append(Way(name, f"challenge recipe, {start}, {epochs}", made, compute))
     return ways
-
-
-def _probe(
-    args: argparse.Namespace, reader: CacheReader, train: np.ndarray, test: np.ndarray
-) -> list[Way]:
-    if not args.probe:
-        return []
-    backbone = frozen_probe.load_frozen(args.probe, reader.settings.crop.size)
-    backbone = backbone.to(pick_device(args.device))
-    return [
-        Way(
-            PROBE,
-            f"logistic regression on {args.probe.name}",
-            {"weights": file_digest(args.probe)},
-            lambda: frozen_probe.probe_scores(backbone, reader, train, test),
-        )
-    ]
 
 
 def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) -> list[Way]:
@@ -252,7 +233,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         train, test = chosen_rows(reader.metadata, args.without)
         ways = [
             *_recipes(args, reader, train, test),
-            *_probe(args, reader, train, test),
             *_detectors(args, reader, test),
         ]
         names = [way.name for way in ways]
@@ -308,7 +288,6 @@ def _parser(name: str) -> argparse.ArgumentParser:
     add("--init", action="append", default=[], metavar="NAME=FILE",
         help="start this model from safetensors")  # fmt: skip
     add("--epochs", type=int, default=1, help="of the recipe (%(default)s)")
-    add("--probe", type=Path, metavar="FILE", help="ResNet-50 v2 weights for the frozen probe")
     add("--weights", action="append", default=[], metavar="NAME=FILE",
         help="score weights of ffdetect.train")  # fmt: skip
     add("--streams", action="append", default=[], metavar="NAME",

@@ -1,4 +1,4 @@
-"""RGB backbones by name: every timm model, and ResNet-50 v2 cut off early.
+"""RGB backbones by name: every timm model.
 
 A backbone maps normalised float N x 3 x H x W pictures to N x `features` vectors and tells the
 `mean` and `std` that its input wants.
@@ -12,7 +12,6 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import BatchNormAct2d
 from timm.models import group_parameters
 from torch import nn
 
@@ -21,20 +20,16 @@ def create_backbone(name: str, size: int) -> nn.Module:
     """Make a backbone with random weights.
 
     Args:
-        name: "resnetv2_50_stride8" or "resnetv2_50_stride16" (see `EarlyResNet`), or a timm
-            model: `resnet18`, `efficientnet_b0`, `vit_small_patch16_224`, `swin_tiny_patch4_...`.
+        name: a timm model: `resnet18`, `efficientnet_b0`, `vit_small_patch16_224`,
+            `swin_tiny_patch4_...`.
         size: side of the square crops; transformers lay out their tokens for it.
 
     Raises:
         ValueError: no backbone of that name, or one that cannot take this size.
     """
-    if name in _EARLY_STAGES:
-        return EarlyResNet(_EARLY_STAGES[name])
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "see timm.list_models"
-        raise ValueError(
-            f"expected a timm model or {list(_EARLY_STAGES)} but got {name!r} ({near})"
-        )
+        raise ValueError(f"expected a timm model but got {name!r} ({near})")
     try:
         try:
             backbone = timm.create_model(name, num_classes=0, img_size=size)
@@ -63,12 +58,6 @@ def load_backbone(backbone: nn.Module, file: str | Path) -> None:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: expected a safetensors file but got: {error}") from error
     own = backbone.state_dict()
-    if isinstance(backbone, EarlyResNet):  # the file may hold stages beyond the cut
-        deeper = tuple(f"stages.{i}." for i in range(len(backbone.stages), 4))
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(deeper)}
-        if state.get("norm.weight", own["norm.weight"]).shape != own["norm.weight"].shape:
-            # the file's last norm belongs to a deeper stage; ours starts as the identity
-            state.update({name: own[name] for name in own if name.startswith("norm.")})
     wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
     if wrong or state.keys() - own.keys():
         extra = sorted(state.keys() - own.keys())
@@ -147,40 +136,3 @@ def _count_features(backbone: nn.Module, size: int) -> int:
         shape = backbone.eval()(torch.zeros(1, 3, size, size)).shape
         backbone.train(was_training)
     return shape[1]
-
-
-class EarlyResNet(nn.Module):
-    """ResNet-50 v2 up to stride 8 or 16, pooled to the mean and deviation of each channel.
-
-    What a generator leaves behind is local, so the deep stages mostly add content. He et al.
-    2016, "Identity Mappings in Deep Residual Networks"; the pre-activation stem (batch norm on
-    the input, 7 x 7 convolution, batch norm, ReLU, max-pool) is that of the Gluon and ONNX zoos.
-    """
-
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
-
-    def __init__(self, stages: int) -> None:
-        super().__init__()
-        whole = timm.create_model("resnetv2_50", num_classes=0)
-        self.stem = nn.Sequential()
-        self.stem.add_module("bn0", nn.BatchNorm2d(3))
-        self.stem.add_module("conv", nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False))
-        self.stem.add_module("bn1", BatchNormAct2d(64))
-        self.stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
-        self.stages = whole.stages[:stages]
-        channels = 128 * 2**stages
-        self.norm = BatchNormAct2d(channels)
-        self.features = 2 * channels
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.stages(self.stem(x))).flatten(2).float()
-        return torch.cat([x.mean(2), x.var(2, unbiased=False).add(1e-5).sqrt()], 1)
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """How timm groups parameters into layers, or into stages if `coarse`."""
-        layers = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)"
-        return {"stem": r"^stem", "blocks": [(layers, None), (r"^norm", (99999,))]}
-
-
-_EARLY_STAGES = {"resnetv2_50_stride8": 2, "resnetv2_50_stride16": 3}

@@ -46,7 +46,7 @@ class NetworkSettings:
         design: "gated" for a `DualStream`, "traces" for a `traces.TraceNet`.
     """
 
-    backbone: str = "resnetv2_50_stride8"
+    backbone: str = "tf_efficientnet_lite0"
     size: int = 256
     residual: str = "npr"
     streams: str = "both"

@@ -28,7 +28,7 @@ ALIGNMENTS = ("box", "similarity")
 TEMPLATE = np.array(
     [[0.329, 0.394], [0.671, 0.394], [0.5, 0.591], [0.334, 0.740], [0.666, 0.740]], np.float64
 )
-_SNAP = 8  # boxes and landmarks are kept in 1/8 px: the last bits differ between processors
+_SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
 
 
 @dataclass(frozen=True)

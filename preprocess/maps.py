@@ -46,7 +46,8 @@ def residual(crops: torch.Tensor, kind: str) -> torch.Tensor:
 
     Args:
         kind: a name from `RESIDUALS`. All are whole numbers before clipping but "srm" and
-            "detail", which are rounded, so the cached residual equals the computed one exactly.
+            "detail", which are rounded: the cached residual equals the computed one exactly, but
+            for "srm", where float32 may fall on either side of a half.
     """
     _check(crops)
     if kind not in RESIDUALS:

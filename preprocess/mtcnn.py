@@ -61,7 +61,8 @@ class Cascade:
         Args:
             near: N x 4 boxes. With these, only windows of a third of a box's side to twice its
                 side are looked into that lie within 1.5 sides of its centre. They are windows of
-                the whole search, so that this finds the same there.
+                the whole search, so that this finds the same there but for rounding (see
+                docs/reproducibility.md).
         """
         try:
             room = self._rooms.pop()

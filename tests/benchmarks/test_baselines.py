@@ -1,4 +1,4 @@
-"""The challenge recipe, the frozen probe and weights files, judged on the same faces."""
+"""The challenge recipe and weights files, judged on the same faces."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ import torch
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import baselines, challenge_recipe, frozen_probe
+from benchmarks import baselines, challenge_recipe
 from benchmarks.baselines import chosen_rows, main
 from benchmarks.protocol import MATCHED
-from ffdetect.backbones import create_backbone
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.detector import Detector
 
 from ..ffdetect.helpers import random_crops, tiny_network, write_cache
 
 pytestmark = pytest.mark.usefixtures("few_rounds")
-PRETRAINED = "weights/resnetv2_50_stages012.imagenet1k.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +143,7 @@ def test_the_recipe_learns_what_is_plain_to_see(tmp_path):
     got = scores(24, [39, 24, 26, 37, 30, 31])
     assert got.dtype == np.float32 and ((got >= 0) & (got <= 1)).all()
     assert roc_auc_score([1, 0, 0, 1, 0, 1], got) == 1
-    np.testing.assert_array_equal(scores(5, [30, 31]), scores(5, [30, 31]))
+    np.testing.assert_allclose(scores(5, [30, 31]), scores(5, [30, 31]), atol=1e-3)
 
 
 def test_a_classifier_starts_from_pretrained_weights(tmp_path):
@@ -156,32 +154,6 @@ def test_a_classifier_starts_from_pretrained_weights(tmp_path):
     fresh = challenge_recipe.create_classifier("test_resnet")
     assert not torch.equal(fresh[0].conv1[0].weight, state["conv1.0.weight"])
     assert fresh(torch.zeros(2, 3, 224, 224)).shape == (2, 2)
-
-
-def test_probe_features_are_those_of_timms_stages(shared):
-    backbone = frozen_probe.load_frozen(shared / PRETRAINED, 128)
-    crops = random_crops(3)
-    got = frozen_probe.features(backbone, crops)
-    assert got.shape == (3, 2 * (256 + 512 + 1024)) and got.dtype == np.float32
-    seen = []
-    for stage in backbone.stages:
-        stage.register_forward_hook(lambda _, __, output: seen.append(output.flatten(2)))
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    with torch.inference_mode():
-        backbone((crops / 255 - mean) / std)
-    wanted = [f(x.double().numpy(), 2) for x in seen for f in (np.mean, np.std)]
-    np.testing.assert_allclose(got, np.concatenate(wanted, 1), rtol=1e-3, atol=1e-4)
-
-
-def test_the_probe_is_fitted_on_one_set_and_judges_another(generated):
-    backbone = create_backbone(frozen_probe.BACKBONE, 128).eval().requires_grad_(False)
-    train, test = chosen_rows(generated.metadata, [])
-    train, test = train[::2], test[::-2]
-    scores = frozen_probe.probe_scores(backbone, generated, train, test)
-    target = generated.metadata["target"].to_numpy()[test]
-    assert scores.dtype == np.float32 and ((scores > 0) & (scores < 1)).all()
-    assert roc_auc_score(target, scores) > 0.9  # the fakes' grid is in every stage
 
 
 def test_weights_that_have_seen_the_tested_faces_are_refused(
@@ -210,13 +182,13 @@ def test_weights_that_have_seen_the_tested_faces_are_refused(
     ("more", "message"),
     [
         (["--models", ""], "expected ways .* but got"),
-        (["--models", "resnet19"], "expected a timm model .* but got 'resnet19'"),
+        (["--models", "resnet19"], "expected a timm model but got 'resnet19'"),
         (["--models", "test_resnet", "--init", "resnet18=x"], r"--init for one of .* \['resnet18'"),
         (["--models", "test_resnet", "--init", "x"], "expected --init NAME=FILE but got 'x'"),
         (["--models", "test_resnet", "--pair", "test_resnet"], "--pair A,B .* got 'test_r"),
         (["--models", "test_resnet", "--pair", "test_resnet,rgb"], "A,B .* 'test_resnet,rgb"),
         (["--models", "test_resnet", "--epochs", "0"], "expected --epochs of at least 1 but got 0"),
-        (["--models", "", "--probe", "nowhere"], "nowhere: expected a safetensors file"),
+        (["--models", "test_resnet", "--init", "test_resnet=no"], "no: expected a safetensors"),
         (["--models", "", "--weights", "a=nowhere"], "nowhere: expected a weights file"),
         (["--models", "", "--streams", "a"], r"expected --streams among \[\] but got \['a'\]"),
         (["--without", "sora"], r"expected --without among .* but got \['sora'\]"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
@@ -17,9 +16,6 @@ from ffdetect.backbones import (
     layer_rates,
     load_backbone,
 )
-
-MOBILENET = "weights/mobilenetv2_100.imagenet1k.fp16.safetensors"
-RESNET = "weights/resnetv2_50_stages012.imagenet1k.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +28,6 @@ RESNET = "weights/resnetv2_50_stages012.imagenet1k.safetensors"
         ("vit_tiny_patch16_224", 256, 192),
         ("swin_tiny_patch4_window7_224", 224, 768),
         ("swin_tiny_patch4_window7_224", 256, 768),
-        ("resnetv2_50_stride8", 128, 2 * 512),
-        ("resnetv2_50_stride16", 128, 2 * 1024),
     ],
 )
 def test_a_backbone_gives_one_vector_a_picture(name, size, features):
@@ -53,7 +47,7 @@ def test_making_a_backbone_leaves_it_in_training_mode():
 
 @pytest.mark.parametrize("name", ["resnet19", "no_such_network", ""])
 def test_an_unknown_name_is_refused_by_name(name):
-    with pytest.raises(ValueError, match=rf"expected a timm model .* but got '{name}'"):
+    with pytest.raises(ValueError, match=rf"expected a timm model but got '{name}'"):
         create_backbone(name, 224)
 
 
@@ -63,60 +57,40 @@ def test_a_size_that_a_transformer_cannot_take_is_refused(name):
         create_backbone(name, 250)
 
 
-@pytest.mark.parametrize(
-    ("name", "stages"), [("resnetv2_50_stride8", 2), ("resnetv2_50_stride16", 3)]
-)
-def test_early_resnet_computes_what_its_file_says(shared, name, stages):
-    """Against timm's own stages and a stem written out with plain functions."""
-    file = shared / RESNET
-    backbone = create_backbone(name, 128)
-    load_backbone(backbone, file)
-    state = {key: tensor.float() for key, tensor in load_file(file).items()}
-
-    def norm(x, name):
-        keys = ("running_mean", "running_var", "weight", "bias")
-        return F.batch_norm(x, *(state[f"{name}.{key}"] for key in keys))
-
-    torch.manual_seed(0)
-    pictures = torch.randn(2, 3, 128, 128)
-    x = F.conv2d(norm(pictures, "stem.bn0"), state["stem.conv.weight"], stride=2, padding=3)
-    x = F.max_pool2d(norm(x, "stem.bn1").relu(), 3, 2, 1)
-    whole = timm.create_model("resnetv2_50", num_classes=0).eval()
-    for number in range(stages):
-        prefix = f"stages.{number}."
-        own = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
-        whole.stages[number].load_state_dict(own)
-        with torch.inference_mode():
-            x = whole.stages[number](x)
-    # The file's last norm belongs to the third stage; elsewhere it is still new.
-    x = (norm(x, "norm") if stages == 3 else x / (1 + 1e-5) ** 0.5).relu()
-    expected = torch.cat([x.mean((2, 3)), (x.var((2, 3), unbiased=False) + 1e-5).sqrt()], 1)
-    with torch.inference_mode():
-        got = backbone.eval()(pictures)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+def write_backbone(file, real_norms: bool):
+    """A network as it is made (means 0, variances 1: as where norms were folded), or as trained."""
+    torch.manual_seed(1)
+    made = timm.create_model("test_resnet", num_classes=0)
+    for part in made.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.weight.data.uniform_(0.5, 2)
+            if real_norms:
+                part.running_var.uniform_(0.5, 2)
+    save_file(made.state_dict(), file)
+    return made.eval()
 
 
-def test_real_batch_norms_go_on_learning(shared):
-    backbone = create_backbone("resnetv2_50_stride8", 128)
-    load_backbone(backbone, shared / RESNET)
+def test_real_batch_norms_go_on_learning(tmp_path):
+    backbone = create_backbone("test_resnet", 128)
+    write_backbone(tmp_path / "w.safetensors", real_norms=True)
+    load_backbone(backbone, tmp_path / "w.safetensors")
     backbone.train()
     norms = [part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d)]
     assert norms and all(norm.training for norm in norms)
     assert not hasattr(backbone, "frozen_norms")
 
 
-def test_folded_batch_norms_stay_in_evaluation_mode(shared):
-    backbone = create_backbone("mobilenetv2_100", 128)
-    load_backbone(backbone, shared / MOBILENET)
+def test_folded_batch_norms_stay_in_evaluation_mode(tmp_path):
+    backbone = create_backbone("test_resnet", 128)
+    reference = write_backbone(tmp_path / "w.safetensors", real_norms=False)
+    load_backbone(backbone, tmp_path / "w.safetensors")
     assert backbone.frozen_norms
     pictures = torch.randn(2, 3, 128, 128)
-    reference = timm.create_model("mobilenetv2_100", num_classes=0).eval()
-    reference.load_state_dict({k: t.float() for k, t in load_file(shared / MOBILENET).items()})
     expected = reference(pictures)
     nn.Sequential(backbone).train()  # also when a module around it is put in training mode
     norms = [part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d)]
     assert norms and not any(norm.training for norm in norms)
-    assert backbone.conv_head.training
+    assert backbone.layer1.training
     torch.testing.assert_close(backbone(pictures), expected, rtol=1e-4, atol=1e-4)
     assert all(norm.num_batches_tracked == 0 for norm in norms)
 
@@ -192,20 +166,11 @@ def test_one_missing_or_misshapen_tensor_is_named(tmp_path):
             load_backbone(create_backbone("test_resnet", 128), tmp_path / "w.safetensors")
 
 
-def test_a_cut_resnet_still_refuses_a_file_without_its_stem(shared, tmp_path):
-    state = {k: t for k, t in load_file(shared / RESNET).items() if not k.startswith("stem.")}
-    save_file(state, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="stem"):
-        load_backbone(create_backbone("resnetv2_50_stride8", 128), tmp_path / "w.safetensors")
-
-
 @pytest.mark.parametrize(
     ("name", "count", "frozen", "learning"),
     [
         ("test_resnet", 1, ("conv1.", "bn1.", "layer1."), ("layer2.", "layer3.", "layer4.")),
         ("test_resnet", 4, ("conv1.", "bn1.", "layer"), ()),
-        ("resnetv2_50_stride8", 1, ("stem.", "stages.0."), ("stages.1.", "norm.")),
-        ("resnetv2_50_stride8", 2, ("stem.", "stages.", "norm."), ()),
         (
             "test_vit",
             2,
@@ -233,7 +198,7 @@ def test_more_stages_than_there_are_cannot_be_frozen(count):
         freeze_stages(create_backbone("test_resnet", 128), count)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "test_vit", "resnetv2_50_stride8"])
+@pytest.mark.parametrize("name", ["resnet18", "test_vit"])
 def test_layers_learn_the_slower_the_deeper_they_lie_as_timm_has_it(name):
     backbone = create_backbone(name, 160)
     groups = layer_rates(backbone, 0.1, 0.7)
@@ -243,16 +208,3 @@ def test_layers_learn_the_slower_the_deeper_they_lie_as_timm_has_it(name):
         for parameter in group["params"]:
             assert rate.pop(id(parameter)) == pytest.approx(0.1 * group["lr_scale"])
     assert not rate
-
-
-def test_layers_of_the_early_resnet_are_its_blocks():
-    backbone = create_backbone("resnetv2_50_stride8", 128)
-    freeze_stages(backbone, 1)
-    groups = layer_rates(backbone, 1.0, 0.5)
-    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert rate[id(backbone.norm.weight)] == 1.0
-    blocks = backbone.stages[1].blocks
-    for number, block in enumerate(blocks):
-        expected = 0.5 ** (len(blocks) - 1 - number)
-        assert {rate.pop(id(p)) for p in block.parameters()} == {expected}
-    assert len(rate) == 2  # of the last norm; what is frozen is in no group

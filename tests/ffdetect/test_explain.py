@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -22,6 +21,7 @@ from ffdetect.regenerate import create_regenerator
 from preprocess import maps
 from preprocess.decode import decode_image
 from preprocess.faces import CropSettings
+from tests.real import needs, rows_of
 
 from .helpers import encode, random_crops, tiny_network
 
@@ -86,14 +86,12 @@ def test_the_heat_lies_where_the_trace_is(streams):
 
 
 def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared, shipped):
-    table = pd.read_csv(shared / "faces" / "manifest.csv")
-    table = table[
-        (table["generator"] == "ffhq") & (table["split"] == "dev") & (table["target"] == 0)
-    ]
-    regenerate = create_regenerator("realesr_general_x4v3", shared / "weights" / "regenerators")
+    folder = shared / "weights" / "regenerators"
+    needs(folder / "realesr_general_x4v3.fp16.safetensors")
+    regenerate = create_regenerator("realesr_general_x4v3", folder)
     hits = count = 0
-    for path in table["path"]:
-        crop = shipped.crop_largest(decode_image(shared / "faces" / path))
+    for file in rows_of(shared / "faces", 20, generator="ffhq", split="dev")["file"]:
+        crop = shipped.crop_largest(decode_image(file))
         if crop is None:
             continue
         mask = half(SIDES[count % 4], 256)
@@ -116,7 +114,7 @@ def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared, sh
         {},
         {"streams": "rgb"},
         {"streams": "frequency", "residual": "srm"},
-        {"backbone": "resnetv2_50_stride8"},
+        {"backbone": "resnet18"},
         {"backbone": "test_efficientnet"},
         {"backbone": "test_convnext"},
         {"backbone": "test_vit", "streams": "rgb"},
@@ -161,7 +159,7 @@ def test_an_explanation_holds_what_the_detector_saw(tiny, astronaut):
     assert result.frequency == pytest.approx(float(logits.frequency.sigmoid()), abs=1e-5)
     assert result.heat.shape == face.crop.shape[:2] and result.heat.dtype == np.float32
     assert np.array_equal(result.residual, maps.residual(crops, "npr")[0].numpy())
-    assert np.array_equal(result.spectrum, maps.spectrum(crops)[0].numpy())
+    np.testing.assert_allclose(result.spectrum, maps.spectrum(crops)[0].numpy(), atol=0.01)
 
 
 @pytest.mark.parametrize("streams", ["rgb", "frequency"])
@@ -181,8 +179,9 @@ def test_looking_changes_nothing(tiny_weights, astronaut):
     before = detector.score(astronaut)
     with torch.inference_mode():  # as a server may call it
         inside = explain(detector, astronaut).heat
-    assert np.array_equal(explain(detector, astronaut).heat, inside)
-    assert detector.score(astronaut) == before
+    again = explain(detector, astronaut).heat
+    np.testing.assert_allclose(again, inside, atol=1e-3 * abs(inside).max())
+    assert detector.score(astronaut) == pytest.approx(before, abs=1e-5)
     for module in detector._network.modules():
         assert not module._forward_hooks and not module._forward_pre_hooks
         assert not module.training

@@ -89,4 +89,4 @@ def test_statistics_by_two_ranks_solve_what_one_solves(faces_cache, tmp_path, mo
     one, two = map(load_file, outs)
     assert one.keys() == two.keys()
     for name, value in one.items():
-        assert torch.equal(value, two[name]), name
+        torch.testing.assert_close(value, two[name], rtol=1e-2, atol=1e-3)

@@ -22,6 +22,7 @@ from preprocess.decode import DecodeError
 from preprocess.tracks import clip_faces
 from tests.fuzz import little_memory
 from tests.preprocess.sounds import buzz
+from tests.real import needs
 
 from .clips import write_talk
 
@@ -61,7 +62,7 @@ def test_frames_tracks_face_voice_and_all(talk, clips):
     assert [(f.time, f.track) for f in seen.frames] == [(one.time, one.track) for one in found]
     for frame, one, logit in zip(seen.frames, found, logits, strict=True):
         np.testing.assert_array_equal(frame.crop, one.crop)
-        np.testing.assert_array_equal(frame.box, one.face.box)
+        np.testing.assert_allclose(frame.box, one.face.box, atol=1 / 8)
         assert odds(frame.score) == pytest.approx(fusion.face.log_ratio(logit), abs=1e-4)
     ratios, counts = [], []
     for track in seen.tracks:
@@ -84,7 +85,7 @@ def test_clips_have_weights_of_their_own_and_score_takes_clips(talk, shipped, cl
     assert shipped.for_clips.shipped == CLIP_WEIGHTS and clips.for_clips is clips
     assert shipped.for_clips is shipped.for_clips and tiny.for_clips is tiny
     assert shipped.score(talk) == pytest.approx(clips.score_video(talk).score, abs=1e-6)
-    assert shipped.score(str(talk)) == shipped.score(talk)
+    assert shipped.score(str(talk)) == pytest.approx(shipped.score(talk), abs=1e-4)
 
 
 def test_other_weights_count_as_they_say(talk, tiny):
@@ -241,7 +242,8 @@ def test_views_are_averaged(talk, tiny):
 
 
 def test_challenge_clips(shared, clips):
-    for file in sorted((shared / "challenge/multiFFDV/phase1/valset").glob("*.mp4"))[:2]:
+    folder = needs(shared / "challenge/multiFFDV/phase1/valset")
+    for file in sorted(folder.glob("*.mp4"))[:2]:
         seen = clips.score_video(file, frames=4)
         assert seen.face is not None and seen.voice is not None and 0 < seen.score < 1
         assert video.pool([frame.score for frame in seen.tracks[0].frames]) > 0

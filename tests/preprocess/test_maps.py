@@ -196,10 +196,15 @@ def test_residuals_are_clipped_to_127(kind):
 # Batches
 
 
+def assert_same_residuals(one: torch.Tensor, other: torch.Tensor, kind: str) -> None:
+    """Equal; "srm" has values on the border between two grey levels, which float32 misses."""
+    torch.testing.assert_close(one, other, rtol=0, atol=1 if kind == "srm" else 0)
+
+
 @pytest.mark.parametrize("kind", sorted(RESIDUALS))
 def test_a_batch_gives_what_its_crops_give_alone(crops, kind):
     alone = torch.cat([residual(crop[None], kind) for crop in crops])
-    assert torch.equal(residual(crops, kind), alone)
+    assert_same_residuals(residual(crops, kind), alone, kind)
     assert residual(crops[:0], kind).shape == crops[:0].shape
 
 
@@ -214,7 +219,7 @@ def test_memory_layout_does_not_matter_and_crops_stay_as_they_are(crops):
     channels_last = crops.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     torch.testing.assert_close(spectrum(channels_last), spectrum(crops), rtol=0, atol=0.01)
     for kind in RESIDUALS:
-        assert torch.equal(residual(channels_last, kind), residual(crops, kind))
+        assert_same_residuals(residual(channels_last, kind), residual(crops, kind), kind)
     assert torch.equal(crops, before)
 
 

@@ -14,6 +14,7 @@ from preprocess.decode import decode_image
 from preprocess.mtcnn import Cascade, _first_scale, _Part, _Sums
 from preprocess.mtcnn_networks import Networks, _alike, _Proposals
 from tests.preprocess.test_faces import overlap
+from tests.real import needs
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
     from facenet_pytorch import MTCNN
 
     peer = MTCNN(keep_all=True)
-    files = sorted((shared / "faces").rglob("*.jpg"))
+    files = sorted(needs(shared / "faces").rglob("*.jpg"))
     files = [files[i] for i in np.linspace(0, len(files) - 1, 300).astype(int)]
     wanted, missed, new, errors = 0, 0, 0, []
     for file in files:
@@ -55,7 +56,7 @@ def test_faces_from_40_px_are_found_in_large_pictures(shared: Path, cascade):
     """Real faces, shrunk, 40 to 60 px wide, among each other in a picture of 2.4 megapixels."""
     from facenet_pytorch import MTCNN
 
-    files = sorted((shared / "faces").rglob("*.jpg"))
+    files = sorted(needs(shared / "faces").rglob("*.jpg"))
     files = iter([files[i] for i in np.linspace(0, len(files) - 1, 400).astype(int)])
     random = np.random.default_rng(0)
     canvas = cv2.resize(decode_image(next(files)).pixels, (1760, 1360))
@@ -127,8 +128,9 @@ def test_near_a_face_is_found_what_is_found_there_in_the_whole_picture(cascade, 
     moved = boxes + np.array([[30, -20, 45, -5], [-35, 25, -55, 5]])  # and grown or shrunk
     found = cascade.find(crowd, moved)
     order = np.argsort([np.abs(boxes - box).sum(1).argmin() for box in found.boxes])
-    np.testing.assert_array_equal(found.boxes[order], boxes)
-    np.testing.assert_array_equal(found.landmarks[order], whole.landmarks[sure][:2])
+    # The same windows, but beside others: their last bits depend on the shape of a batch.
+    np.testing.assert_allclose(found.boxes[order], boxes, atol=1e-2)
+    np.testing.assert_allclose(found.landmarks[order], whole.landmarks[sure][:2], atol=1e-2)
     assert len(cascade.find(crowd, boxes * 3).boxes) == 0  # far too large
     assert len(cascade.find(crowd, np.zeros((0, 4))).boxes) == 0
 

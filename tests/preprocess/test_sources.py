@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from preprocess.sources import LabelError, Listing, find_items, printable
+from tests.real import needs
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -199,26 +200,26 @@ def test_given_labels_beat_those_found(tmp_path):
 
 def test_real_challenge_files(shared):
     for name, column in (("multiFFDI", "img_path"), ("multiFFDV", "video_name")):
-        root = shared / "challenge" / name / "phase1"
+        root = needs(shared / "challenge" / name / "phase1")
         listing = find_items(root)
         expected = {
             f"{part}/{row[column]}": row["target"]
             for part in ("trainset", "valset")
             for row in pd.read_csv(root / f"{part}_label.txt").to_dict("records")
         }
-        assert targets(listing) == expected and len(expected) == 10
+        assert targets(listing) == expected != {}
         assert listing.problems == {}
         assert {item.is_video for item in listing.items} == {name == "multiFFDV"}
 
 
 def test_real_manifest(shared):
-    listing = find_items(shared / "faces" / "dev")
+    listing = find_items(needs(shared / "faces" / "dev"))
     table = pd.read_csv(shared / "faces" / "manifest.csv").query("split == 'dev'")
     expected = dict(zip(table["path"].str.removeprefix("dev/"), table["target"], strict=True))
     assert targets(listing) == expected
     assert listing.problems == {}
     groups = {item.path: item.group for item in listing.items}
-    row = table.iloc[17]
+    row = table.iloc[-1]
     assert groups[row["path"].removeprefix("dev/")] == row["group"]
 
 

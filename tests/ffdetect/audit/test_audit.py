@@ -18,6 +18,7 @@ from ffdetect.audit import audit as command
 from preprocess.cache import CacheWriter
 from preprocess.schema import CacheSettings
 from tests.preprocess.rows import SMALL, make_row
+from tests.real import rows_of
 
 COUNT = 70  # of each class
 
@@ -218,16 +219,14 @@ def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch, capsys):
 
 def test_the_known_confounds_of_real_data(shared, tmp_path):
     """Generated photos against real portraits: they differ in encoder, size and sharpness."""
-    table = pd.read_csv(shared / "faces" / "manifest.csv")
-    table = table[table["split"] == "dev"]
-    chosen = table[table["generator"].isin(["generated_photos", "sd21", "ffhq", "officials"])]
-    chosen = pd.concat(part.head(60) for _, part in chosen.groupby("generator"))
-    for path in chosen["path"]:
+    names = ("generated_photos", "sd21", "ffhq", "officials")
+    chosen = pd.concat(rows_of(shared / "faces", 40, generator=name, split="dev") for name in names)
+    for file, path in zip(chosen["file"], chosen["path"], strict=True):
         link = tmp_path / "data" / path
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(shared / "faces" / path)
-    chosen.to_csv(tmp_path / "data" / "manifest.csv", index=False)
+        link.symlink_to(file)
+    chosen.drop(columns="file").to_csv(tmp_path / "data" / "manifest.csv", index=False)
     record = run(tmp_path / "data")[1]
-    assert record["files"] == 240 and not record["unreadable"]
+    assert record["files"] == len(chosen) and not record["unreadable"]
     assert "JPEG setting" in leaking(record, "generated_photos")
     assert {"picture size", "all cues"} <= leaking(record, "sd21")

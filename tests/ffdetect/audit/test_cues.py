@@ -16,6 +16,7 @@ from preprocess.faces import CropSettings, FaceDetector
 from preprocess.schema import Failure
 from preprocess.sources import find_items
 from tests.preprocess.rows import SMALL, make_row
+from tests.real import needs
 
 
 def test_how_a_jpeg_was_written_is_read_from_its_header(tmp_path, astronaut):
@@ -120,7 +121,7 @@ def test_face_size_with_a_detector(astronaut_folder):
 
 
 def test_of_a_clip_its_middle_is_measured(shared):
-    items = [i for i in find_items(shared / "av" / "video").items if i.is_video][:2]
+    items = [i for i in find_items(needs(shared / "av" / "video")).items if i.is_video][:2]
     found = measure_items(items)
     assert len(found.table) == 2 and not found.unreadable
     assert "bytes per pixel" not in found.cues() and "sharpness" in found.cues()

@@ -17,7 +17,7 @@ from ffdetect.audit.duplicates import (
     near_duplicates,
     perceptual_hash,
 )
-from preprocess.sources import find_items
+from tests.real import rows_of
 
 
 def scene(seed: int, side: int = 160) -> np.ndarray:
@@ -99,8 +99,8 @@ def test_which_pairs_leak():
 
 def test_real_portraits_are_no_duplicates_of_each_other(shared):
     """Aligned portraits are alike in layout; even so only copies may pair."""
-    items = find_items(shared / "faces" / "dev").items
-    portraits = [i for i in items if i.generator in ("officials", "stylegan2")][::6]
-    pixels = [np.asarray(Image.open(item.file).convert("RGB")) for item in portraits]
+    names = ("officials", "stylegan2")
+    portraits = pd.concat(rows_of(shared / "faces", 60, generator=name) for name in names)
+    pixels = [np.asarray(Image.open(f).convert("RGB")) for f in portraits["file"][::6]]
     hashes = np.array([perceptual_hash(p) for p in pixels + [changed(pixels[7], 0.7, 60)]])
     assert near_duplicates(hashes).tolist() == [[7, len(pixels)]]
