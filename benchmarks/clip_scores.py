@@ -31,7 +31,7 @@ from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.fusion import Evidence, Fusion
 from ffdetect.video import pool
 from preprocess.cache import CacheReader
-from preprocess.formats import DecodeError
+from preprocess.io.formats import DecodeError
 from preprocess.sound_cache import SoundCache
 
 from .clip_pooling import (

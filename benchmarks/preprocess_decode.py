@@ -11,8 +11,8 @@ from pathlib import Path
 
 import av  # noqa: F401 (otherwise loaded with the first clip: here it counts as start)
 
-from preprocess.clips import decode_video
-from preprocess.decode import Picture, decode_image
+from preprocess.io.clips import decode_video
+from preprocess.io.decode import Picture, decode_image
 
 ALL = 1_000_000  # frames: more than a clip has
 

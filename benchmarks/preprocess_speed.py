@@ -36,11 +36,11 @@ from benchmarks.throughput import machine
 from preprocess import crop, extract, faces, maps, mtcnn, mtcnn_networks, tracks
 from preprocess.cache import CacheWriter
 from preprocess.clip_search import ClipSearch
-from preprocess.clips import decode_video, key_frames
-from preprocess.decode import decode_image
+from preprocess.io.clips import decode_video, key_frames
+from preprocess.io.decode import decode_image
+from preprocess.io.sources import find_items
 from preprocess.pool import cores
 from preprocess.schema import CacheSettings
-from preprocess.sources import find_items
 
 _MEGAPIXELS = (4, 12)
 _CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}

@@ -26,12 +26,12 @@ from tqdm import tqdm
 from ffdetect.data import split_rows
 from ffdetect.evaluation.matching import matched_rows
 from preprocess.cache import CacheWriter
-from preprocess.clips import decode_video
-from preprocess.decode import DecodeError, Picture, decode_image
 from preprocess.extract import face_rows
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
+from preprocess.io.clips import decode_video
+from preprocess.io.decode import DecodeError, Picture, decode_image
+from preprocess.io.sources import Item, find_items
 from preprocess.schema import CacheError, CacheSettings, Failure
-from preprocess.sources import Item, find_items
 
 FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
 JPEG_QUALITY = 85

@@ -29,10 +29,10 @@ from ffdetect.checkpoint import Checkpoint, load_checkpoint
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
 from preprocess import maps
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.decode import DecodeError, decode_image
 from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
+from preprocess.io.decode import DecodeError, decode_image
+from preprocess.io.sources import find_items
 from preprocess.schema import CachedFace, CacheSettings
-from preprocess.sources import find_items
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")

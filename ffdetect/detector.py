@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from preprocess.cache import CacheReader
-from preprocess.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.faces import CropSettings, Face, FaceDetector, crop_face, crop_whole
-from preprocess.formats import VIDEO_SUFFIXES
+from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
+from preprocess.io.formats import VIDEO_SUFFIXES
 from preprocess.schema import settings_difference
 
 from .calibration import Calibration, probabilities

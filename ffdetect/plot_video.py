@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.formats import DecodeError
-from preprocess.mel import HOP, sound_maps
-from preprocess.sound import SAMPLE_RATE, SoundReader
+from preprocess.io.formats import DecodeError
+from preprocess.io.mel import HOP, sound_maps
+from preprocess.io.sound import SAMPLE_RATE, SoundReader
 
 from .detector import Detector
 from .sheet import new_sheet, save_sheet

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.decode import DecodeError, decode_image
 from preprocess.faces import crop_whole
-from preprocess.sources import Item, Listing, find_items
+from preprocess.io.decode import DecodeError, decode_image
+from preprocess.io.sources import Item, Listing, find_items
 
 from .detector import Detector
 from .evaluation.metrics import auc, tpr_at_fpr

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preprocess.clips import key_frames
 from preprocess.faces import crop_whole
-from preprocess.formats import DecodeError
+from preprocess.io.clips import key_frames
+from preprocess.io.formats import DecodeError
 from preprocess.tracks import ClipFace, clip_faces
 
 from .detector import CLIP_WEIGHTS
@@ -128,7 +128,7 @@ def score_video(
     Args:
         detector: whose weights score faces.
         clip: a file; without pictures, or with sound alone, what there is decides.
-        frames: key frames to look at (`preprocess.clips.key_frames`).
+        frames: key frames to look at (`preprocess.io.clips.key_frames`).
         voice: whether to listen.
         no_face: "nan", or "whole" to score whole frames where no frame has a face.
         tta: see `Detector`.

@@ -11,14 +11,15 @@ from functools import partial
 
 from tqdm import tqdm
 
+from preprocess.io.sound import SOUND_SUFFIXES
+from preprocess.io.sources import Item
+from preprocess.io.storage import StorageError, is_remote
+
 from .listen import Heard, Unheard, listen, make_listen
 from .pool import Lost, work
 from .run import TIMEOUT, Command, make_parser, record_all, run
 from .schema import Failure
-from .sound import SOUND_SUFFIXES
 from .sound_cache import SoundSettings, SoundWriter, to_table
-from .sources import Item
-from .storage import StorageError, is_remote
 
 _FILES_PER_WORKER = 128  # starting one costs about as much as decoding so many short files
 _BYTES_PER_FILE = 2**18  # a larger file counts as several

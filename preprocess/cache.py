@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from preprocess.io.storage import StorageError, as_path, is_remote, matching, names_in, remove
+
 from .failures import read_failures, write_failures
 from .journal import JOURNAL_NAME, Journal
 from .lease import Lease
@@ -54,13 +56,12 @@ from .schema import (
     settings_from,
     to_table,
 )
-from .storage import StorageError, as_path, is_remote, matching, names_in, remove
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from .storage import AnyPath
+    from preprocess.io.storage import AnyPath
 
 _ROWS_PER_PART = 128
 _REQUESTS = 16  # at a time, of the parts of a cache at a URL

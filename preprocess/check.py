@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from tqdm import tqdm
 
+from preprocess.io.sources import printable
+from preprocess.io.storage import StorageError, as_path, move, read_bytes
+
 from .cache import CacheReader
 from .failures import read_failures, write_failures
 from .journal import Journal
 from .parts import checksum, list_parts, lock_cache, open_part, read_index, write_index
 from .schema import CacheError, CacheSettings, decode_crop, settings_from
 from .sound_cache import SoundCache
-from .sources import printable
-from .storage import StorageError, as_path, move, read_bytes
 
 if TYPE_CHECKING:
-    from .storage import AnyPath
+    from preprocess.io.storage import AnyPath
 
 
 @dataclass

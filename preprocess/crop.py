@@ -12,17 +12,18 @@ from functools import partial
 import pyarrow as pa
 from tqdm import tqdm
 
+from preprocess.io.decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
+from preprocess.io.formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
+from preprocess.io.sources import Item
+
 from .cache import CacheWriter
-from .decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
 from .engine_ray import work_on_ray
 from .extract import extract, make_extract
 from .faces import ALIGNMENTS, CropSettings, FaceDetector
-from .formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
 from .pool import work
 from .run import TIMEOUT, Command, make_parser, record_all, run
 from .schema import CODECS, MAPS, CacheSettings, Failure
 from .shared_networks import share_networks
-from .sources import Item
 
 ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many

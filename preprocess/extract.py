@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from .decode import DecodeError, Picture, decode_image
+from preprocess.io.decode import DecodeError, Picture, decode_image
+from preprocess.io.sources import Item
+from preprocess.io.storage import StorageError, local_copy
+
 from .faces import Face, FaceDetector, crop_face
 from .pool import WorkerError
 from .schema import CachedFace, CacheSettings, Failure, to_table
 from .shared_networks import Address, SharedNetworks
-from .sources import Item
-from .storage import StorageError, local_copy
 from .tracks import clip_faces
 
 

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from preprocess.io.storage import StorageError, as_path, read_bytes
+
 from .journal import read_journal
 from .parts import write_whole
 from .schema import CacheError, Failure
-from .storage import StorageError, as_path, read_bytes
 
 if TYPE_CHECKING:
-    from .storage import AnyPath
+    from preprocess.io.storage import AnyPath
 
 
 def write_failures(path: AnyPath, failures: Iterable[Failure]) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocess.io.storage import as_path
+
 from .cache import CacheReader
 from .maps import residual, spectrum
-from .storage import as_path
 
 _CAPTION = 34
 _GAP = 8

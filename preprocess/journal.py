@@ -16,11 +16,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from preprocess.io.storage import StorageError, free_space, read_bytes, remove
+
 from .schema import CacheError, Failure
-from .storage import StorageError, free_space, read_bytes, remove
 
 if TYPE_CHECKING:
-    from .storage import AnyPath
+    from preprocess.io.storage import AnyPath
 
 JOURNAL_NAME = "cache.journal"
 

@@ -21,8 +21,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from preprocess.io.storage import StorageError, put, read_bytes, remove
+
 from .schema import CacheError
-from .storage import StorageError, put, read_bytes, remove
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .formats import DecodeError
-from .sound import SAMPLE_RATE, NoSoundError, SoundFormat, SoundReader
-from .storage import StorageError, local_copy
+from preprocess.io.formats import DecodeError
+from preprocess.io.sound import SAMPLE_RATE, NoSoundError, SoundFormat, SoundReader
+from preprocess.io.storage import StorageError, local_copy
 
 if TYPE_CHECKING:
-    from .storage import AnyPath
+    from preprocess.io.storage import AnyPath
 
 _SHORTEST = 0.5  # seconds of sound, below which a file gives no row
 _SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from .formats import RESIDUAL_NAMES, SPECTRUM_TILE
+from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_TILE
 
 _SPECTRUM_HOP = 32
 # Weights files name the spectrum they were trained on; another one needs another name.

@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from .arrow import read_file
-from .journal import read_journal
-from .lease import Lease
-from .schema import FORMAT, CacheError, CacheSettings, schema, settings_from
-from .storage import (
+from preprocess.io.storage import (
     StorageError,
     free_space,
     is_remote,
@@ -30,8 +26,13 @@ from .storage import (
     sizes_in,
 )
 
+from .arrow import read_file
+from .journal import read_journal
+from .lease import Lease
+from .schema import FORMAT, CacheError, CacheSettings, schema, settings_from
+
 if TYPE_CHECKING:
-    from .storage import AnyPath
+    from preprocess.io.storage import AnyPath
 
 LOCK_NAME = "cache.lock"
 _HEAD, _FOOT = 2**18, 2**15  # bytes of a part that hold its small columns, its table of contents

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
+
 from .faces import CropSettings
-from .formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
 
 FORMAT = 1
 MAPS = ("spectrum", "residual")

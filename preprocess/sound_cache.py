@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from preprocess.io.mel import FFT, HIGH_BANDS, HOP, MEL_BANDS, WINDOW, sound_maps
+from preprocess.io.sound import SAMPLE_RATE
+from preprocess.io.sources import Item
+
 from .cache import CacheReader, CacheWriter
 from .listen import Heard
-from .mel import FFT, HIGH_BANDS, HOP, MEL_BANDS, WINDOW, sound_maps
-from .sound import SAMPLE_RATE
-from .sources import Item
 
 FAILURE_KINDS = ("no_sound", "unreadable", "crashed", "timeout")
 _MILLISECONDS = 1000 / SAMPLE_RATE
@@ -138,11 +139,11 @@ class SoundCache(CacheReader):
         return whole[: round(float(self.metadata["seconds"].iat[index]) * SAMPLE_RATE)]
 
     def mel(self, index: int) -> np.ndarray:
-        """float16 80 x T in dB, see `preprocess.mel.sound_maps`."""
+        """float16 80 x T in dB, see `preprocess.io.mel.sound_maps`."""
         return self._value(index, "mel").to_numpy()
 
     def high(self, index: int) -> np.ndarray:
-        """float16 128 x T in dB, 4 to 8 kHz, see `preprocess.mel.sound_maps`."""
+        """float16 128 x T in dB, 4 to 8 kHz, see `preprocess.io.mel.sound_maps`."""
         return self._value(index, "high").to_numpy()
 
     def _identity(self, index: int) -> tuple:

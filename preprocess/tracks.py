@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from preprocess.io.clips import key_frames
+from preprocess.io.decode import MAX_MEGAPIXELS
+
 from .clip_search import ClipSearch
-from .clips import key_frames
-from .decode import MAX_MEGAPIXELS
 from .faces import CropSettings, Face, FaceDetector, crop_face
 
 _REACH = (0.5, 1.0)  # faces' widths that one may move, at once and

@@ -23,8 +23,8 @@ from PIL import Image
 
 from ffdetect import Detector
 from ffdetect.audio import VoiceDetector
-from preprocess.decode import decode_image
 from preprocess.faces import CropSettings, FaceDetector, crop_face
+from preprocess.io.decode import decode_image
 from preprocess.maps import residual, spectrum
 
 from .preprocess.sounds import buzz

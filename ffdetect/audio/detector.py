@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
+from preprocess.io.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
 
 from .head import VoiceHead
 from .statistics import SHORTEST, WINDOW, voice_statistics

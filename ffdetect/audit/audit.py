@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ffdetect.evaluation.matching import parse_matches
 from preprocess.cache import CacheReader
-from preprocess.sources import find_items, printable
+from preprocess.io.sources import find_items, printable
 
 from .cues import Measurements, measure_cache, measure_items
 from .duplicates import RADIUS, leaking_pairs, near_duplicates

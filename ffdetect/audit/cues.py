@@ -16,8 +16,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from preprocess.cache import CacheReader
-from preprocess.clips import decode_video
-from preprocess.decode import (
+from preprocess.faces import FaceDetector
+from preprocess.failures import read_failures
+from preprocess.io.clips import decode_video
+from preprocess.io.decode import (
     MAX_MEGAPIXELS,
     DecodeError,
     Encoding,
@@ -25,9 +27,7 @@ from preprocess.decode import (
     decode_image,
     read_encoding,
 )
-from preprocess.faces import FaceDetector
-from preprocess.failures import read_failures
-from preprocess.sources import Item
+from preprocess.io.sources import Item
 
 from .duplicates import HASH_BITS, perceptual_hash
 

@@ -24,7 +24,7 @@ from benchmarks.preprocess_speed import (
 )
 from preprocess import crop
 from preprocess.cache import CacheReader
-from preprocess.clips import decode_video
+from preprocess.io.clips import decode_video
 
 
 @pytest.fixture

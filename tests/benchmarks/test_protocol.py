@@ -10,9 +10,9 @@ from PIL import Image
 
 from benchmarks.protocol import MATCHED, RAW, comparisons, framing, judged_rows, main, match
 from preprocess.cache import CacheReader
-from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector
 from preprocess.failures import read_failures
+from preprocess.io.decode import decode_image
 
 from ..ffdetect.helpers import encode, write_clip
 

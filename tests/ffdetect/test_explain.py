@@ -19,8 +19,8 @@ from ffdetect.explain import Explanation, explain, heat_map, save_explanation
 from ffdetect.network import DualStream
 from ffdetect.regenerate import create_regenerator
 from preprocess import maps
-from preprocess.decode import decode_image
 from preprocess.faces import CropSettings
+from preprocess.io.decode import decode_image
 from tests.real import needs, rows_of
 
 from .helpers import encode, random_crops, tiny_network

@@ -10,7 +10,7 @@ from PIL import Image
 from ffdetect import plot_video as command
 from ffdetect.plot_video import frames_that_matter, mel_over_time
 from ffdetect.video import FrameScore, TrackScore, VideoScore
-from preprocess.mel import sound_maps
+from preprocess.io.mel import sound_maps
 from tests.preprocess.sounds import buzz, write_sound
 
 from .clips import write_talk

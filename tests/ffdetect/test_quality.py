@@ -11,8 +11,8 @@ from PIL import Image
 from skimage.measure import blur_effect as scikit_blur
 
 from ffdetect.quality import block_effect, blur_effect, measure
-from preprocess.decode import decode_image
 from preprocess.faces import CropSettings, FaceDetector, crop_face
+from preprocess.io.decode import decode_image
 
 from .helpers import encode
 

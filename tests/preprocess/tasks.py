@@ -17,8 +17,8 @@ def make_hasty_extract(*settings: object):
     """`preprocess.extract.make_extract`, but connections that fail are soon given up."""
     import s3fs
 
-    from preprocess import storage
     from preprocess.extract import make_extract
+    from preprocess.io import storage
 
     storage._WAITS = (0.1,)
     s3fs.S3FileSystem.retries = 2

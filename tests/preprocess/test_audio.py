@@ -13,8 +13,8 @@ from preprocess import audio, check
 from preprocess.audio import main
 from preprocess.cache import CacheReader
 from preprocess.failures import read_failures
+from preprocess.io.mel import sound_maps
 from preprocess.listen import spread_windows
-from preprocess.mel import sound_maps
 from preprocess.parts import checksum, read_index
 from preprocess.schema import CacheError
 from preprocess.sound_cache import SoundCache

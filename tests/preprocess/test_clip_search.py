@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from preprocess.clip_search import ClipSearch
-from preprocess.clips import key_frames
 from preprocess.faces import FaceDetector
+from preprocess.io.clips import key_frames
 from tests.preprocess.test_faces import overlap
 from tests.preprocess.test_tracks import stage
 from tests.real import needs

@@ -16,9 +16,9 @@ from PIL import Image
 
 from preprocess import crop, extract
 from preprocess.cache import CacheReader
-from preprocess.decode import decode_image
 from preprocess.faces import FaceDetector, crop_face
 from preprocess.failures import read_failures
+from preprocess.io.decode import decode_image
 from preprocess.maps import residual, spectrum
 from tests.real import needs
 

@@ -19,8 +19,8 @@ from preprocess import crop
 from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache
 from preprocess.failures import read_failures
+from preprocess.io.sources import find_items
 from preprocess.pool import Lost
-from preprocess.sources import find_items
 from tests.preprocess.rows import SMALL
 
 ROOT = Path(__file__).parents[2]

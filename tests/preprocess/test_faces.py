@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from skimage.transform import SimilarityTransform, rotate
 
-from preprocess.decode import decode_image
 from preprocess.faces import (
     TEMPLATE,
     CropSettings,
@@ -23,6 +22,7 @@ from preprocess.faces import (
     crop_whole,
     fit_similarity,
 )
+from preprocess.io.decode import decode_image
 from preprocess.mtcnn import Found
 from tests.real import needs
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from preprocess.cache import CacheReader, CacheWriter
 from preprocess.check import check_cache, repair
-from preprocess.clips import decode_video
-from preprocess.decode import DecodeError, decode_image, read_encoding
 from preprocess.failures import read_failures
+from preprocess.io.clips import decode_video
+from preprocess.io.decode import DecodeError, decode_image, read_encoding
+from preprocess.io.sources import LabelError, find_items
 from preprocess.parts import fetch_small_columns, write_index
 from preprocess.schema import CacheError
-from preprocess.sources import LabelError, find_items
 from tests.fuzz import changed, damage, files_in, fuzz, little_memory
+from tests.preprocess.io.test_clips import write_clip
+from tests.preprocess.io.test_decode import encode
 from tests.preprocess.rows import SMALL, write_cache
-from tests.preprocess.test_clips import write_clip
-from tests.preprocess.test_decode import encode
 
 FORMATS = [
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}),

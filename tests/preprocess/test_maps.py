@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage, signal
 
-from preprocess.formats import SPECTRUM_SHAPE
+from preprocess.io.formats import SPECTRUM_SHAPE
 from preprocess.maps import (
     RESIDUALS,
     SPECTRUM_TOLERANCE,

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from preprocess.decode import decode_image
+from preprocess.io.decode import decode_image
 from preprocess.mtcnn import Cascade, _first_scale, _Part, _Sums
 from preprocess.mtcnn_networks import Networks, _alike, _Proposals
 from tests.preprocess.test_faces import overlap

@@ -12,8 +12,8 @@ import pytest
 
 from preprocess import crop
 from preprocess.cache import CacheReader
-from preprocess.decode import DecodeError
 from preprocess.faces import CropSettings, FaceDetector
+from preprocess.io.decode import DecodeError
 from preprocess.tracks import Tracker, clip_faces
 
 WIDTH, HEIGHT = 640, 360

@@ -10,8 +10,8 @@ import pytest
 
 from ffdetect.audio import VoiceDetector
 from ffdetect.evaluation.metrics import auc
-from preprocess.decode import DecodeError
-from preprocess.sound import NoSoundError
+from preprocess.io.decode import DecodeError
+from preprocess.io.sound import NoSoundError
 from tests.preprocess.sounds import buzz, write_sound
 from tests.real import rows_of
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from ffdetect.audit.cues import CUES, LABELS, face_cues, measure_cache, measure_items, pixel_cues
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.decode import DecodeError, read_encoding
 from preprocess.faces import CropSettings, FaceDetector
+from preprocess.io.decode import DecodeError, read_encoding
+from preprocess.io.sources import find_items
 from preprocess.schema import Failure
-from preprocess.sources import find_items
 from tests.preprocess.rows import SMALL, make_row
 from tests.real import needs
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.mel import sound_maps
-
-from .sounds import buzz
+from preprocess.io.mel import sound_maps
+from tests.preprocess.sounds import buzz
 
 
 def test_maps_equal_librosa() -> None:

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from preprocess.decode import DecodeError
-from preprocess.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
-
-from .sounds import buzz, write_sound
+from preprocess.io.decode import DecodeError
+from preprocess.io.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
+from tests.preprocess.sounds import buzz, write_sound
 
 
 def read(file: Path, seconds: float = 1.0) -> np.ndarray:

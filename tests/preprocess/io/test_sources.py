@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from preprocess.sources import LabelError, Listing, find_items, printable
+from preprocess.io.sources import LabelError, Listing, find_items, printable
 from tests.real import needs
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from preprocess.decode import DecodeError, decode_image
+from preprocess.io.decode import DecodeError, decode_image
 
 EXIF_ORIENTATION = 0x0112
 PILLOW_GUARD = Image.MAX_IMAGE_PIXELS

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.clips import decode_video, key_frames
-from preprocess.decode import DecodeError
+from preprocess.io.clips import decode_video, key_frames
+from preprocess.io.decode import DecodeError
 
 # Clips: the brightness of a frame tells its number.
 
