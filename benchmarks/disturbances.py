@@ -18,7 +18,8 @@ import torch
 from PIL import Image, ImageEnhance
 
 from ffdetect.augment import recode
-from preprocess.faces import CropSettings, Face, crop_face
+from preprocess.faces.crop import crop_face
+from preprocess.faces.face import CropSettings, Face
 
 UNDISTURBED = "undisturbed"
 

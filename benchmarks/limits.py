@@ -24,7 +24,7 @@ from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import auc
 from ffdetect.quality import block_effect, blur_effect
 from preprocess.cache import CacheReader
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 
 from .protocol import comparisons
 

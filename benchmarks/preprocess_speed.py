@@ -33,9 +33,12 @@ import torch
 from benchmarks.cost import Cost
 from benchmarks.preprocess_decode import ALL
 from benchmarks.throughput import machine
-from preprocess import crop, extract, faces, maps, mtcnn, mtcnn_networks, tracks
+from preprocess import crop, extract
 from preprocess.cache import CacheWriter
-from preprocess.clip_search import ClipSearch
+from preprocess.faces import maps, mtcnn, mtcnn_networks, tracks
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import Face
+from preprocess.faces.search import ClipSearch
 from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import find_items
@@ -194,7 +197,7 @@ def compare(folders: dict[str, Path], effort: Effort, out: Path) -> dict[str, di
 
 def agreement(out: Path) -> dict[str, float]:
     """What of the peer's faces in pictures, and in every frame of clips, ours finds, and where."""
-    detector = faces.FaceDetector()
+    detector = FaceDetector()
     wanted = found = new = ours = 0
     errors: list[float] = []
     for file in sorted(out.glob("*/faces.json")):
@@ -227,7 +230,7 @@ def agreement(out: Path) -> dict[str, float]:
     }
 
 
-def _seen(file: Path, detector: faces.FaceDetector) -> dict[int, list[faces.Face]]:
+def _seen(file: Path, detector: FaceDetector) -> dict[int, list[Face]]:
     """Frame -> faces; a picture is frame 0."""
     if file.suffix != ".mp4":
         return {0: detector.detect(decode_image(file).pixels)}
@@ -267,7 +270,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         return detect(*args)
 
     settings = CacheSettings(frames=frames)
-    detect = timed("detect", faces.FaceDetector.detect)
+    detect = timed("detect", FaceDetector.detect)
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -278,7 +281,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
 
         watch(extract, "decode_image", "decode")
         stack.enter_context(patch.object(tracks, "key_frames", timed_frames))
-        stack.enter_context(patch.object(faces.FaceDetector, "detect", counted))
+        stack.enter_context(patch.object(FaceDetector, "detect", counted))
         watch(mtcnn._Sums, "__init__", "sums")
         watch(mtcnn._Sums, "scaled", "pyramid")
         watch(mtcnn._Sums, "cut", "candidates")

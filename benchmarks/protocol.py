@@ -27,7 +27,9 @@ from ffdetect.data import split_rows
 from ffdetect.evaluation.matching import matched_rows
 from preprocess.cache import CacheWriter
 from preprocess.extract import face_rows
-from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
+from preprocess.faces.crop import crop_face, crop_whole
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.sources import Item, find_items

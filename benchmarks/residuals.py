@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ffdetect.augment import recode
 from ffdetect.data import split_rows
-from preprocess import maps
 from preprocess.cache import CacheReader
+from preprocess.faces import maps
 
 from .cross_generator import compare, evaluate
 from .protocol import JPEG_QUALITY, comparisons, spread

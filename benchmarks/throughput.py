@@ -27,9 +27,11 @@ from tqdm import tqdm
 
 from ffdetect.checkpoint import Checkpoint, load_checkpoint
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
-from preprocess import maps
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import CropSettings, FaceDetector, crop_face, crop_whole
+from preprocess.faces import maps
+from preprocess.faces.crop import crop_face, crop_whole
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
 from preprocess.schema import CachedFace, CacheSettings

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from preprocess.faces import CropSettings
-from preprocess.maps import SPECTRUM_NAME
+from preprocess.faces.face import CropSettings
+from preprocess.faces.maps import SPECTRUM_NAME
 from preprocess.schema import settings_difference
 
 from .calibration import Calibration

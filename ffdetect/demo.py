@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from preprocess.faces import FaceDetector
+from preprocess.faces.detect import FaceDetector
 
 from .pseudo_fakes import self_blend
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from preprocess.cache import CacheReader
-from preprocess.faces import CropSettings, Face, FaceDetector, crop_face, crop_whole
+from preprocess.faces.crop import crop_face, crop_whole
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings, Face
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.formats import VIDEO_SUFFIXES
 from preprocess.schema import settings_difference

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from preprocess import maps
+from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
 
 from .detector import Detector, NoFaceError
@@ -50,8 +50,8 @@ class Explanation:
         heat: float32 size x size, signed, in logits: positive where the face looks fake to the
             network, negative where it looks real. A value is what the place would add to the
             logit if the whole face were like it, so the mean is what all places add together.
-        residual: int8 3 x size x size, see `preprocess.maps`.
-        spectrum: float16 128 x 65, see `preprocess.maps`.
+        residual: int8 3 x size x size, see `preprocess.faces.maps`.
+        spectrum: float16 128 x 65, see `preprocess.faces.maps`.
     """
 
     name: str

@@ -2,8 +2,8 @@
 
 RGB stream: a backbone (see `backbones`) on the crop. Frequency stream: a small convolutional
 network on the high-frequency residual and another on the averaged log spectrum, both from
-`preprocess.maps`. Fusion: a gated multimodal unit (Arevalo et al. 2017, "Gated Multimodal Units
-for Information Fusion"), which weighs the streams anew for every face.
+`preprocess.faces.maps`. Fusion: a gated multimodal unit (Arevalo et al. 2017, "Gated Multimodal
+Units for Information Fusion"), which weighs the streams anew for every face.
 
 What was measured (`benchmarks/results/`, matched protocol, generators unseen in training): a
 linear probe gets a mean AUC of .52 on NPR (Tan et al. 2024), .50 on SRM, .49 on the median
@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from preprocess import maps
+from preprocess.faces import maps
 
 from .backbones import create_backbone, freeze_norms, load_backbone
 
@@ -39,7 +39,7 @@ class NetworkSettings:
     Attributes:
         backbone: a name that `backbones.create_backbone` knows.
         size: side of the crops it is made for.
-        residual: a name from `preprocess.maps.RESIDUALS`.
+        residual: a name from `preprocess.faces.maps.RESIDUALS`.
         streams: "both", or one of them alone for comparisons.
         width: channels of each stream before the fusion.
         frozen_norms: the backbone's batch norms are folded and stay fixed.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.faces import crop_whole
+from preprocess.faces.crop import crop_whole
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import Item, Listing, find_items
 

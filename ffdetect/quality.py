@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from preprocess.faces import Face
+from preprocess.faces.face import Face
 from preprocess.io.decode import Picture
 
 _BLUR = 11  # length of the filter a picture is blurred again with, as in scikit-image

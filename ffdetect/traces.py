@@ -34,7 +34,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from preprocess import maps
+from preprocess.faces import maps
 
 from .discriminant import SHRINKAGE, solve_line
 from .network import Logits, NetworkSettings, Scorer

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from preprocess.cache import CacheReader
-from preprocess.maps import SPECTRUM_TILE
+from preprocess.faces.maps import SPECTRUM_TILE
 
 from .backbones import freeze_stages
 from .checkpoint import load_checkpoint, save_checkpoint

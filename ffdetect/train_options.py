@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from preprocess.faces.maps import RESIDUALS
 from preprocess.io.storage import as_path
-from preprocess.maps import RESIDUALS
 
 from .augment import MIXES, POLICIES
 from .data import BALANCES, Mix

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preprocess.faces import crop_whole
+from preprocess.faces.crop import crop_whole
+from preprocess.faces.tracks import ClipFace, clip_faces
 from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
-from preprocess.tracks import ClipFace, clip_faces
 
 from .detector import CLIP_WEIGHTS
 from .fusion import Fusion

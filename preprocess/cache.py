@@ -335,11 +335,11 @@ class CacheReader:
         return torch.from_numpy(np.stack([self.crop(i) for i in indices])).permute(0, 3, 1, 2)
 
     def spectrum(self, index: int) -> np.ndarray:
-        """float16 128 x 65, see `preprocess.maps.spectrum`."""
+        """float16 128 x 65, see `preprocess.faces.maps.spectrum`."""
         return self._map(index, "spectrum")
 
     def residual(self, index: int) -> np.ndarray:
-        """int8 3 x size x size, see `preprocess.maps.residual`."""
+        """int8 3 x size x size, see `preprocess.faces.maps.residual`."""
         return self._map(index, "residual")
 
     def _map(self, index: int, name: str) -> np.ndarray:

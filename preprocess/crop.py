@@ -12,6 +12,9 @@ from functools import partial
 import pyarrow as pa
 from tqdm import tqdm
 
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import ALIGNMENTS, CropSettings
+from preprocess.faces.shared_networks import share_networks
 from preprocess.io.decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
 from preprocess.io.formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
 from preprocess.io.sources import Item
@@ -19,15 +22,14 @@ from preprocess.io.sources import Item
 from .cache import CacheWriter
 from .engine_ray import work_on_ray
 from .extract import extract, make_extract
-from .faces import ALIGNMENTS, CropSettings, FaceDetector
 from .pool import work
 from .run import TIMEOUT, Command, make_parser, record_all, run
 from .schema import CODECS, MAPS, CacheSettings, Failure
-from .shared_networks import share_networks
 
 ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
-_WORK = ("preprocess.extract", "preprocess.mtcnn", "preprocess.maps")  # what it is done with
+# What the work is done with.
+_WORK = ("preprocess.extract", "preprocess.faces.mtcnn", "preprocess.faces.maps")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,15 +9,17 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from preprocess.faces.crop import crop_face
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import Face
+from preprocess.faces.shared_networks import Address, SharedNetworks
+from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, local_copy
 
-from .faces import Face, FaceDetector, crop_face
 from .pool import WorkerError
 from .schema import CachedFace, CacheSettings, Failure, to_table
-from .shared_networks import Address, SharedNetworks
-from .tracks import clip_faces
 
 
 def make_extract(
@@ -150,7 +152,7 @@ def _row(item: Item, frame: int, number: int, face: Face, crop: np.ndarray, **so
 def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
     import torch
 
-    from .maps import residual, spectrum
+    from preprocess.faces.maps import residual, spectrum
 
     for row in rows:
         crop = torch.from_numpy(row.crop).permute(2, 0, 1)[None]

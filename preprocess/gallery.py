@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocess.faces.maps import residual, spectrum
 from preprocess.io.storage import as_path
 
 from .cache import CacheReader
-from .maps import residual, spectrum
 
 _CAPTION = 34
 _GAP = 8

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from preprocess.faces.face import CropSettings
 from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
-
-from .faces import CropSettings
 
 FORMAT = 1
 MAPS = ("spectrum", "residual")

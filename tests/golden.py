@@ -23,9 +23,11 @@ from PIL import Image
 
 from ffdetect import Detector
 from ffdetect.audio import VoiceDetector
-from preprocess.faces import CropSettings, FaceDetector, crop_face
+from preprocess.faces.crop import crop_face
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
+from preprocess.faces.maps import residual, spectrum
 from preprocess.io.decode import decode_image
-from preprocess.maps import residual, spectrum
 
 from .preprocess.sounds import buzz
 

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from preprocess.cache import CacheReader
-from preprocess.faces import FaceDetector
+from preprocess.faces.detect import FaceDetector
 from preprocess.failures import read_failures
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import (

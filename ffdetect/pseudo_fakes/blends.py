@@ -23,7 +23,7 @@ def self_blend(
 
     Args:
         crop: uint8 H x W x 3 RGB.
-        landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop_landmarks`.
+        landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop.crop_landmarks`.
         rng: decides everything; the same state gives the same fake.
         twin: an aligned re-generated version of the crop to take the inner face from.
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from preprocess.cache import CacheReader
-from preprocess.faces import TEMPLATE, Face, crop_landmarks, fit_similarity
+from preprocess.faces.crop import TEMPLATE, crop_landmarks, fit_similarity
+from preprocess.faces.face import Face
 
 _MOST = 1000  # faces of one source that are compared, of as many people as can be
 _BEST = 20  # of them one is taken at random, in a small source of fewer

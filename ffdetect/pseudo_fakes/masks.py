@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from preprocess.faces import TEMPLATE, fit_similarity
+from preprocess.faces.crop import TEMPLATE, fit_similarity
 
 # The outline of a face in the unit square of `TEMPLATE`, clockwise from the left temple.
 _OUTLINE = np.array(

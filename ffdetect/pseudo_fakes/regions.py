@@ -19,7 +19,7 @@ def replace_region(
     Args:
         real: uint8 H x W x 3 RGB.
         twin: its aligned re-generated version, of the same shape.
-        landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop_landmarks`.
+        landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop.crop_landmarks`.
         rng: decides the region and its outline; the same state gives the same fake.
 
     Returns:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from preprocess.faces import fit_similarity
+from preprocess.faces.crop import fit_similarity
 
 from .masks import face_mask, face_matrix
 
@@ -37,7 +37,7 @@ def swap(
 
     Args:
         crop: uint8 H x W x 3 RGB, whose surroundings, light and pose remain.
-        landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop_landmarks`.
+        landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop.crop_landmarks`.
         donor: uint8 h x w x 3 RGB, the face to paste: another person, or a re-generated version
             of one, so that the pasted face was drawn by a network.
         donor_landmarks: float 5 x 2 in pixels of the donor.

@@ -13,7 +13,7 @@ from benchmarks.cross_method import clip_auc, judge, learn, make_network, people
 from ffdetect.checkpoint import save_checkpoint
 from ffdetect.network import NetworkSettings
 from ffdetect.traces import Statistics, TraceNet
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 
 
 def clips(names, per: int = 4) -> pd.DataFrame:

@@ -10,7 +10,9 @@ import numpy as np
 from benchmarks.limits import choose, damages, main, shrink
 from ffdetect.quality import block_effect, blur_effect
 from preprocess.cache import CacheReader
-from preprocess.faces import CropSettings, FaceDetector, crop_face
+from preprocess.faces.crop import crop_face
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
 
 
 def test_a_shrunk_face_is_the_one_the_face_path_finds(astronaut):

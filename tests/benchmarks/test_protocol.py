@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.protocol import MATCHED, RAW, comparisons, framing, judged_rows, main, match
 from preprocess.cache import CacheReader
-from preprocess.faces import FaceDetector
+from preprocess.faces.detect import FaceDetector
 from preprocess.failures import read_failures
 from preprocess.io.decode import decode_image
 

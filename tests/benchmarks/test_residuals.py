@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.residuals import main
-from preprocess.maps import RESIDUALS
+from preprocess.faces.maps import RESIDUALS
 
 
 def test_every_residual_is_judged_by_every_generator(faces_cache, tmp_path, capsys):

@@ -15,7 +15,7 @@ from PIL import Image
 from ffdetect.checkpoint import save_checkpoint
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
 from preprocess import crop
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 
 from .helpers import portraits, tiny_network
 

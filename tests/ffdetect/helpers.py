@@ -13,7 +13,8 @@ from PIL import Image
 from ffdetect.calibration import Calibration
 from ffdetect.network import DualStream, NetworkSettings
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import TEMPLATE, CropSettings
+from preprocess.faces.crop import TEMPLATE
+from preprocess.faces.face import CropSettings
 from preprocess.schema import CachedFace, CacheSettings
 
 CALIBRATION = Calibration(

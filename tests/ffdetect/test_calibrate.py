@@ -17,7 +17,7 @@ from ffdetect.calibrate import calibration_curve, kinds, main
 from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import auc
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 
 from .helpers import random_crops, tiny_network, write_cache
 

@@ -16,7 +16,7 @@ from ffdetect.checkpoint import (
     save_checkpoint,
     write_calibration,
 )
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 
 from .helpers import CALIBRATION, random_crops, tiny_network
 

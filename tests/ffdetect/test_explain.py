@@ -18,8 +18,8 @@ from ffdetect.detector import Detector, NoFaceError
 from ffdetect.explain import Explanation, explain, heat_map, save_explanation
 from ffdetect.network import DualStream
 from ffdetect.regenerate import create_regenerator
-from preprocess import maps
-from preprocess.faces import CropSettings
+from preprocess.faces import maps
+from preprocess.faces.face import CropSettings
 from preprocess.io.decode import decode_image
 from tests.real import needs, rows_of
 

@@ -7,8 +7,8 @@ import torch
 
 from ffdetect.detector import Detector
 from ffdetect.network import STREAMS, DualStream, GatedFusion, NetworkSettings
-from preprocess import maps
 from preprocess.cache import CacheReader
+from preprocess.faces import maps
 
 from .helpers import random_crops, tiny_network
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from ffdetect import predict
 from ffdetect.checkpoint import save_checkpoint, write_calibration
 from ffdetect.detector import Detector
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 from tests.preprocess.sounds import buzz
 from tests.real import needs
 

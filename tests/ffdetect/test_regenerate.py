@@ -13,7 +13,9 @@ from ffdetect import regenerate
 from ffdetect.regenerate import regenerate_cache
 from ffdetect.regenerators import Autoencoder, Twins, create_regenerator
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import CropSettings, FaceDetector, crop_face
+from preprocess.faces.crop import crop_face
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
 from preprocess.schema import CacheSettings
 from tests.real import needs
 

@@ -15,8 +15,8 @@ from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.evaluation.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.traces import HiddenHead, LinearHead, PairStatistics, TraceNet, either
-from preprocess import maps
-from preprocess.faces import CropSettings
+from preprocess.faces import maps
+from preprocess.faces.face import CropSettings
 
 from .helpers import random_crops
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 from ffdetect.checkpoint import Checkpoint, load_checkpoint
 from ffdetect.detector import Detector
 from ffdetect.tta import SHIFT, TTA, views
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 
 from .helpers import CALIBRATION, random_crops, tiny_network
 

@@ -18,8 +18,8 @@ from ffdetect.audio import VoiceDetector
 from ffdetect.detector import CLIP_WEIGHTS, Detector, NoFaceError
 from ffdetect.fusion import Fusion
 from ffdetect.video import any_of, pool, score_video
+from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError
-from preprocess.tracks import clip_faces
 from tests.fuzz import little_memory
 from tests.preprocess.sounds import buzz
 from tests.real import needs

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import CropSettings
-from preprocess.maps import residual, spectrum
+from preprocess.faces.face import CropSettings
+from preprocess.faces.maps import residual, spectrum
 from preprocess.schema import CachedFace, CacheSettings, schema
 
 SMALL = CacheSettings(CropSettings(size=128))

@@ -18,9 +18,9 @@ from PIL import Image
 
 from preprocess import cache as cache_module
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
+from preprocess.faces.maps import SPECTRUM_TOLERANCE, residual, spectrum
 from preprocess.failures import read_failures
-from preprocess.maps import SPECTRUM_TOLERANCE, residual, spectrum
 from preprocess.schema import (
     CacheError,
     CacheSettings,

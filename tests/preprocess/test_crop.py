@@ -16,10 +16,11 @@ from PIL import Image
 
 from preprocess import crop, extract
 from preprocess.cache import CacheReader
-from preprocess.faces import FaceDetector, crop_face
+from preprocess.faces.crop import crop_face
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.maps import residual, spectrum
 from preprocess.failures import read_failures
 from preprocess.io.decode import decode_image
-from preprocess.maps import residual, spectrum
 from tests.real import needs
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from preprocess.faces import CropSettings
+from preprocess.faces.face import CropSettings
 from preprocess.schema import (
     CacheError,
     CacheSettings,

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ffdetect.audit.cues import CUES, LABELS, face_cues, measure_cache, measure_items, pixel_cues
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import CropSettings, FaceDetector
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, read_encoding
 from preprocess.io.sources import find_items
 from preprocess.schema import Failure

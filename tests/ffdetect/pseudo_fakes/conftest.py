@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.faces import TEMPLATE, FaceDetector
+from preprocess.faces.crop import TEMPLATE
+from preprocess.faces.detect import FaceDetector
 
 SIZE = 200
 LANDMARKS = TEMPLATE * 120 + 40  # a face of 120 px in the middle

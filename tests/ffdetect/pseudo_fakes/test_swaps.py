@@ -8,7 +8,7 @@ import pytest
 
 from ffdetect.pseudo_fakes import swap
 from ffdetect.pseudo_fakes.swaps import match_colours, match_histograms, warp_face
-from preprocess.faces import FaceDetector
+from preprocess.faces.detect import FaceDetector
 
 from .conftest import LANDMARKS, SIZE
 

@@ -7,14 +7,8 @@ import pytest
 import torch
 from scipy import ndimage, signal
 
+from preprocess.faces.maps import RESIDUALS, SPECTRUM_TOLERANCE, luminance, residual, spectrum
 from preprocess.io.formats import SPECTRUM_SHAPE
-from preprocess.maps import (
-    RESIDUALS,
-    SPECTRUM_TOLERANCE,
-    luminance,
-    residual,
-    spectrum,
-)
 
 FLOAT_NOISE = 1e-4  # what float32 sums in another order may add to a tolerance
 

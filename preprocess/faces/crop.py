@@ -1,26 +1,18 @@
-"""Find faces with MTCNN and cut them out: the one face path of training and of scoring.
+"""Cut a face out of a picture: the one way of training and of scoring.
 
-Detection is MTCNN, as `mtcnn.py` computes it. A face is cut out either as an upright square around
-its box or turned so that its five landmarks meet a template. Both are one affine warp, so they
-share the resampling and the filling of what lies outside of the picture.
+Either as an upright square around its box or turned so that its five landmarks meet a template.
+Both are one affine warp, so they share the resampling and the filling of what lies outside of the
+picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    import torch
-
-    from .mtcnn_networks import Networks
-
-ALIGNMENTS = ("box", "similarity")
+from .face import CropSettings, Face
 
 # Where eyes, nose and mouth corners of an upright face lie in a unit square around its box
 # (left eye, right eye, nose, left and right corner of the mouth, as seen in the picture):
@@ -28,111 +20,6 @@ ALIGNMENTS = ("box", "similarity")
 TEMPLATE = np.array(
     [[0.329, 0.394], [0.671, 0.394], [0.5, 0.591], [0.334, 0.740], [0.666, 0.740]], np.float64
 )
-_SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
-
-
-@dataclass(frozen=True)
-class CropSettings:
-    """What decides the pixels of a crop; kept in every cache and in every weights file.
-
-    Attributes:
-        size: side of the crop in pixels.
-        margin: width added on each side, as a share of the face box's longer side.
-        align: "box" (upright square, no rotation) or "similarity" (five landmarks on a template).
-        native: with "box", a face whose scale is within this factor of 1 is not resampled at
-            all: the crop is a plain copy of the picture around the face, so that what a
-            generator left in single pixels stays. 1 turns this off.
-        min_face: faces of this side in source pixels are looked for; in pictures of more than 2
-            megapixels those of 1.25 times this side: 40 and no longer 32.
-        min_probability: faces that MTCNN is less sure of are left out.
-    """
-
-    size: int = 256
-    margin: float = 0.15
-    align: str = "box"
-    native: float = 1.3
-    min_face: int = 32
-    min_probability: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not 128 <= self.size <= 2048:
-            raise ValueError(f"expected a crop size of 128 to 2048 px but got {self.size}")
-        if not 0 <= self.margin <= 2:
-            raise ValueError(f"expected a margin of 0 to 2 but got {self.margin}")
-        if self.align not in ALIGNMENTS:
-            raise ValueError(f"expected align to be one of {ALIGNMENTS} but got {self.align!r}")
-        if not 1 <= self.native <= 2:
-            raise ValueError(f"expected native to be a factor of 1 to 2 but got {self.native}")
-        if self.min_face < 12:
-            raise ValueError(f"expected min_face of at least 12 px but got {self.min_face}")
-        if not 0 <= self.min_probability <= 1:
-            raise ValueError(f"expected min_probability in 0..1 but got {self.min_probability}")
-
-    def to_dict(self) -> dict:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Face:
-    """One detected face, in pixels of the picture, x right and y down.
-
-    Attributes:
-        box: float32[4], left, top, right, bottom; may reach past the picture.
-        landmarks: float32[5, 2], left eye, right eye, nose, left and right corner of the mouth.
-        probability: MTCNN's own, 0 to 1.
-    """
-
-    box: np.ndarray
-    landmarks: np.ndarray
-    probability: float
-
-    @property
-    def area(self) -> float:
-        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
-
-
-class FaceDetector:
-    """MTCNN on single pictures of any size.
-
-    Args:
-        settings: `min_face` and `min_probability` are used here.
-        device: "cpu", "cuda" or a `torch.device`.
-        networks: MTCNN's, if not ones of its own on the device.
-    """
-
-    def __init__(
-        self,
-        settings: CropSettings | None = None,
-        device: str | torch.device = "cpu",
-        networks: Networks | None = None,
-    ) -> None:
-        from .mtcnn import Cascade  # and torch, which takes seconds
-        from .mtcnn_networks import Networks
-
-        self.settings = settings or CropSettings()
-        self._cascade = Cascade(self.settings.min_face, networks or Networks(device))
-
-    def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
-        """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none.
-
-        Args:
-            near: with these, only faces of about the place and size of one of them are looked
-                for, which takes a fraction of the time.
-        """
-        boxes = None if near is None else np.array([face.box for face in near]).reshape(-1, 4)
-        found = self._cascade.find(pixels, boxes)
-        faces = [
-            Face(_snap(box), _snap(points), float(probability))
-            for box, points, probability in zip(
-                found.boxes, found.landmarks, found.probabilities, strict=True
-            )
-            if probability >= self.settings.min_probability
-        ]
-        return sorted(faces, key=lambda face: face.area, reverse=True)
-
-
-def _snap(values: np.ndarray) -> np.ndarray:
-    return (np.round(np.asarray(values, np.float64) * _SNAP) / _SNAP).astype(np.float32)
 
 
 def crop_face(pixels: np.ndarray, face: Face, settings: CropSettings) -> np.ndarray:

@@ -12,8 +12,10 @@ from scipy.optimize import linear_sum_assignment
 from preprocess.io.clips import key_frames
 from preprocess.io.decode import MAX_MEGAPIXELS
 
-from .clip_search import ClipSearch
-from .faces import CropSettings, Face, FaceDetector, crop_face
+from .crop import crop_face
+from .detect import FaceDetector
+from .face import CropSettings, Face
+from .search import ClipSearch
 
 _REACH = (0.5, 1.0)  # faces' widths that one may move, at once and
 _REACH_PER_SECOND = 0.5  # more for every second in between

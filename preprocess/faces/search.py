@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .faces import Face, FaceDetector
+from .detect import FaceDetector
+from .face import Face
 
 _CLOSE = 0.2  # seconds from a frame to the next
 _WHOLE_EVERY = 0.5  # seconds

@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 from skimage.transform import SimilarityTransform, rotate
 
-from preprocess.faces import (
+from preprocess.faces.crop import (
     TEMPLATE,
-    CropSettings,
-    Face,
-    FaceDetector,
     _blurred,
     crop_face,
     crop_landmarks,
@@ -22,8 +19,10 @@ from preprocess.faces import (
     crop_whole,
     fit_similarity,
 )
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings, Face
+from preprocess.faces.mtcnn import Found
 from preprocess.io.decode import decode_image
-from preprocess.mtcnn import Found
 from tests.real import needs
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from preprocess import crop
 from preprocess.cache import CacheReader
-from preprocess.faces import CropSettings, FaceDetector
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.face import CropSettings
+from preprocess.faces.tracks import Tracker, clip_faces
 from preprocess.io.decode import DecodeError
-from preprocess.tracks import Tracker, clip_faces
 
 WIDTH, HEIGHT = 640, 360
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess import crop, shared_networks
+from preprocess import crop
 from preprocess.cache import CacheReader, CacheWriter
-from preprocess.faces import FaceDetector
+from preprocess.faces import shared_networks
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.mtcnn_networks import Networks
+from preprocess.faces.shared_networks import Request, SharedNetworks, answer, share_networks
 from preprocess.failures import read_failures
 from preprocess.io.sources import find_items
-from preprocess.mtcnn_networks import Networks
 from preprocess.pool import WorkerError
 from preprocess.run import record_all
 from preprocess.schema import CacheSettings
-from preprocess.shared_networks import Request, SharedNetworks, answer, share_networks
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

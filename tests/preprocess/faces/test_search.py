@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.clip_search import ClipSearch
-from preprocess.faces import FaceDetector
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.search import ClipSearch
 from preprocess.io.clips import key_frames
-from tests.preprocess.test_faces import overlap
-from tests.preprocess.test_tracks import stage
 from tests.real import needs
+
+from .test_faces import overlap
+from .test_tracks import stage
 
 
 class Recorder(FaceDetector):

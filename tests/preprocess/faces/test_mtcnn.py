@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from preprocess.faces.mtcnn import Cascade, _first_scale, _Part, _Sums
+from preprocess.faces.mtcnn_networks import Networks, _alike, _Proposals
 from preprocess.io.decode import decode_image
-from preprocess.mtcnn import Cascade, _first_scale, _Part, _Sums
-from preprocess.mtcnn_networks import Networks, _alike, _Proposals
-from tests.preprocess.test_faces import overlap
 from tests.real import needs
+
+from .test_faces import overlap
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""Find the faces of a picture with MTCNN, as `mtcnn.py` computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .face import CropSettings, Face
+
+if TYPE_CHECKING:
+    import torch
+
+    from .mtcnn_networks import Networks
+
+_SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
+
+
+class FaceDetector:
+    """MTCNN on single pictures of any size.
+
+    Args:
+        settings: `min_face` and `min_probability` are used here.
+        device: "cpu", "cuda" or a `torch.device`.
+        networks: MTCNN's, if not ones of its own on the device.
+    """
+
+    def __init__(
+        self,
+        settings: CropSettings | None = None,
+        device: str | torch.device = "cpu",
+        networks: Networks | None = None,
+    ) -> None:
+        from .mtcnn import Cascade  # and torch, which takes seconds
+        from .mtcnn_networks import Networks
+
+        self.settings = settings or CropSettings()
+        self._cascade = Cascade(self.settings.min_face, networks or Networks(device))
+
+    def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
+        """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none.
+
+        Args:
+            near: with these, only faces of about the place and size of one of them are looked
+                for, which takes a fraction of the time.
+        """
+        boxes = None if near is None else np.array([face.box for face in near]).reshape(-1, 4)
+        found = self._cascade.find(pixels, boxes)
+        faces = [
+            Face(_snap(box), _snap(points), float(probability))
+            for box, points, probability in zip(
+                found.boxes, found.landmarks, found.probabilities, strict=True
+            )
+            if probability >= self.settings.min_probability
+        ]
+        return sorted(faces, key=lambda face: face.area, reverse=True)
+
+
+def _snap(values: np.ndarray) -> np.ndarray:
+    return (np.round(np.asarray(values, np.float64) * _SNAP) / _SNAP).astype(np.float32)
