@@ -27,7 +27,7 @@ from ffdetect.evaluation.metrics import auc
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.solve import read_statistics
 from ffdetect.traces import HiddenHead, LinearHead, TraceNet
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .protocol import comparisons
 

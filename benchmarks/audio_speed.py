@@ -22,10 +22,10 @@ import cv2
 import numpy as np
 
 from preprocess.audio import cache_sound
+from preprocess.cache.sound_cache import SoundCache, SoundSettings, SoundWriter
 from preprocess.io.formats import VIDEO_SUFFIXES, DecodeError
 from preprocess.io.sound import SOUND_SUFFIXES, SoundReader
 from preprocess.io.sources import Item, find_items
-from preprocess.sound_cache import SoundCache, SoundSettings, SoundWriter
 
 
 def main(argv: Sequence[str] | None = None) -> int:

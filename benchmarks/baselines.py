@@ -25,7 +25,7 @@ from ffdetect.detector import Detector
 from ffdetect.device import pick_device
 from ffdetect.evaluation.metrics import Interval
 from ffdetect.network import Scorer
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe
 from .cross_generator import Result, evaluate, heading, score_cache

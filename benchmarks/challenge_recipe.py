@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from ffdetect.backbones import create_backbone, load_backbone
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 SIZE = 224
 

@@ -30,9 +30,9 @@ from ffdetect.audio.train import read_views
 from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.fusion import Evidence, Fusion
 from ffdetect.video import pool
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.formats import DecodeError
-from preprocess.sound_cache import SoundCache
 
 from .clip_pooling import (
     FOLDS,

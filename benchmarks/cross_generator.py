@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .protocol import RAW, comparisons, framing
 

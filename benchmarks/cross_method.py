@@ -30,8 +30,8 @@ from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.evaluation.metrics import Interval, auc, bootstrap
 from ffdetect.network import NetworkSettings
 from ffdetect.traces import Statistics, TraceNet
-from preprocess.cache import CacheReader
-from preprocess.schema import CacheError
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError
 
 from .protocol import JPEG_QUALITY
 

@@ -30,8 +30,8 @@ from ffdetect.audio.augment import add_noise, limit_band, recode
 from ffdetect.audio.statistics import voice_statistics
 from ffdetect.audio.train import read_views, solve_views
 from ffdetect.evaluation.metrics import auc, bootstrap, eer
+from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.mel import sound_maps
-from preprocess.sound_cache import SoundCache
 
 PROCESSINGS = ("stored", "matched")
 

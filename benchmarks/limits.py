@@ -23,7 +23,7 @@ from ffdetect.calibration import threshold_at
 from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import auc
 from ffdetect.quality import block_effect, blur_effect
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
 
 from .protocol import comparisons

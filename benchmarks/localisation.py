@@ -38,7 +38,7 @@ from ffdetect.explain import heat_map
 from ffdetect.network import Scorer
 from ffdetect.pseudo_fakes import read_landmarks, self_blend
 from ffdetect.regenerators import Twins, create_regenerator, regenerator_kinds
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .kept import digest, kept_scores
 from .protocol import JPEG_QUALITY, spread

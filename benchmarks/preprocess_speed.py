@@ -34,7 +34,8 @@ from benchmarks.cost import Cost
 from benchmarks.preprocess_decode import ALL
 from benchmarks.throughput import machine
 from preprocess import crop, extract
-from preprocess.cache import CacheWriter
+from preprocess.cache.schema import CacheSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces import maps, mtcnn, mtcnn_networks, tracks
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
@@ -43,7 +44,6 @@ from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import find_items
 from preprocess.pool import cores
-from preprocess.schema import CacheSettings
 
 _MEGAPIXELS = (4, 12)
 _CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}

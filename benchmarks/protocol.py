@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from ffdetect.data import split_rows
 from ffdetect.evaluation.matching import matched_rows
-from preprocess.cache import CacheWriter
+from preprocess.cache.schema import CacheError, CacheSettings, Failure
+from preprocess.cache.writer import CacheWriter
 from preprocess.extract import face_rows
 from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
@@ -33,7 +34,6 @@ from preprocess.faces.face import CropSettings
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.sources import Item, find_items
-from preprocess.schema import CacheError, CacheSettings, Failure
 
 FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
 JPEG_QUALITY = 85

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ffdetect.augment import recode
 from ffdetect.data import split_rows
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces import maps
 
 from .cross_generator import compare, evaluate

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
 from ffdetect.evaluation.metrics import Interval, auc
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
 from .kept import file_digest

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.network import Scorer
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .cross_generator import compare, evaluate
 

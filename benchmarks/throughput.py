@@ -27,14 +27,15 @@ from tqdm import tqdm
 
 from ffdetect.checkpoint import Checkpoint, load_checkpoint
 from ffdetect.detector import SHIPPED_WEIGHTS, Detector
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CachedFace, CacheSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces import maps
 from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
-from preprocess.schema import CachedFace, CacheSettings
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")

@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from preprocess.cache import CacheReader
-from preprocess.schema import settings_difference
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import settings_difference
 
 from .calibration import (
     FPRS,

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from preprocess.cache.schema import settings_difference
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import SPECTRUM_NAME
-from preprocess.schema import settings_difference
 
 from .calibration import Calibration
 from .network import NetworkSettings, Scorer, create_network

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .augment import recode, training_transform
 from .pseudo_fakes import Donors, read_landmarks, replace_region, self_blend, swap

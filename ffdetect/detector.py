@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import settings_difference
 from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings, Face
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.formats import VIDEO_SUFFIXES
-from preprocess.schema import settings_difference
 
 from .calibration import Calibration, probabilities
 from .checkpoint import Checkpoint, WeightsError, load_checkpoint

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
 
 from .backbones import freeze_stages

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .backbones import create_backbone, load_backbone
 from .data import split_rows

@@ -11,6 +11,8 @@ from functools import partial
 
 from tqdm import tqdm
 
+from preprocess.cache.schema import Failure
+from preprocess.cache.sound_cache import SoundSettings, SoundWriter, to_table
 from preprocess.io.sound import SOUND_SUFFIXES
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, is_remote
@@ -18,8 +20,6 @@ from preprocess.io.storage import StorageError, is_remote
 from .listen import Heard, Unheard, listen, make_listen
 from .pool import Lost, work
 from .run import TIMEOUT, Command, make_parser, record_all, run
-from .schema import Failure
-from .sound_cache import SoundSettings, SoundWriter, to_table
 
 _FILES_PER_WORKER = 128  # starting one costs about as much as decoding so many short files
 _BYTES_PER_FILE = 2**18  # a larger file counts as several

@@ -12,6 +12,8 @@ from functools import partial
 import pyarrow as pa
 from tqdm import tqdm
 
+from preprocess.cache.schema import CODECS, MAPS, CacheSettings, Failure
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import ALIGNMENTS, CropSettings
 from preprocess.faces.shared_networks import share_networks
@@ -19,12 +21,10 @@ from preprocess.io.decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
 from preprocess.io.formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
 from preprocess.io.sources import Item
 
-from .cache import CacheWriter
 from .engine_ray import work_on_ray
 from .extract import extract, make_extract
 from .pool import work
 from .run import TIMEOUT, Command, make_parser, record_all, run
-from .schema import CODECS, MAPS, CacheSettings, Failure
 
 ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many

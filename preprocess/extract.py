@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from preprocess.cache.schema import CachedFace, CacheSettings, Failure, to_table
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
@@ -19,7 +20,6 @@ from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, local_copy
 
 from .pool import WorkerError
-from .schema import CachedFace, CacheSettings, Failure, to_table
 
 
 def make_extract(

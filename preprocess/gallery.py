@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
 from preprocess.io.storage import as_path
-
-from .cache import CacheReader
 
 _CAPTION = 34
 _GAP = 8

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preprocess.cache.parts import part_sizes
+from preprocess.cache.schema import CacheError, CacheSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
 from preprocess.io.storage import StorageError, as_path, is_remote
 
-from .cache import CacheWriter
-from .parts import part_sizes
 from .pool import WorkerError, cores, prepare
-from .schema import CacheError, CacheSettings
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
 _UNWRITTEN = 64  # results that may wait for the disk

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from preprocess.schema import CacheError
-from preprocess.sound_cache import SoundCache
+from preprocess.cache.schema import CacheError
+from preprocess.cache.sound_cache import SoundCache
 
 from .augment import VoiceAugmentation
 from .copy_synthesis import METHODS, copy_synthesis

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.matching import parse_matches
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
 
 from .cues import Measurements, measure_cache, measure_items

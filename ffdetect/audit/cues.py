@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from preprocess.cache import CacheReader
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
-from preprocess.failures import read_failures
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import (
     MAX_MEGAPIXELS,

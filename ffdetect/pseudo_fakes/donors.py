@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import TEMPLATE, crop_landmarks, fit_similarity
 from preprocess.faces.face import Face
 

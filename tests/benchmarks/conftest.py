@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import baselines, cross_generator, protocol
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from ..ffdetect.conftest import faces_cache, faces_folder, tiny, tiny_weights
 from ..ffdetect.helpers import random_crops, write_cache

@@ -13,7 +13,7 @@ from benchmarks.cross_generator import evaluate, main, save, score_cache, table
 from benchmarks.protocol import MATCHED, RAW
 from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import calibration_error
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from benchmarks.protocol import MATCHED
 from ffdetect import train_options
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from ..ffdetect.helpers import write_cache
 

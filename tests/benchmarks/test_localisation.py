@@ -24,7 +24,7 @@ from benchmarks.localisation import (
     measure,
 )
 from ffdetect.regenerators import Autoencoder, AutoencoderSettings, Twins, save_autoencoder
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from ..ffdetect.helpers import tiny_network
 

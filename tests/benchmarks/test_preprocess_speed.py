@@ -23,7 +23,7 @@ from benchmarks.preprocess_speed import (
     spread_files,
 )
 from preprocess import crop
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.io.clips import decode_video
 
 

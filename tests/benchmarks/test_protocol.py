@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.protocol import MATCHED, RAW, comparisons, framing, judged_rows, main, match
-from preprocess.cache import CacheReader
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
-from preprocess.failures import read_failures
 from preprocess.io.decode import decode_image
 
 from ..ffdetect.helpers import encode, write_clip

@@ -16,7 +16,7 @@ from benchmarks.disturbances import DISTURBANCES
 from benchmarks.robustness import CONDITIONS, choose_rows, evaluate, main, score_conditions
 from benchmarks.robustness_plots import _SHEETS, _panels
 from ffdetect.evaluation.metrics import auc
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from ..ffdetect.helpers import write_cache
 

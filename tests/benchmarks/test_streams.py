@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.streams import main, read_streams
 from ffdetect.checkpoint import load_checkpoint
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 READINGS = ["fused", "rgb", "frequency", "mean of both"]
 

@@ -12,10 +12,11 @@ from PIL import Image
 
 from ffdetect.calibration import Calibration
 from ffdetect.network import DualStream, NetworkSettings
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CachedFace, CacheSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces.crop import TEMPLATE
 from preprocess.faces.face import CropSettings
-from preprocess.schema import CachedFace, CacheSettings
 
 CALIBRATION = Calibration(
     temperature=2.0,

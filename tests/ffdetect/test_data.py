@@ -14,7 +14,7 @@ from torch import nn
 from ffdetect.augment import recode
 from ffdetect.data import EpochSampler, FaceDataset, Mix, PairDataset
 from ffdetect.pseudo_fakes import swap
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .helpers import random_crops, write_cache
 

@@ -13,7 +13,7 @@ from ffdetect import Detector, NoFaceError
 from ffdetect.checkpoint import WeightsError, save_checkpoint
 from ffdetect.device import has_fast_bf16, pick_device
 from preprocess import crop
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import decode_image
 from tests.real import needs

@@ -7,7 +7,7 @@ import torch
 
 from ffdetect.detector import Detector
 from ffdetect.network import STREAMS, DualStream, GatedFusion, NetworkSettings
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces import maps
 
 from .helpers import random_crops, tiny_network

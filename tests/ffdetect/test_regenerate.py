@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from ffdetect import regenerate
 from ffdetect.regenerate import regenerate_cache
 from ffdetect.regenerators import Autoencoder, Twins, create_regenerator
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
-from preprocess.schema import CacheSettings
 from tests.real import needs
 
 from .helpers import random_crops, write_cache

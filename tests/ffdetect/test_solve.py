@@ -17,7 +17,7 @@ from ffdetect.checkpoint import load_checkpoint
 from ffdetect.data import FaceDataset, Mix, PairDataset
 from ffdetect.network import NetworkSettings, create_network
 from ffdetect.solve import read_statistics, validation_auc
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .helpers import random_crops, write_cache
 

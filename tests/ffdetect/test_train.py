@@ -15,7 +15,7 @@ from ffdetect import train, train_options
 from ffdetect.checkpoint import load_checkpoint
 from ffdetect.detector import Detector
 from ffdetect.losses import Objective
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 
 from .helpers import random_crops, write_cache
 

@@ -22,7 +22,9 @@ from pathlib import Path
 import facenet_pytorch  # noqa: F401 (imported once, for all that are forked)
 import torch
 
-from preprocess import cache, crop, extract, parts, pool
+from preprocess import crop, extract, pool
+from preprocess.cache import parts
+from preprocess.cache import writer as cache
 
 KILLS = 20
 

@@ -18,8 +18,8 @@ import ray
 from PIL import Image
 
 from preprocess import crop
+from preprocess.cache.failures import read_failures
 from preprocess.engine_ray import work_on_ray
-from preprocess.failures import read_failures
 from preprocess.pool import Lost, WorkerError
 from tests.preprocess.tasks import make_mortal_echo, make_mortal_extract, make_nothing
 from tests.preprocess.test_crop_workers import assert_same

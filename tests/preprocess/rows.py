@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CachedFace, CacheSettings, schema
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import residual, spectrum
-from preprocess.schema import CachedFace, CacheSettings, schema
 
 SMALL = CacheSettings(CropSettings(size=128))
 SMALL_COLUMNS = [n for n in schema(SMALL).names if n not in ("crop", "spectrum", "residual")]

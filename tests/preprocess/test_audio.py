@@ -11,13 +11,13 @@ import torch
 
 from preprocess import audio, check
 from preprocess.audio import main
-from preprocess.cache import CacheReader
-from preprocess.failures import read_failures
+from preprocess.cache.failures import read_failures
+from preprocess.cache.parts import checksum, read_index
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError
+from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.mel import sound_maps
 from preprocess.listen import spread_windows
-from preprocess.parts import checksum, read_index
-from preprocess.schema import CacheError
-from preprocess.sound_cache import SoundCache
 
 from .sounds import buzz, make_mortal_listen, write_sound
 

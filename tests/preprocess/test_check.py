@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 
 from preprocess import check, crop
-from preprocess import parts as parts_module
-from preprocess.cache import CacheReader, CacheWriter
-from preprocess.check import check_cache
-from preprocess.failures import read_failures
-from preprocess.parts import encode_part, open_part
-from preprocess.schema import CacheError, Failure
+from preprocess.cache import parts as parts_module
+from preprocess.cache.check import check_cache
+from preprocess.cache.failures import read_failures
+from preprocess.cache.parts import encode_part, open_part
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError, Failure
+from preprocess.cache.writer import CacheWriter
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
 
 ROWS = [make_row(number) for number in range(6)]
@@ -148,7 +149,7 @@ def test_a_run_killed_between_index_and_part(tmp_path, monkeypatch, capsys):
     writer = CacheWriter(cache, SMALL)
     writer.add(ROWS[4:])
     with monkeypatch.context() as patch:
-        patch.setattr("preprocess.cache.write_whole", die)
+        patch.setattr("preprocess.cache.writer.write_whole", die)
         with pytest.raises(Killed):
             writer.flush()
     del writer
@@ -173,7 +174,7 @@ def test_a_lost_part_in_the_middle_is_never_written_over(cache):
 
 
 def test_a_repair_and_a_new_run_bring_everything_back(astronaut_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("preprocess.cache._ROWS_PER_PART", 1)
+    monkeypatch.setattr("preprocess.cache.writer._ROWS_PER_PART", 1)
     folder, cache = astronaut_folder(real=2), tmp_path / "cache"
     (folder / "fake" / "notes.jpg").write_text("no pixels")
     arguments = [str(folder), "--out", str(cache), "--workers", "0", "--quiet"]

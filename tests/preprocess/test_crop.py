@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from preprocess import crop, extract
-from preprocess.cache import CacheReader
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.maps import residual, spectrum
-from preprocess.failures import read_failures
 from preprocess.io.decode import decode_image
 from tests.real import needs
 

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from preprocess import crop
-from preprocess.cache import CacheReader, CacheWriter
-from preprocess.check import check_cache
-from preprocess.failures import read_failures
+from preprocess.cache.check import check_cache
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import find_items
 from preprocess.pool import Lost
 from tests.preprocess.rows import SMALL

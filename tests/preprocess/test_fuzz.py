@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.cache import CacheReader, CacheWriter
-from preprocess.check import check_cache, repair
-from preprocess.failures import read_failures
+from preprocess.cache.check import check_cache, repair
+from preprocess.cache.failures import read_failures
+from preprocess.cache.parts import fetch_small_columns, write_index
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError
+from preprocess.cache.writer import CacheWriter
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, decode_image, read_encoding
 from preprocess.io.sources import LabelError, find_items
-from preprocess.parts import fetch_small_columns, write_index
-from preprocess.schema import CacheError
 from tests.fuzz import changed, damage, files_in, fuzz, little_memory
 from tests.preprocess.io.test_clips import write_clip
 from tests.preprocess.io.test_decode import encode

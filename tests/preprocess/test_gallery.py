@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from preprocess import gallery as command
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.writer import CacheWriter
 from preprocess.gallery import gallery
 from tests.preprocess.rows import SMALL, make_row
 

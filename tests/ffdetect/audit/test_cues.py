@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from ffdetect.audit.cues import CUES, LABELS, face_cues, measure_cache, measure_items, pixel_cues
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import Failure
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, read_encoding
 from preprocess.io.sources import find_items
-from preprocess.schema import Failure
 from tests.preprocess.rows import SMALL, make_row
 from tests.real import needs
 

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ffdetect.pseudo_fakes import Donors, read_landmarks
 from ffdetect.pseudo_fakes.donors import pose, skin
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import TEMPLATE
 
 from ..helpers import write_cache

@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from preprocess import crop
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces import shared_networks
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_networks import Networks
 from preprocess.faces.shared_networks import Request, SharedNetworks, answer, share_networks
-from preprocess.failures import read_failures
 from preprocess.io.sources import find_items
 from preprocess.pool import WorkerError
 from preprocess.run import record_all
-from preprocess.schema import CacheSettings
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from preprocess import crop
-from preprocess.cache import CacheReader
+from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.faces.tracks import Tracker, clip_faces

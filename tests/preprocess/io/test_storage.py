@@ -11,15 +11,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from preprocess import audio, crop, lease
-from preprocess.cache import CacheReader, CacheWriter
-from preprocess.check import check_cache
+from preprocess import audio, crop
+from preprocess.cache import lease
+from preprocess.cache.check import check_cache
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError
+from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.writer import CacheWriter
 from preprocess.check import main as check
-from preprocess.failures import read_failures
 from preprocess.io import storage
 from preprocess.io.storage import StorageError, as_path
-from preprocess.schema import CacheError
-from preprocess.sound_cache import SoundCache
 from tests.preprocess.rows import SMALL, assert_rows, make_row
 from tests.preprocess.sounds import buzz, write_sound
 from tests.preprocess.tasks import make_hasty_extract

@@ -12,12 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from preprocess import journal, parts
-from preprocess.cache import CacheReader, CacheWriter
-from preprocess.check import check_cache
-from preprocess.failures import read_failures
-from preprocess.parts import read_index
-from preprocess.schema import CacheError, Failure
+from preprocess.cache import journal, parts
+from preprocess.cache.check import check_cache
+from preprocess.cache.failures import read_failures
+from preprocess.cache.parts import read_index
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError, Failure
+from preprocess.cache.writer import CacheWriter
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
 
 # Damage

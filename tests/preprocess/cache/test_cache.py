@@ -16,16 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from preprocess import cache as cache_module
-from preprocess.cache import CacheReader, CacheWriter
+from preprocess.cache import writer as cache_module
+from preprocess.cache.failures import read_failures
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError, CacheSettings, Failure
+from preprocess.cache.writer import CacheWriter
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import SPECTRUM_TOLERANCE, residual, spectrum
-from preprocess.failures import read_failures
-from preprocess.schema import (
-    CacheError,
-    CacheSettings,
-    Failure,
-)
 from tests.preprocess.rows import SMALL, SMALL_COLUMNS, assert_rows, make_row, write_cache
 
 # Round trips

@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from preprocess.faces.face import CropSettings
-from preprocess.schema import (
+from preprocess.cache.schema import (
     CacheError,
     CacheSettings,
     decode_crop,
@@ -16,6 +15,7 @@ from preprocess.schema import (
     schema,
     settings_difference,
 )
+from preprocess.faces.face import CropSettings
 from tests.preprocess.rows import SMALL, make_row
 
 

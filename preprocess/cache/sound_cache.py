@@ -12,9 +12,10 @@ import torch
 from preprocess.io.mel import FFT, HIGH_BANDS, HOP, MEL_BANDS, WINDOW, sound_maps
 from preprocess.io.sound import SAMPLE_RATE
 from preprocess.io.sources import Item
+from preprocess.listen import Heard
 
-from .cache import CacheReader, CacheWriter
-from .listen import Heard
+from .reader import CacheReader
+from .writer import CacheWriter
 
 FAILURE_KINDS = ("no_sound", "unreadable", "crashed", "timeout")
 _MILLISECONDS = 1000 / SAMPLE_RATE

@@ -1,0 +1,184 @@
+"""Read one cache or several as one table of faces."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from preprocess.io.storage import as_path, is_remote, matching
+
+from .parts import (
+    fetch_part,
+    fetch_small_columns,
+    list_parts,
+    open_part,
+    read_index,
+    small_columns,
+)
+from .schema import (
+    CacheError,
+    CacheSettings,
+    decode_crop,
+    schema,
+    settings_difference,
+    settings_from,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from preprocess.io.storage import AnyPath
+
+_REQUESTS = 16  # at a time, of the parts of a cache at a URL
+
+
+class CacheReader:
+    """Random access to the faces of one cache or of several with the same settings.
+
+    Args:
+        paths: a cache's folder or URL, a glob of these, or a sequence.
+
+    Raises:
+        CacheError: no cache, a damaged one, other settings, or the same face in two caches.
+
+    Attributes:
+        settings: the `CacheSettings` all of them share.
+        metadata: a DataFrame of every column but crop and maps, one row a face, in order.
+        parts: the part files.
+    """
+
+    settings_type = CacheSettings
+
+    def __init__(self, paths: str | AnyPath | Iterable[str | AnyPath]) -> None:
+        given = [paths] if isinstance(paths, str) or hasattr(paths, "parts") else list(paths)
+        self.paths = [match for path in given for match in _expand(as_path(path))]
+        if not self.paths:
+            raise CacheError(f"expected at least one cache but got {given!r}")
+        real = {path if is_remote(path) else path.resolve() for path in self.paths}
+        if len(real) < len(self.paths):
+            raise CacheError(f"expected every cache once but got {[str(p) for p in self.paths]}")
+        indices = [read_index(path) for path in self.paths]
+        self.settings = self._shared_settings([index["settings"] for index in indices])
+        listed = [list_parts(path) for path in self.paths]
+        self.parts = [part for parts in listed for part in parts]
+        self._checksums = [
+            index["parts"].get(part.name)
+            for index, parts in zip(indices, listed, strict=True)
+            for part in parts
+        ]
+        # A part at a URL is fetched when one of its crops is first asked for.
+        self._tables = [None if is_remote(p) else open_part(p, self.settings) for p in self.parts]
+        rows = self._small_columns()
+        self._ends = np.cumsum([len(table) for table in rows], dtype=np.int64)
+        names = small_columns(self.settings)
+        rows = rows or [schema(self.settings).empty_table().select(names)]
+        self.metadata: pd.DataFrame = pa.concat_tables(rows).to_pandas()
+        if len(self.paths) > 1:
+            self._refuse_faces_twice()
+
+    def _small_columns(self) -> list[pa.Table]:
+        names = small_columns(self.settings)
+
+        def read(part: AnyPath, table: pa.Table | None) -> pa.Table:
+            if table is None:
+                return fetch_small_columns(part, self.settings)
+            return table.select(names)
+
+        if None not in self._tables:
+            return list(map(read, self.parts, self._tables))
+        with ThreadPoolExecutor(_REQUESTS) as executor:
+            return list(executor.map(read, self.parts, self._tables))
+
+    def _shared_settings(self, indices: list[dict]) -> CacheSettings:
+        for path, index in zip(self.paths[1:], indices[1:], strict=True):
+            difference = settings_difference(indices[0], index)
+            if difference:
+                raise CacheError(
+                    f"expected caches with the same settings but {self.paths[0]} and {path} "
+                    f"differ in {'; '.join(difference)}"
+                )
+        settings = settings_from(indices[0])
+        if not isinstance(settings, self.settings_type):
+            expected = "sound" if self.settings_type is not CacheSettings else "faces"
+            raise CacheError(f"{self.paths[0]}: expected a cache of {expected} but got another")
+        return settings
+
+    def _refuse_faces_twice(self) -> None:
+        """Overlapping shards would give some faces double weight. The same key alone is allowed:
+        other data may use the same file names."""
+        parts = np.searchsorted(self._ends, np.arange(len(self)), side="right")
+        seen: dict[tuple, AnyPath] = {}
+        for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)):
+            cache, face = self.parts[parts[index]].parent, self._identity(index)
+            if seen.setdefault(face, cache) != cache:
+                raise CacheError(
+                    f"expected caches without {self.settings.rows} in common but {seen[face]} "
+                    f"and {cache} both hold {face[0]!r}; read one of them, or make them with "
+                    "--shard I/N of one N"
+                )
+
+    def _identity(self, index: int) -> tuple:
+        """What no two rows share, its key first."""
+        row = self.metadata.iloc[index]
+        return row["key"], row["box"].tobytes(), row["landmarks"].tobytes()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.paths,)  # workers map the files themselves
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def crop(self, index: int) -> np.ndarray:
+        """uint8 size x size x 3 RGB; read-only where the cache holds plain pixels."""
+        data = self._value(index, "crop").as_buffer()
+        try:
+            return decode_crop(memoryview(data), self.settings.crop.size)
+        except CacheError as error:
+            raise CacheError(f"{self.metadata['key'].iat[index]}: {error}") from None
+
+    def crops(self, indices: Iterable[int]) -> torch.Tensor:
+        """uint8 N x 3 x size x size."""
+        import torch
+
+        return torch.from_numpy(np.stack([self.crop(i) for i in indices])).permute(0, 3, 1, 2)
+
+    def spectrum(self, index: int) -> np.ndarray:
+        """float16 128 x 65, see `preprocess.faces.maps.spectrum`."""
+        return self._map(index, "spectrum")
+
+    def residual(self, index: int) -> np.ndarray:
+        """int8 3 x size x size, see `preprocess.faces.maps.residual`."""
+        return self._map(index, "residual")
+
+    def _map(self, index: int, name: str) -> np.ndarray:
+        if name not in self.settings.maps:
+            raise CacheError(f"{self.paths[0]}: expected a cached {name} but it has none")
+        return self._value(index, name).to_numpy()
+
+    def _value(self, index: int, column: str) -> pa.Scalar:
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected an index of 0 to {len(self) - 1} but got {index}")
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        start = self._ends[part - 1] if part else 0
+        table = self._tables[part]
+        if table is None:
+            table = fetch_part(self.parts[part], self.settings, self._checksums[part])
+            self._tables[part] = table
+        return table.column(column)[int(index - start)]
+
+
+def _expand(path: AnyPath) -> list[AnyPath]:
+    if not glob.has_magic(str(path)):
+        return [path]
+    if is_remote(path):
+        return matching(path)
+    if path.exists():
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (absolute too)
