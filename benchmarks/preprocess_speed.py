@@ -43,7 +43,7 @@ from preprocess.faces.search import ClipSearch
 from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import find_items
-from preprocess.pool import cores
+from preprocess.work.pool import cores
 
 _MEGAPIXELS = (4, 12)
 _CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}

@@ -16,9 +16,9 @@ from preprocess.cache.sound_cache import SoundSettings, SoundWriter, to_table
 from preprocess.io.sound import SOUND_SUFFIXES
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, is_remote
+from preprocess.work.pool import Lost, work
 
 from .listen import Heard, Unheard, listen, make_listen
-from .pool import Lost, work
 from .run import TIMEOUT, Command, make_parser, record_all, run
 
 _FILES_PER_WORKER = 128  # starting one costs about as much as decoding so many short files

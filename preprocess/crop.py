@@ -20,10 +20,10 @@ from preprocess.faces.shared_networks import share_networks
 from preprocess.io.decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
 from preprocess.io.formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
 from preprocess.io.sources import Item
+from preprocess.work.pool import work
+from preprocess.work.ray import work_on_ray
 
-from .engine_ray import work_on_ray
 from .extract import extract, make_extract
-from .pool import work
 from .run import TIMEOUT, Command, make_parser, record_all, run
 
 ENGINES = ("processes", "ray")

@@ -18,8 +18,7 @@ from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, local_copy
-
-from .pool import WorkerError
+from preprocess.work.pool import WorkerError
 
 
 def make_extract(

@@ -22,8 +22,7 @@ from preprocess.cache.schema import CacheError, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
 from preprocess.io.storage import StorageError, as_path, is_remote
-
-from .pool import WorkerError, cores, prepare
+from preprocess.work.pool import WorkerError, cores, prepare
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
 _UNWRITTEN = 64  # results that may wait for the disk

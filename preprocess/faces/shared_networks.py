@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from preprocess.pool import WorkerError, end_with_parent, interrupts_held, main_hidden
+from preprocess.work.pool import WorkerError, end_with_parent, interrupts_held, main_hidden
 
 if TYPE_CHECKING:
     from .mtcnn_networks import Networks, Proposals

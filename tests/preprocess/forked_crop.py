@@ -22,9 +22,10 @@ from pathlib import Path
 import facenet_pytorch  # noqa: F401 (imported once, for all that are forked)
 import torch
 
-from preprocess import crop, extract, pool
+from preprocess import crop, extract
 from preprocess.cache import parts
 from preprocess.cache import writer as cache
+from preprocess.work import pool
 
 KILLS = 20
 

@@ -86,7 +86,7 @@ def test_a_file_that_crashes_its_decoder_costs_no_other(
 
 
 def test_workers_import_neither_torch_nor_the_program() -> None:
-    code = "import sys, preprocess.pool, preprocess.listen; print(sorted(sys.modules))"
+    code = "import sys, preprocess.work.pool, preprocess.listen; print(sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

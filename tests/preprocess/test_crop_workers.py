@@ -21,7 +21,7 @@ from preprocess.cache.failures import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import find_items
-from preprocess.pool import Lost
+from preprocess.work.pool import Lost
 from tests.preprocess.rows import SMALL
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_networks import Networks
 from preprocess.faces.shared_networks import Request, SharedNetworks, answer, share_networks
 from preprocess.io.sources import find_items
-from preprocess.pool import WorkerError
 from preprocess.run import record_all
+from preprocess.work.pool import WorkerError
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

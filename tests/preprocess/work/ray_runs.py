@@ -19,8 +19,8 @@ from PIL import Image
 
 from preprocess import crop
 from preprocess.cache.failures import read_failures
-from preprocess.engine_ray import work_on_ray
-from preprocess.pool import Lost, WorkerError
+from preprocess.work.pool import Lost, WorkerError
+from preprocess.work.ray import work_on_ray
 from tests.preprocess.tasks import make_mortal_echo, make_mortal_extract, make_nothing
 from tests.preprocess.test_crop_workers import assert_same
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess import pool
-from preprocess.pool import Lost, WorkerError, work
+from preprocess.work import pool
+from preprocess.work.pool import Lost, WorkerError, work
 
 TIMEOUT = 3.0  # a machine under load may take seconds for what takes milliseconds
 
@@ -153,13 +153,14 @@ def test_workers_end_with_a_killed_supervisor(tmp_path):
     log.touch()
     script = (
         "import sys; from functools import partial; from pathlib import Path\n"
-        "from preprocess.pool import work; from tests.preprocess.test_pool import make_task\n"
+        "from preprocess.work.pool import work\n"
+        "from tests.preprocess.work.test_pool import make_task\n"
         "if __name__ == '__main__':\n"
         "    task = partial(make_task, Path(sys.argv[1]))\n"
         "    list(work(task, ['hang', 'lock'], workers=2, timeout=1000))\n"
     )
     (tmp_path / "script.py").write_text(script)
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     supervisor = subprocess.Popen(
         [sys.executable, tmp_path / "script.py", log],
         cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
@@ -195,10 +196,10 @@ def test_workers_do_not_run_the_program_again(tmp_path):
     program.write_text(
         "from functools import partial\n"
         "from preprocess.listen import make_listen\n"
-        "from preprocess.pool import work\n"
+        "from preprocess.work.pool import work\n"
         "print('once')\n"
         "print(len(list(work(partial(make_listen, 1.0, 1), [(), ()], workers=2, timeout=60))))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     run = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment)
     assert (run.stdout, run.stderr) == ("once\n2\n", "")

@@ -1,0 +1,1 @@
+"""Who does the work: processes that survive what their files do, or a Ray cluster."""
