@@ -21,11 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocess.audio import cache_sound
 from preprocess.cache.sound_cache import SoundCache, SoundSettings, SoundWriter
 from preprocess.io.formats import VIDEO_SUFFIXES, DecodeError
 from preprocess.io.sound import SOUND_SUFFIXES, SoundReader
 from preprocess.io.sources import Item, find_items
+from preprocess.sound import cache_sound
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     add = parser.add_argument
     add("clips", type=Path, metavar="CLIPS", help="frames, written by preprocess.crop")
-    add("sound", type=Path, metavar="SOUND", help="voices, written by preprocess.audio")
+    add("sound", type=Path, metavar="SOUND", help="voices, written by preprocess.sound")
     add("manifest", type=Path, metavar="MANIFEST", help="of both; the clips lie beside it")
     add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]")
     add_heads(parser)

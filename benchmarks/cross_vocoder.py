@@ -39,7 +39,7 @@ PROCESSINGS = ("stored", "matched")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cross_vocoder", description=__doc__)
     add = parser.add_argument
-    add("cache", type=Path, help="made by preprocess.audio")
+    add("cache", type=Path, help="made by preprocess.sound")
     add("manifest", type=Path, help="says which source each path is of")
     add("--work", type=Path, default=Path("cache/cross_vocoder.run"), help="(%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results"), help="(%(default)s)")

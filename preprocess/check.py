@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("caches", nargs="+", type=as_path, metavar="CACHE",
         help="several are also looked through for common rows")  # fmt: skip
     parser.add_argument("--repair", action="store_true", help="set damaged parts aside, so that "
-        "preprocess.crop, or preprocess.audio, does their files again")  # fmt: skip
+        "preprocess.crop, or preprocess.sound, does their files again")  # fmt: skip
     args = parser.parse_args(argv)
     good = True
     for path in args.caches:

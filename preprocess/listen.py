@@ -1,4 +1,4 @@
-"""Files of sound in, windows of samples out: the work of `preprocess.audio`'s worker processes.
+"""Files of sound in, windows of samples out: the work of `preprocess.sound`'s worker processes.
 
 They only decode, and import no more than that needs: importing torch takes as long as decoding
 five hundred short files. The spectrograms are made by the process that writes the cache.

@@ -1,4 +1,4 @@
-"""What the commands that fill a cache have in common: `preprocess.crop` and `preprocess.audio`.
+"""What the commands that fill a cache have in common: `preprocess.crop` and `preprocess.sound`.
 
 Their arguments, what they refuse, the thread that writes, what is said and reported at the end, and
 the exit status. What they do to a file is their own.

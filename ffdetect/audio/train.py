@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 if the cache cannot be used or lacks one of the classes."""
     parser = argparse.ArgumentParser(prog="python -m ffdetect.audio.train", description=__doc__)
     add = parser.add_argument
-    add("cache", type=Path, metavar="CACHE", help="made by preprocess.audio")
+    add("cache", type=Path, metavar="CACHE", help="made by preprocess.sound")
     add("--out", type=Path, default=Path("voice.safetensors"), help="(%(default)s)")
     add("--split", default="train", help="rows to learn from; '' for all (%(default)s)")
     add("--views", type=int, default=3, help="augmented versions of a window (%(default)s)")

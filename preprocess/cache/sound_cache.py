@@ -33,7 +33,7 @@ class SoundSettings:
     large: ClassVar = ("samples", "mel", "high")  # columns that are not metadata
     rows: ClassVar = "windows"
     failure_kinds: ClassVar = FAILURE_KINDS
-    made_by: ClassVar = "preprocess.audio"
+    made_by: ClassVar = "preprocess.sound"
 
     seconds: float = 4.0
     windows: int = 15

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from ffdetect.audio import VoiceDetector
 from ffdetect.audio.copy_synthesis import METHODS, copy_synthesis
 from ffdetect.audio.train import main
-from preprocess.audio import main as cache_sound
+from preprocess.sound import main as cache_sound
 from tests.preprocess.sounds import buzz, write_sound
 
 

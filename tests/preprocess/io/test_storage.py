@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from preprocess import audio, crop
+from preprocess import crop
+from preprocess import sound as audio
 from preprocess.cache import lease
 from preprocess.cache.check import check_cache
 from preprocess.cache.failures import read_failures

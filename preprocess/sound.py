@@ -1,4 +1,4 @@
-"""python -m preprocess.audio DATA: cut the sound of clips and audio files into windows, and cache
+"""python -m preprocess.sound DATA: cut the sound of clips and audio files into windows, and cache
 them with their spectrograms."""
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _record(writer: SoundWriter, item: Item, result: Result) -> None:
 def _parser() -> argparse.ArgumentParser:
     sound = SoundSettings()
     parser = make_parser(
-        "preprocess.audio", __doc__, "a folder of clips and audio files, or one file", "NAME-sound"
+        "preprocess.sound", __doc__, "a folder of clips and audio files, or one file", "NAME-sound"
     )
     add = parser.add_argument
     add("--seconds", type=float, default=sound.seconds, help="length of a window (%(default)s)")

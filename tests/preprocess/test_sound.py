@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess import audio, check
-from preprocess.audio import main
+from preprocess import check
+from preprocess import sound as audio
 from preprocess.cache.failures import read_failures
 from preprocess.cache.parts import checksum, read_index
 from preprocess.cache.reader import CacheReader
@@ -18,6 +18,7 @@ from preprocess.cache.schema import CacheError
 from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.mel import sound_maps
 from preprocess.listen import spread_windows
+from preprocess.sound import main
 
 from .sounds import buzz, make_mortal_listen, write_sound
 
@@ -128,9 +129,9 @@ def test_a_damaged_cache_of_sound_is_found_and_repaired(
     whole[len(whole) // 2] ^= 1
     part.write_bytes(whole)
     assert check.main([str(out)]) == 1
-    assert f"python -m preprocess.audio DATA --out {out}" in capsys.readouterr().out
+    assert f"python -m preprocess.sound DATA --out {out}" in capsys.readouterr().out
     assert check.main([str(out), "--repair"]) == 0
-    assert f"now run: python -m preprocess.audio DATA --out {out}" in capsys.readouterr().out
+    assert f"now run: python -m preprocess.sound DATA --out {out}" in capsys.readouterr().out
     assert main(command) == 0
     assert check.main([str(out)]) == 0
     assert SoundCache(out).metadata.equals(before)
