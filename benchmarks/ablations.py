@@ -24,9 +24,9 @@ from tqdm import tqdm
 from ffdetect.data import Mix, PairDataset, split_rows
 from ffdetect.evaluation.matching import parse_matches
 from ffdetect.evaluation.metrics import auc
-from ffdetect.network import NetworkSettings, create_network
+from ffdetect.models.network import NetworkSettings, create_network
+from ffdetect.models.traces import HiddenHead, LinearHead, TraceNet
 from ffdetect.solve import read_statistics
-from ffdetect.traces import HiddenHead, LinearHead, TraceNet
 from preprocess.cache.reader import CacheReader
 
 from .protocol import comparisons

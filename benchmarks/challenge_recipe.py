@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from ffdetect.backbones import create_backbone, load_backbone
+from ffdetect.models.backbones import create_backbone, load_backbone
 from preprocess.cache.reader import CacheReader
 
 SIZE = 224

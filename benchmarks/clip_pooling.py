@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from ffdetect.evaluation.matching import matched_rows
 from ffdetect.evaluation.metrics import Interval, auc
-from ffdetect.video import any_of, pool
+from ffdetect.scoring.clip import any_of, pool
 
 from .cross_method import people
 
@@ -42,7 +42,7 @@ class Chosen:
     Attributes:
         rules: the choice, fold by fold.
         auc: mean AUC on the fold's own people.
-        trimmed: the same of the trimmed mean, which is what `ffdetect.video` does.
+        trimmed: the same of the trimmed mean, which is what `ffdetect.scoring.clip` does.
     """
 
     rules: tuple[str, ...]

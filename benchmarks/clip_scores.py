@@ -28,8 +28,8 @@ from ffdetect.audio import VoiceDetector
 from ffdetect.audio.statistics import voice_statistics
 from ffdetect.audio.train import read_views
 from ffdetect.evaluation.matching import matched_rows, parse_matches
-from ffdetect.fusion import Evidence, Fusion
-from ffdetect.video import pool
+from ffdetect.scoring.clip import pool
+from ffdetect.scoring.fusion import Evidence, Fusion
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.formats import DecodeError

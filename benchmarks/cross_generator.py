@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from .protocol import RAW, comparisons, framing

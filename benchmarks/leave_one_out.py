@@ -22,7 +22,7 @@ import pandas as pd
 
 from ffdetect import train, train_options
 from ffdetect.data import split_rows
-from ffdetect.detector import Detector
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import settings_difference
 

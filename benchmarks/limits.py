@@ -2,8 +2,8 @@
 
 Faces of a matched cache (`benchmarks.protocol`) are damaged step by step. Two things are read
 off: the AUC that is left, and how many reals pass the score that a tenth of the undamaged reals
-passes, since damage must not turn real faces into fakes. The limits in `ffdetect.verdict` come
-from here.
+passes, since damage must not turn real faces into fakes. The limits in `ffdetect.scoring.verdict`
+come from here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ffdetect.calibration import threshold_at
-from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import auc
-from ffdetect.quality import block_effect, blur_effect
+from ffdetect.models.calibration import threshold_at
+from ffdetect.scoring.detector import Detector
+from ffdetect.scoring.quality import block_effect, blur_effect
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
 
@@ -39,7 +39,7 @@ class Result:
         auc: mean over generators, each against reals of its own kind.
         flagged: share of reals above the score that a tenth of the undamaged reals passes.
         caught: the same for fakes.
-        blur, blocks: median of `ffdetect.quality`'s measures.
+        blur, blocks: median of `ffdetect.scoring.quality`'s measures.
     """
 
     damage: str

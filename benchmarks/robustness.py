@@ -24,8 +24,8 @@ import pandas as pd
 from scipy.special import logit
 from tqdm import tqdm
 
-from ffdetect.detector import SHIPPED_WEIGHTS, Detector
 from ffdetect.evaluation.metrics import Interval, auc
+from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from preprocess.cache.reader import CacheReader
 
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ffdetect.checkpoint import load_checkpoint
-from ffdetect.network import Scorer
+from ffdetect.models.network import Scorer
+from ffdetect.models.weights import load_checkpoint
 from preprocess.cache.reader import CacheReader
 
 from .cross_generator import compare, evaluate

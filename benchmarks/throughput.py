@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ffdetect.checkpoint import Checkpoint, load_checkpoint
-from ffdetect.detector import SHIPPED_WEIGHTS, Detector
+from ffdetect.models.weights import Checkpoint, load_checkpoint
+from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import CachedFace, CacheSettings
 from preprocess.cache.writer import CacheWriter

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .detector import Detector, NoFaceError
-    from .results import Analysis, ScoredFace
-    from .video import FrameScore, TrackScore, VideoScore
+    from .scoring.clip import FrameScore, TrackScore, VideoScore
+    from .scoring.detector import Detector, NoFaceError
+    from .scoring.results import Analysis, ScoredFace
 
 __all__ = [
     "Analysis",
@@ -26,11 +26,11 @@ _OF_CLIPS = ("FrameScore", "TrackScore", "VideoScore")
 
 def __getattr__(name: str) -> Any:
     if name in _OF_CLIPS:
-        from . import video
+        from .scoring import clip
 
-        return getattr(video, name)
+        return getattr(clip, name)
     if name in __all__:
-        from . import detector
+        from .scoring import detector
 
         return getattr(detector, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

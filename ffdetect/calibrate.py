@@ -20,10 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import settings_difference
-
-from .calibration import (
+from ffdetect.models.calibration import (
     FPRS,
     Calibration,
     balanced_weights,
@@ -33,9 +30,12 @@ from .calibration import (
     supported,
     threshold_at,
 )
-from .checkpoint import load_checkpoint, write_calibration
+from ffdetect.models.weights import load_checkpoint, write_calibration
+from ffdetect.scoring.detector import Detector
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import settings_difference
+
 from .data import split_rows
-from .detector import Detector
 from .evaluation.matching import parse_matches
 from .evaluation.metrics import calibration_error
 

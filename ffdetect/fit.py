@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQD
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
+from ffdetect.models.device import has_fast_bf16
+
 from .data import EpochSampler, FaceDataset, PairDataset
-from .device import has_fast_bf16
 from .lit import LitDetector
 from .ranks import Ranks
 

@@ -6,12 +6,13 @@ import lightning as L
 import numpy as np
 import torch
 
+from ffdetect.models.backbones import layer_rates
+from ffdetect.models.network import DualStream
+
 from .augment import mix_faces
-from .backbones import layer_rates
 from .data import Pair
 from .evaluation.metrics import generator_aucs
 from .losses import Objective, disagreement, target_loss
-from .network import DualStream
 
 _STREAM_LOSS = 0.3  # each stream alone is supervised too, so that none is lazy
 

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import v2
 
-from .device import has_fast_bf16
+from ffdetect.models.device import has_fast_bf16
+
 from .ncnn_upscaler import NcnnUpscaler
 
 _ENDINGS = (".safetensors", ".fp16.safetensors", ".param")

@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ffdetect.models.traces import PairStatistics, Statistics, TraceNet
+
 from .data import FaceDataset, PairDataset
 from .evaluation.metrics import generator_aucs
 from .ranks import Ranks
-from .traces import PairStatistics, Statistics, TraceNet
 
 _BATCH = 16  # pairs
 _PART = 256  # pairs of one file

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ffdetect.models.network import DESIGNS, STREAMS, NetworkSettings
+from ffdetect.models.traces import FACE_EPOCHS
 from preprocess.faces.maps import RESIDUALS
 from preprocess.io.storage import as_path
 
@@ -13,8 +15,6 @@ from .augment import MIXES, POLICIES
 from .data import BALANCES, Mix
 from .evaluation.matching import parse_matches
 from .losses import Objective
-from .network import DESIGNS, STREAMS, NetworkSettings
-from .traces import FACE_EPOCHS
 
 # Options that one design alone looks at: others refuse them, and do not record them.
 _OF_DESIGN = {

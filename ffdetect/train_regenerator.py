@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from ffdetect.models.backbones import create_backbone, load_backbone
+from ffdetect.models.device import has_fast_bf16, pick_device
 from preprocess.cache.reader import CacheReader
 
-from .backbones import create_backbone, load_backbone
 from .data import split_rows
-from .device import has_fast_bf16, pick_device
 from .regenerators import (
     UPSAMPLERS,
     Autoencoder,

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ffdetect.checkpoint import WeightsError
-from ffdetect.discriminant import SHRINKAGE, solve_line
+from ffdetect.models.discriminant import SHRINKAGE, solve_line
+from ffdetect.models.weights import WeightsError
 
 from .statistics import WINDOW
 

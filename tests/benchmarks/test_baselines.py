@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import baselines, challenge_recipe
 from benchmarks.baselines import chosen_rows, main
 from benchmarks.protocol import MATCHED
-from ffdetect.checkpoint import load_checkpoint, save_checkpoint
-from ffdetect.detector import Detector
+from ffdetect.models.weights import load_checkpoint, save_checkpoint
+from ffdetect.scoring.detector import Detector
 
 from ..ffdetect.helpers import random_crops, tiny_network, write_cache
 

@@ -16,7 +16,7 @@ from benchmarks.clip_pooling import (
     compare_pooling,
 )
 from benchmarks.clip_scores import alike, compare_joining, mixture, report
-from ffdetect.fusion import Evidence, Fusion
+from ffdetect.scoring.fusion import Evidence, Fusion
 
 
 def test_kinds_and_classes_count_alike():

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from benchmarks.cross_generator import evaluate, main, save, score_cache, table
 from benchmarks.protocol import MATCHED, RAW
-from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import calibration_error
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 

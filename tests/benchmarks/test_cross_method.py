@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.cross_method import clip_auc, judge, learn, make_network, people, read_frames
-from ffdetect.checkpoint import save_checkpoint
-from ffdetect.network import NetworkSettings
-from ffdetect.traces import Statistics, TraceNet
+from ffdetect.models.network import NetworkSettings
+from ffdetect.models.traces import Statistics, TraceNet
+from ffdetect.models.weights import save_checkpoint
 from preprocess.faces.face import CropSettings
 
 

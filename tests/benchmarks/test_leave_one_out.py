@@ -17,8 +17,8 @@ from benchmarks.heat_map import NEW_PICTURES, SEEN, UNSEEN
 from benchmarks.leave_one_out import Fold, left_out, main, seen_of
 from benchmarks.protocol import MATCHED
 from ffdetect import train_options
-from ffdetect.checkpoint import load_checkpoint
-from ffdetect.detector import Detector
+from ffdetect.models.weights import load_checkpoint
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from ..ffdetect.helpers import write_cache

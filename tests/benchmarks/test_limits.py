@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from benchmarks.limits import choose, damages, main, shrink
-from ffdetect.quality import block_effect, blur_effect
+from ffdetect.scoring.quality import block_effect, blur_effect
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector

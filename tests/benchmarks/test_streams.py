@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from benchmarks.streams import main, read_streams
-from ffdetect.checkpoint import load_checkpoint
+from ffdetect.models.weights import load_checkpoint
 from preprocess.cache.reader import CacheReader
 
 READINGS = ["fused", "rgb", "frequency", "mean of both"]

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ffdetect.checkpoint import save_checkpoint
-from ffdetect.detector import SHIPPED_WEIGHTS, Detector
+from ffdetect.models.weights import save_checkpoint
+from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from preprocess import crop
 from preprocess.faces.face import CropSettings
 

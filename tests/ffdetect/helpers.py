@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ffdetect.calibration import Calibration
-from ffdetect.network import DualStream, NetworkSettings
+from ffdetect.models.calibration import Calibration
+from ffdetect.models.network import DualStream, NetworkSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import CachedFace, CacheSettings
 from preprocess.cache.writer import CacheWriter

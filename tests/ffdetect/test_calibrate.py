@@ -14,9 +14,9 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from ffdetect.calibrate import calibration_curve, kinds, main
-from ffdetect.checkpoint import load_checkpoint, save_checkpoint
-from ffdetect.detector import Detector
 from ffdetect.evaluation.metrics import auc
+from ffdetect.models.weights import load_checkpoint, save_checkpoint
+from ffdetect.scoring.detector import Detector
 from preprocess.faces.face import CropSettings
 
 from .helpers import random_crops, tiny_network, write_cache

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ffdetect.audio.head import VoiceHead
-from ffdetect.checkpoint import WeightsError, load_checkpoint
+from ffdetect.models.weights import WeightsError, load_checkpoint
 from ffdetect.regenerators import Autoencoder, AutoencoderSettings, load_autoencoder
 from ffdetect.regenerators import save_autoencoder as save
 from tests.fuzz import changed, damage, fuzz, little_memory

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.distributions import Bernoulli, kl_divergence
 
-from ffdetect.backbones import freeze_stages, layer_rates
 from ffdetect.data import Pair
 from ffdetect.losses import Objective
-from ffdetect.network import Logits, NetworkSettings
+from ffdetect.models.backbones import freeze_stages, layer_rates
+from ffdetect.models.network import Logits, NetworkSettings
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
 from ffdetect.lit import LitDetector

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from ffdetect import solve, train
-from ffdetect.checkpoint import load_checkpoint
 from ffdetect.data import FaceDataset, Mix, PairDataset
-from ffdetect.network import NetworkSettings, create_network
+from ffdetect.models.network import NetworkSettings, create_network
+from ffdetect.models.weights import load_checkpoint
 from ffdetect.solve import read_statistics, validation_auc
 from preprocess.cache.reader import CacheReader
 

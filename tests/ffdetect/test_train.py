@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ffdetect import train, train_options
-from ffdetect.checkpoint import load_checkpoint
-from ffdetect.detector import Detector
 from ffdetect.losses import Objective
+from ffdetect.models.weights import load_checkpoint
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from .helpers import random_crops, write_cache

@@ -9,7 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ffdetect.audio.head import VoiceHead
 from ffdetect.audio.statistics import voice_statistics
-from ffdetect.checkpoint import WeightsError
+from ffdetect.models.weights import WeightsError
 from tests.preprocess.sounds import buzz
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .calibration import fit_platt
-from .checkpoint import WeightsError
+from ffdetect.models.calibration import fit_platt
+from ffdetect.models.weights import WeightsError
 
 FUSION = "fusion.json"
 FORMAT = 1

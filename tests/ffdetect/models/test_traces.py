@@ -10,15 +10,14 @@ from safetensors.torch import save_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
-from ffdetect import traces
-from ffdetect.checkpoint import load_checkpoint, save_checkpoint
 from ffdetect.evaluation.metrics import auc
-from ffdetect.network import NetworkSettings, create_network
-from ffdetect.traces import HiddenHead, LinearHead, PairStatistics, TraceNet, either
+from ffdetect.models import traces
+from ffdetect.models.network import NetworkSettings, create_network
+from ffdetect.models.traces import HiddenHead, LinearHead, PairStatistics, TraceNet, either
+from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from preprocess.faces import maps
 from preprocess.faces.face import CropSettings
-
-from .helpers import random_crops
+from tests.ffdetect.helpers import random_crops
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""python -m ffdetect.plot_video CLIP --out FILE.png: the scores of a clip over time.
+"""python -m ffdetect.scoring.plot_video CLIP --out FILE.png: the scores of a clip over time.
 
 The scores of each track and of the voice, the frames with the highest and the lowest scores,
 numbered as in the curves, and the mel spectrogram below. It shows what the scores are, not that
@@ -20,9 +20,9 @@ from preprocess.io.formats import DecodeError
 from preprocess.io.mel import HOP, sound_maps
 from preprocess.io.sound import SAMPLE_RATE, SoundReader
 
+from .clip import FrameScore, VideoScore
 from .detector import Detector
 from .sheet import new_sheet, save_sheet
-from .video import FrameScore, VideoScore
 
 FRAMES = 24
 _SHOWN = 6  # frames as pictures
@@ -144,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 if the clip cannot be read or the plot not be written; 2 for wrong
     arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.plot_video", description=__doc__.split("\n")[0], epilog=_CAUTION
+        prog="python -m ffdetect.scoring.plot_video",
+        description=__doc__.split("\n")[0],
+        epilog=_CAUTION,
     )
     add = parser.add_argument
     add("clip", type=Path, metavar="CLIP")

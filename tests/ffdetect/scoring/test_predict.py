@@ -12,15 +12,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ffdetect import predict
-from ffdetect.checkpoint import save_checkpoint, write_calibration
-from ffdetect.detector import Detector
+from ffdetect.models.weights import save_checkpoint, write_calibration
+from ffdetect.scoring import predict
+from ffdetect.scoring.detector import Detector
 from preprocess.faces.face import CropSettings
+from tests.ffdetect.clips import write_talk
+from tests.ffdetect.helpers import CALIBRATION, encode, portraits, tiny_network, write_clip
 from tests.preprocess.sounds import buzz
 from tests.real import needs
-
-from .clips import write_talk
-from .helpers import CALIBRATION, encode, portraits, tiny_network, write_clip
 
 
 @pytest.fixture

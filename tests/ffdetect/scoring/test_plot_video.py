@@ -7,13 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ffdetect import plot_video as command
-from ffdetect.plot_video import frames_that_matter, mel_over_time
-from ffdetect.video import FrameScore, TrackScore, VideoScore
+from ffdetect.scoring import plot_video as command
+from ffdetect.scoring.clip import FrameScore, TrackScore, VideoScore
+from ffdetect.scoring.plot_video import frames_that_matter, mel_over_time
 from preprocess.io.mel import sound_maps
+from tests.ffdetect.clips import write_talk
 from tests.preprocess.sounds import buzz, write_sound
-
-from .clips import write_talk
 
 pytest.importorskip("matplotlib", reason="drawing needs matplotlib")
 

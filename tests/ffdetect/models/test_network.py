@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ffdetect.detector import Detector
-from ffdetect.network import STREAMS, DualStream, GatedFusion, NetworkSettings
+from ffdetect.models.network import STREAMS, DualStream, GatedFusion, NetworkSettings
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 from preprocess.faces import maps
-
-from .helpers import random_crops, tiny_network
+from tests.ffdetect.helpers import random_crops, tiny_network
 
 
 @pytest.mark.parametrize("streams", STREAMS)

@@ -49,7 +49,7 @@ def judge(
 
     Args:
         score: calibrated, 0 to 1.
-        views: calibrated scores of the face's views (`ffdetect.tta`).
+        views: calibrated scores of the face's views (`ffdetect.scoring.tta`).
         quality: of the face.
         thresholds: false-positive rate -> score (`Detector.thresholds`). Without them nobody
             knows how often a real face scores as high, and every face is uncertain.

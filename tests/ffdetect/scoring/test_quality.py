@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 from skimage.measure import blur_effect as scikit_blur
 
-from ffdetect.quality import block_effect, blur_effect, measure
+from ffdetect.scoring.quality import block_effect, blur_effect, measure
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import decode_image
-
-from .helpers import encode
+from tests.ffdetect.helpers import encode
 
 
 @pytest.fixture(scope="module")

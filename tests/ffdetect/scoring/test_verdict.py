@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffdetect import verdict
-from ffdetect.calibration import Calibration
-from ffdetect.checkpoint import write_calibration
-from ffdetect.detector import Detector
-from ffdetect.quality import Quality
-from ffdetect.verdict import Verdict, judge, quality_reasons
-
-from .helpers import CALIBRATION, encode
+from ffdetect.models.calibration import Calibration
+from ffdetect.models.weights import write_calibration
+from ffdetect.scoring import verdict
+from ffdetect.scoring.detector import Detector
+from ffdetect.scoring.quality import Quality
+from ffdetect.scoring.verdict import Verdict, judge, quality_reasons
+from tests.ffdetect.helpers import CALIBRATION, encode
 
 GOOD = Quality(side=180, blur=0.45, blocks=0.2, jpeg_quality=90, format="jpeg")
 THRESHOLDS = {0.1: 0.5, 0.01: 0.75, 0.001: 0.875}

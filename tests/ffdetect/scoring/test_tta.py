@@ -7,12 +7,11 @@ import pytest
 import torch
 from scipy.special import expit
 
-from ffdetect.checkpoint import Checkpoint, load_checkpoint
-from ffdetect.detector import Detector
-from ffdetect.tta import SHIFT, TTA, views
+from ffdetect.models.weights import Checkpoint, load_checkpoint
+from ffdetect.scoring.detector import Detector
+from ffdetect.scoring.tta import SHIFT, TTA, views
 from preprocess.faces.face import CropSettings
-
-from .helpers import CALIBRATION, random_crops, tiny_network
+from tests.ffdetect.helpers import CALIBRATION, random_crops, tiny_network
 
 
 @pytest.fixture(scope="module")

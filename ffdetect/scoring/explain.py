@@ -23,13 +23,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ffdetect.models.network import DualStream, RGBStream
+from ffdetect.models.traces import TraceNet
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
 
 from .detector import Detector, NoFaceError
-from .network import DualStream, RGBStream
 from .sheet import new_sheet, save_sheet
-from .traces import TraceNet
 
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
 _SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side

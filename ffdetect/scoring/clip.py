@@ -26,7 +26,8 @@ from .detector import CLIP_WEIGHTS
 from .fusion import Fusion
 
 if TYPE_CHECKING:
-    from .audio import VoiceDetector, VoiceWindow
+    from ffdetect.audio import VoiceDetector, VoiceWindow
+
     from .detector import Detector
 
 FRAMES = 8
@@ -262,7 +263,7 @@ def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float]:
 
 @cache
 def _voice_detector() -> VoiceDetector:
-    from .audio import VoiceDetector
+    from ffdetect.audio import VoiceDetector
 
     return VoiceDetector.load()
 

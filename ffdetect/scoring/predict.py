@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ffdetect.evaluation.metrics import auc, tpr_at_fpr
 from preprocess.faces.crop import crop_whole
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import Item, Listing, find_items
 
+from .clip import FRAMES, score_video
 from .detector import Detector
-from .evaluation.metrics import auc, tpr_at_fpr
 from .tta import TTA
-from .video import FRAMES, score_video
 
 UNREADABLE_SCORE = 0.5
 

@@ -12,18 +12,17 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
-from ffdetect import explain as command
-from ffdetect.checkpoint import save_checkpoint
-from ffdetect.detector import Detector, NoFaceError
-from ffdetect.explain import Explanation, explain, heat_map, save_explanation
-from ffdetect.network import DualStream
+from ffdetect.models.network import DualStream
+from ffdetect.models.weights import save_checkpoint
 from ffdetect.regenerate import create_regenerator
+from ffdetect.scoring import explain as command
+from ffdetect.scoring.detector import Detector, NoFaceError
+from ffdetect.scoring.explain import Explanation, explain, heat_map, save_explanation
 from preprocess.faces import maps
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import decode_image
+from tests.ffdetect.helpers import encode, random_crops, tiny_network
 from tests.real import needs, rows_of
-
-from .helpers import encode, random_crops, tiny_network
 
 pytest.importorskip("captum", reason="heat maps need captum")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from ffdetect.checkpoint import WeightsError
-from ffdetect.fusion import Evidence, Fusion
+from ffdetect.models.weights import WeightsError
+from ffdetect.scoring.fusion import Evidence, Fusion
 
 FACE = Evidence(temperature=2.0, bias=0.5, low=-2.0, high=3.0, reals=50, fakes=60)
 VOICE = Evidence(temperature=1.0, bias=0.0, low=-1.0, high=1.5, reals=70, fakes=80)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ffdetect.models.calibration import Calibration, probabilities
+from ffdetect.models.device import PRECISIONS, pick_device
+from ffdetect.models.weights import Checkpoint, WeightsError, load_checkpoint
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import settings_difference
 from preprocess.faces.crop import crop_face, crop_whole
@@ -20,16 +23,13 @@ from preprocess.faces.face import CropSettings, Face
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.formats import VIDEO_SUFFIXES
 
-from .calibration import Calibration, probabilities
-from .checkpoint import Checkpoint, WeightsError, load_checkpoint
-from .device import PRECISIONS, pick_device
 from .quality import measure
 from .results import Analysis, ScoredFace
 from .tta import SHIFT, TTA, check_tta, views
 from .verdict import judge
 
 if TYPE_CHECKING:
-    from .video import VideoScore
+    from .clip import VideoScore
 
 SHIPPED_WEIGHTS = "dualstream.safetensors"
 CLIP_WEIGHTS = "clips.safetensors"
@@ -180,11 +180,11 @@ class Detector:
         no_face: str = "nan",
         tta: str = "none",
     ) -> VideoScore:
-        """Score a clip over time, by its faces and its voice; see `ffdetect.video.score_video`.
+        """Score a clip over time, by its faces and its voice; see `clip.score_video`.
 
         Of the weights of this package, those for clips are taken, whichever were loaded.
         """
-        from .video import score_video
+        from .clip import score_video
 
         return score_video(
             self.for_clips, clip, frames=frames, voice=voice, no_face=no_face, tta=tta

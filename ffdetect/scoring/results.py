@@ -17,7 +17,7 @@ class ScoredFace:
         probability: how sure MTCNN is that this is a face, 0 to 1.
         score: probability that the face is fake, 0 to 1.
         crop: uint8 size x size x 3 RGB, what the network saw.
-        verdict: "real", "fake" or "uncertain", see `ffdetect.verdict`.
+        verdict: "real", "fake" or "uncertain", see `ffdetect.scoring.verdict`.
         reasons: why it is uncertain; empty if it is not.
     """
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from ffdetect.backbones import (
+from ffdetect.models.backbones import (
     create_backbone,
     freeze_norms,
     freeze_stages,

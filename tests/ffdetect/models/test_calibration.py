@@ -11,7 +11,8 @@ import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from ffdetect.calibration import (
+from ffdetect.evaluation.metrics import calibration_error
+from ffdetect.models.calibration import (
     FPRS,
     Calibration,
     balanced_weights,
@@ -21,9 +22,7 @@ from ffdetect.calibration import (
     supported,
     threshold_at,
 )
-from ffdetect.evaluation.metrics import calibration_error
-
-from .helpers import CALIBRATION
+from tests.ffdetect.helpers import CALIBRATION
 
 
 def draw(seed: int, count: int = 400, gap: float = 1.5):

@@ -10,15 +10,14 @@ import torch
 from PIL import Image
 
 from ffdetect import Detector, NoFaceError
-from ffdetect.checkpoint import WeightsError, save_checkpoint
-from ffdetect.device import has_fast_bf16, pick_device
+from ffdetect.models.device import has_fast_bf16, pick_device
+from ffdetect.models.weights import WeightsError, save_checkpoint
 from preprocess import crop
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import decode_image
+from tests.ffdetect.helpers import encode, portraits, random_crops, tiny_network
 from tests.real import needs
-
-from .helpers import encode, portraits, random_crops, tiny_network
 
 PHASE1 = "challenge/multiFFDI/phase1"
 

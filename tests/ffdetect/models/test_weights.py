@@ -10,15 +10,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ffdetect.checkpoint import (
+from ffdetect.models.weights import (
     WeightsError,
     load_checkpoint,
     save_checkpoint,
     write_calibration,
 )
 from preprocess.faces.face import CropSettings
-
-from .helpers import CALIBRATION, random_crops, tiny_network
+from tests.ffdetect.helpers import CALIBRATION, random_crops, tiny_network
 
 CROP = CropSettings(size=160, margin=0.3, align="similarity", native=1.0, min_face=40)
 

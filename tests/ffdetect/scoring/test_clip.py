@@ -13,18 +13,17 @@ import pytest
 import torch
 from scipy.stats import trim_mean
 
-from ffdetect import video
 from ffdetect.audio import VoiceDetector
-from ffdetect.detector import CLIP_WEIGHTS, Detector, NoFaceError
-from ffdetect.fusion import Fusion
-from ffdetect.video import any_of, pool, score_video
+from ffdetect.scoring import clip as video
+from ffdetect.scoring.clip import any_of, pool, score_video
+from ffdetect.scoring.detector import CLIP_WEIGHTS, Detector, NoFaceError
+from ffdetect.scoring.fusion import Fusion
 from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError
+from tests.ffdetect.clips import write_talk
 from tests.fuzz import little_memory
 from tests.preprocess.sounds import buzz
 from tests.real import needs
-
-from .clips import write_talk
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
 
@@ -225,9 +224,9 @@ def test_a_fake_among_several_people_shows_and_a_glimpse_counts_little():
 def test_the_voice_is_loaded_when_first_needed():
     code = (
         "import sys; from ffdetect import Detector; d = Detector.load(device='cpu');"
-        "print('ffdetect.audio' in sys.modules, 'ffdetect.video' in sys.modules)"
+        "print('ffdetect.audio' in sys.modules, 'ffdetect.scoring.clip' in sys.modules)"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )

@@ -1,0 +1,1 @@
+"""Networks, the weights they are read from, and the calibration of what they say."""

@@ -1,0 +1,1 @@
+"""From pictures, clips and sound to scores, verdicts and what explains them."""
