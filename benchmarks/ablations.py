@@ -21,12 +21,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ffdetect.data import Mix, PairDataset, split_rows
 from ffdetect.evaluation.matching import parse_matches
 from ffdetect.evaluation.metrics import auc
 from ffdetect.models.network import NetworkSettings, create_network
 from ffdetect.models.traces import HiddenHead, LinearHead, TraceNet
-from ffdetect.solve import read_statistics
+from ffdetect.training.data import Mix, PairDataset, split_rows
+from ffdetect.training.solve import read_statistics
 from preprocess.cache.reader import CacheReader
 
 from .protocol import comparisons
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("faces", type=Path, metavar="FACES", help="cache of collected faces")
     add("matched", type=Path, metavar="MATCHED", help="written by benchmarks.protocol --split dev")
-    add("--twins", nargs="+", type=Path, required=True, help="written by ffdetect.regenerate")
+    add("--twins", nargs="+", type=Path, required=True, help="written by ffdetect.fakes.regenerate")
     add("--init", type=Path, required=True, help="mobilenetv2_100 weights")
     add("--match", action="append", default=["dfdc_swap=dfdc"], help="as in ffdetect.train")
     add("--candidates", default="", help="kinds of twins that are tried, but not in the mix")

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdetect.data import split_rows
 from ffdetect.evaluation.metrics import Interval
 from ffdetect.models.device import pick_device
 from ffdetect.models.network import Scorer
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
+from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe

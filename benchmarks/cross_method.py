@@ -23,13 +23,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ffdetect.augment import recode, training_transform
 from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.evaluation.metrics import Interval, auc, bootstrap
 from ffdetect.models.network import NetworkSettings
 from ffdetect.models.traces import Statistics, TraceNet
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
+from ffdetect.training.augment import recode, training_transform
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import CacheError
 

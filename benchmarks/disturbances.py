@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from ffdetect.augment import recode
+from ffdetect.training.augment import recode
 from preprocess.faces.crop import crop_face
 from preprocess.faces.face import CropSettings, Face
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdetect import train, train_options
-from ffdetect.data import split_rows
 from ffdetect.scoring.detector import Detector
+from ffdetect.training import train, train_options
+from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import settings_difference
 

@@ -28,16 +28,17 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from ffdetect.augment import recode
-from ffdetect.data import split_rows
 from ffdetect.evaluation.metrics import Interval
+from ffdetect.fakes.blend import self_blend
+from ffdetect.fakes.donors import read_landmarks
+from ffdetect.fakes.regenerators import Twins, create_regenerator, regenerator_kinds
 from ffdetect.models.device import pick_device
 from ffdetect.models.network import Scorer
 from ffdetect.models.weights import load_checkpoint
-from ffdetect.pseudo_fakes import read_landmarks, self_blend
-from ffdetect.regenerators import Twins, create_regenerator, regenerator_kinds
 from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from ffdetect.scoring.explain import heat_map
+from ffdetect.training.augment import recode
+from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 
 from .kept import digest, kept_scores

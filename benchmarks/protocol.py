@@ -23,8 +23,8 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from ffdetect.data import split_rows
 from ffdetect.evaluation.matching import matched_rows
+from ffdetect.training.data import split_rows
 from preprocess.cache.schema import CacheError, CacheSettings, Failure
 from preprocess.cache.writer import CacheWriter
 from preprocess.extract import face_rows
@@ -95,8 +95,8 @@ def framing(faces: pd.DataFrame) -> str:
 def judged_rows(faces: pd.DataFrame) -> np.ndarray:
     """Rows to judge generators by: held-out reals, and fakes whether they trained or not.
 
-    A generator that has held-out fakes (see `ffdetect.data.split_rows`) is judged by them alone,
-    so that the faces behind them are new too; another by all of its fakes.
+    A generator that has held-out fakes (see `ffdetect.training.data.split_rows`) is judged by them
+    alone, so that the faces behind them are new too; another by all of its fakes.
     """
     target, generator = faces["target"], faces["generator"]
     held_out = np.zeros(len(faces), bool)

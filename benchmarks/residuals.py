@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ffdetect.augment import recode
-from ffdetect.data import split_rows
+from ffdetect.training.augment import recode
+from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 from preprocess.faces import maps
 

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ffdetect.data import PairDataset
+from ffdetect.training.data import PairDataset
 from preprocess.cache.parts import checksum, encode_part, part_name, write_index, write_whole
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.schema import CODECS, CachedFace, CacheSettings, Failure, to_table

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ffdetect.fakes.blend import self_blend
 from preprocess.faces.detect import FaceDetector
-
-from .pseudo_fakes import self_blend
 
 
 def write_pictures(folder: Path) -> list[Path]:

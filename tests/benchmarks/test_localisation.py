@@ -23,7 +23,7 @@ from benchmarks.localisation import (
     main,
     measure,
 )
-from ffdetect.regenerators import Autoencoder, AutoencoderSettings, Twins, save_autoencoder
+from ffdetect.fakes.regenerators import Autoencoder, AutoencoderSettings, Twins, save_autoencoder
 from preprocess.cache.reader import CacheReader
 
 from ..ffdetect.helpers import tiny_network

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ffdetect.audio.head import VoiceHead
+from ffdetect.fakes.regenerators import Autoencoder, AutoencoderSettings, load_autoencoder
+from ffdetect.fakes.regenerators import save_autoencoder as save
 from ffdetect.models.weights import WeightsError, load_checkpoint
-from ffdetect.regenerators import Autoencoder, AutoencoderSettings, load_autoencoder
-from ffdetect.regenerators import save_autoencoder as save
 from tests.fuzz import changed, damage, fuzz, little_memory
 
 

@@ -33,7 +33,9 @@ def test_importing_the_package_costs_nothing():
 
 
 def test_scoring_needs_nothing_of_training_or_benchmarks():
-    commands = "import ffdetect.predict, ffdetect.train, ffdetect.regenerate, ffdetect.explain"
+    commands = (
+        "import ffdetect.predict, ffdetect.train, ffdetect.fakes.regenerate, ffdetect.explain"
+    )
     loaded = modules_after(f"from ffdetect import Detector; {commands}")
     assert "torch" in loaded
     assert not loaded & {"lightning", "pytorch_lightning", "torchmetrics", "sklearn", "matplotlib",

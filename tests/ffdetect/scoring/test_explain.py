@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest
 
+from ffdetect.fakes.regenerate import create_regenerator
 from ffdetect.models.network import DualStream
 from ffdetect.models.weights import save_checkpoint
-from ffdetect.regenerate import create_regenerator
 from ffdetect.scoring import explain as command
 from ffdetect.scoring.detector import Detector, NoFaceError
 from ffdetect.scoring.explain import Explanation, explain, heat_map, save_explanation

@@ -1,0 +1,1 @@
+"""From a cache to weights: data, augmentation, fitting, calibrating."""

@@ -1,0 +1,232 @@
+"""python -m ffdetect.calibrate WEIGHTS CACHE [CACHE ...] --out FILE: measure what scores mean.
+
+Scores labelled faces that had no part in training, fits temperature and bias (`calibration`),
+reads thresholds off the real faces, and writes the weights again with all of it in their
+metadata; no tensor changes. Faces that the weights were trained on score too well and would make
+every figure a lie, so by default only validation rows are taken. Weights that were trained on all
+faces are calibrated by those of another network (`--judge`): the same recipe without these faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ffdetect.evaluation.matching import parse_matches
+from ffdetect.evaluation.metrics import calibration_error
+from ffdetect.models.calibration import (
+    FPRS,
+    Calibration,
+    balanced_weights,
+    cross_fitted,
+    fit_platt,
+    probabilities,
+    supported,
+    threshold_at,
+)
+from ffdetect.models.weights import load_checkpoint, write_calibration
+from ffdetect.scoring.detector import Detector
+from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import settings_difference
+
+from .data import split_rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 when written, 2 for wrong arguments, weights or caches, 130 when stopped."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        matches = parse_matches(args.match)
+        detector = Detector.load(args.judge or args.weights, args.device)
+        _check_judge(args)
+        reader = CacheReader(args.caches)
+        detector.check_cache(reader)
+        rows = _rows(reader, args.all)
+        faces = reader.metadata.iloc[rows]
+        kind = kinds(faces, matches)
+        logit = score_rows(detector, reader, rows)
+        calibration = calibrate(faces, logit, kind)
+        write_calibration(args.weights, args.out, calibration)
+        print(report(calibration, faces, logit, kind))
+    except OSError as error:
+        parser.error(f"{args.out}: cannot be written: {error.strerror or error}")
+    except ValueError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    if (detector.about.get("recipe") or {}).get("fit_all"):
+        print(
+            f"warning: {args.judge or args.weights} was trained with --fit-all, so perhaps on "
+            "these very faces; then real ones score too low here, and the thresholds flag more of "
+            "others",
+            file=sys.stderr,
+        )
+    if not supported(calibration.reals, min(FPRS)):
+        needed = round(1 / min(FPRS)) - 1
+        print(
+            f"warning: expected at least {needed} real faces for a threshold at a false-positive "
+            f"rate of {min(FPRS):g} but got {calibration.reals}; it is just above all of their "
+            "scores, and the rate is not known",
+            file=sys.stderr,
+        )
+    print(f"{args.out}: calibrated weights")
+    return 0
+
+
+def _check_judge(args: argparse.Namespace) -> None:
+    """What one network's scores mean holds for another only if both were made alike."""
+    if args.judge is None:
+        return
+    judge, own = (
+        {"network": c.network.settings.to_dict(), "crop": c.crop.to_dict()}
+        for c in map(load_checkpoint, (args.judge, args.weights))
+    )
+    if difference := settings_difference(own, judge):
+        raise ValueError(
+            f"{args.judge}: expected the settings of {args.weights} but they differ "
+            f"({'; '.join(difference)})"
+        )
+
+
+def _rows(reader: CacheReader, every: bool) -> np.ndarray:
+    target = reader.metadata["target"].to_numpy()
+    rows = np.flatnonzero(target >= 0) if every else split_rows(reader.metadata)[1]
+    reals, fakes = ((target[rows] == value).sum() for value in (0, 1))
+    if not reals or not fakes:
+        raise ValueError(
+            f"{reader.paths[0]}: expected real and fake faces to calibrate on but got {reals} "
+            f"and {fakes} (--all takes the train split too)"
+        )
+    return rows
+
+
+def kinds(faces: pd.DataFrame, matches: dict[str, tuple[str, ...]]) -> np.ndarray:
+    """Within which kind real and fake shall weigh the same: a string for every face.
+
+    A generator of `matches` and the real sources it names are of one kind, all others of another.
+    Otherwise a detector is taken to be surer than it is, or less sure, because one source has
+    more reals than fakes.
+    """
+    generator = faces["generator"].to_numpy().astype(str)
+    for name, sources in matches.items():
+        for wanted in (name, *sources):
+            if wanted not in generator:
+                raise ValueError(f"expected faces of {wanted} for --match but found none")
+    own = {}
+    for name, sources in matches.items():
+        for member in (name, *sources):
+            if own.setdefault(member, sources) != sources:
+                raise ValueError(f"expected {member} in one --match or the same but got several")
+    return np.array([",".join(own.get(name, ())) for name in generator])
+
+
+def score_rows(
+    detector: Detector, reader: CacheReader, rows: np.ndarray, batch_size: int = 32
+) -> torch.Tensor:
+    """Float32 N: uncalibrated logits of some rows of a cache."""
+    starts = tqdm(range(0, len(rows), batch_size), unit="batch")
+    batches = (reader.crops(rows[i : i + batch_size].tolist()) for i in starts)
+    logits = [detector.crop_logits(batch)[0] for batch in batches]
+    return torch.cat(logits)
+
+
+def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Calibration:
+    """Fit temperature and bias, and take thresholds from the real faces.
+
+    Args:
+        faces: rows of `CacheReader.metadata`, all with a label.
+        logit: float32 N, uncalibrated.
+        kind: see `kinds`.
+
+    Raises:
+        ValueError: no kind has both reals and fakes, or fakes do not score above reals.
+    """
+    target = faces["target"].to_numpy()
+    values = logit.double().numpy()
+    temperature, bias = fit_platt(target, values, balanced_weights(target, kind))
+    score = probabilities(logit, temperature, bias).numpy()[target == 0]
+    return Calibration(
+        temperature=temperature,
+        bias=bias,
+        thresholds={fpr: threshold_at(score, fpr) for fpr in FPRS},
+        reals=int((target == 0).sum()),
+        fakes=int((target == 1).sum()),
+        sources={str(name): int(n) for name, n in faces["generator"].value_counts().items()},
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def calibration_curve(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> list[str]:
+    """A line for every tenth of the scores: what was said and what was so, in weighted faces."""
+    edges = np.linspace(0, 1, 11)
+    tenth = np.clip(np.digitize(score, edges) - 1, 0, 9)
+    lines = []
+    for number in np.unique(tenth):
+        own = tenth == number
+        said, so = (np.average(x[own], weights=weight[own]) for x in (score, target))
+        lines.append(f"score {edges[number]:.1f} to {edges[number + 1]:.1f}: mean {said:.3f}, "
+                     f"fake {so:.3f} of {own.sum()} faces")  # fmt: skip
+    return lines
+
+
+def report(
+    calibration: Calibration, faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray
+) -> str:
+    """What was found, with errors that are honest: of faces whose group was left out."""
+    target, group = faces["target"].to_numpy(), faces["group"].to_numpy()
+    weight = balanced_weights(target, kind)
+    values = logit.double().numpy()
+    before = calibration_error(target, torch.sigmoid(logit).numpy(), weight=weight)
+    curve: list[str] = []
+    try:
+        honest = cross_fitted(target, values, kind, group)
+        curve = calibration_curve(target, honest, weight)
+        after = f"{calibration_error(target, honest, weight=weight):.4f} (fitted on other groups)"
+    except ValueError as error:
+        after = f"not known: {error}"
+    score = probabilities(logit, calibration.temperature, calibration.bias).numpy()
+    lines = [
+        f"faces        {calibration.reals} real, {calibration.fakes} fake",
+        f"temperature  {calibration.temperature:.4f}",
+        f"bias         {calibration.bias:+.4f}",
+        f"ECE before   {before:.4f}",
+        f"ECE after    {after}",
+        *curve,
+    ]
+    for fpr, threshold in calibration.thresholds.items():
+        caught = (score[target == 1] >= threshold).mean()
+        lines.append(f"FPR {fpr:<8g} score >= {threshold:.4f} catches {caught:.3f} of these fakes")
+    flagged = pd.Series(score >= calibration.thresholds[0.01])[target == 0]
+    sources = faces["generator"].to_numpy()[target == 0]
+    shares = ", ".join(f"{name or '?'} {share:.3f}" for name, share in
+                       flagged.groupby(sources).mean().items())  # fmt: skip
+    return "\n".join([*lines, f"reals above the threshold of FPR 0.01 by source: {shares}"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ffdetect.calibrate", description=__doc__)
+    add = parser.add_argument
+    add("weights", type=Path, metavar="WEIGHTS", help="written by ffdetect.train")
+    add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
+    add("--out", type=Path, required=True, help="the calibrated weights file; may be WEIGHTS")
+    add("--judge", type=Path, help="weights of the same recipe, trained without these faces, "
+        "that score them (default: WEIGHTS)")  # fmt: skip
+    add("--all", action="store_true", help="take every labelled face, not only validation rows")
+    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
+        help="weigh this generator against these real sources only")  # fmt: skip
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""python -m ffdetect.train CACHE [CACHE ...] --out FILE.safetensors: train the network."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ffdetect.models.backbones import freeze_stages
+from ffdetect.models.device import pick_device
+from ffdetect.models.network import DualStream, NetworkSettings, Scorer, create_network
+from ffdetect.models.weights import load_checkpoint, save_checkpoint
+from preprocess.cache.reader import CacheReader
+from preprocess.faces.maps import SPECTRUM_TILE
+
+from .data import FaceDataset, Mix, PairDataset, split_rows
+from .ranks import Ranks
+from .resume import check_checkpoint, keep_made
+from .train_options import check_design, make_parser, mix_of, objective_of, of_other_designs
+
+# Options that leave the statistics of a pair as they are.
+_NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg",
+                      "own_reals", "face_epochs", "sureness")  # fmt: skip
+# Options that may change when a run by descent is gone on with.
+_NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 when trained, 2 for wrong arguments or caches, 130 when stopped."""
+    parser = make_parser(__doc__)
+    args = parser.parse_args(argv)
+    try:
+        import lightning  # noqa: F401
+    except ImportError:
+        parser.error("training needs the [train] extra: pip install 'ffdetect[train]'")
+    try:
+        device = pick_device(args.device)
+        run = _prepare(args)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    return _fit(args, device, *run)
+
+
+def _prepare(args: argparse.Namespace):
+    """Read the caches and build network, training and validation data; errors come early."""
+    for name, least in (
+        ("epochs", 1),
+        ("trace_pairs", 16),
+        ("face_epochs", 1),
+        ("steps", 1),
+        ("batch", 2),
+        ("val_limit", 1),
+    ):
+        if getattr(args, name) < least:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
+    if not args.sureness > 0:
+        raise ValueError(f"expected --sureness above 0 but got {args.sureness}")
+    ranks = Ranks.of_environment().count
+    if args.batch // 2 % ranks:
+        raise ValueError(
+            f"expected a --batch that {ranks} ranks can share in pairs but got {args.batch}"
+        )
+    torch.manual_seed(args.seed)  # new layers start alike
+    reader = CacheReader(args.caches)
+    twins = CacheReader(args.twins) if args.twins else None
+    if twins is not None and twins.settings.crop != reader.settings.crop:
+        raise ValueError(f"{args.twins}: expected pairs cut out as in {args.caches[0]}")
+    size = reader.settings.crop.size
+    if args.window and not SPECTRUM_TILE <= args.window <= size:
+        raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
+    objective = objective_of(args)
+    network = _network(args, reader)
+    check_design(args, network.settings.design)
+    if network.settings.design == "gated":
+        _check_descent(args, network)
+    _check_resume(args, network)
+    _check_names(args.without, reader, twins)
+    train, val = split_rows(
+        reader.metadata, args.fit_all, fit_fakes=args.fit_fakes, without=args.without
+    )
+    if reader.metadata["target"].iloc[val].nunique() < 2:
+        raise ValueError(
+            f"expected real and fake faces to validate on but got {len(val)} of one kind at most; "
+            "label a split or add groups"
+        )
+    # Twins keep the group and split of their real face, so the same rule keeps sides apart.
+    twin_rows = None
+    if twins is not None:
+        twin_rows = split_rows(twins.metadata, args.fit_all, without=args.without)[0]
+    mix = mix_of(args)
+    pairs = PairDataset(
+        reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
+        window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
+        policy=args.policy, views=2 if objective.consistency else 1,
+    )  # fmt: skip
+    val = _limit(reader, val, args.val_limit)
+    faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
+    return reader, network, pairs, faces, mix
+
+
+def _check_descent(args: argparse.Namespace, network: DualStream) -> None:
+    """Refuse what this network cannot be trained with, and freeze what shall stay."""
+    if not 0 <= args.ema < 1:
+        raise ValueError(f"expected --ema of at least 0 and below 1 but got {args.ema}")
+    if not 0 < args.layer_decay <= 1:
+        raise ValueError(f"expected --layer-decay above 0 and at most 1 but got {args.layer_decay}")
+    if network.settings.streams == "frequency" and (args.freeze or args.layer_decay < 1):
+        raise ValueError(
+            "--freeze and --layer-decay: expected a backbone but got --streams frequency"
+        )
+    if args.freeze:
+        if not (args.init or args.weights):
+            raise ValueError("expected --init or --weights: --freeze would keep random weights")
+        freeze_stages(network.rgb.backbone, args.freeze)
+
+
+def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:
+    known = {name for r in readers if r is not None for name in r.metadata["generator"]} - {""}
+    unknown = sorted(set(without) - known)
+    if unknown:
+        raise ValueError(f"expected --without among {sorted(known)} but got {unknown}")
+
+
+def _last_checkpoint(args: argparse.Namespace) -> Path:
+    return args.out.with_suffix(".run") / "last.ckpt"
+
+
+def _check_resume(args: argparse.Namespace, network: Scorer) -> None:
+    last = _last_checkpoint(args)
+    if args.resume and last.exists():
+        check_checkpoint(last, network)
+
+
+def _network(args: argparse.Namespace, reader: CacheReader) -> Scorer:
+    if args.weights:
+        checkpoint = load_checkpoint(args.weights)
+        if checkpoint.crop != reader.settings.crop:
+            raise ValueError(
+                f"{args.weights}: trained on crops with {checkpoint.crop} "
+                f"but the cache has {reader.settings.crop}"
+            )
+        return checkpoint.network.requires_grad_(True).train()
+    settings = {
+        "backbone": args.backbone,
+        "size": reader.settings.crop.size,
+        "residual": args.residual or reader.settings.residual,
+        "streams": args.streams,
+        "design": args.design,
+    }
+    network = create_network(NetworkSettings(**settings))
+    if args.init:
+        network.load_pretrained(args.init)
+    return network
+
+
+def _fit(
+    args: argparse.Namespace,
+    device: torch.device,
+    reader: CacheReader,
+    network: Scorer,
+    pairs: PairDataset,
+    val: FaceDataset,
+    mix: Mix,
+) -> int:
+    if network.settings.design == "traces":
+        return _solve(args, reader, network, pairs, val)
+    import lightning as L
+
+    from .fit import fit
+    from .lit import LitDetector
+
+    ranks = Ranks.of_environment()
+    L.seed_everything(args.seed + ranks.rank, workers=True)  # each mixes and drops out on its own
+    folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
+    try:
+        with ranks.together():
+            if ranks.first:
+                keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    module = LitDetector(
+        network,
+        epochs=args.epochs,
+        steps=args.steps,
+        rate=args.rate,
+        backbone_rate=args.backbone_rate,
+        generators=reader.metadata["generator"].to_numpy(),
+        matches=mix.matches,
+        layer_decay=args.layer_decay,
+        objective=objective_of(args),
+    )
+    last = _last_checkpoint(args)
+    if not args.resume and ranks.first:
+        last.unlink(missing_ok=True)  # else a stop in the first epoch would go on from an old run
+    resume = last if args.resume and last.exists() else None
+    if resume and ranks.first:
+        print(f"going on from {last}")
+    try:
+        fitted = fit(args, device, module, pairs, val, folder, resume)
+    except KeyboardInterrupt:
+        print(f"stopped; --resume goes on from {last}", file=sys.stderr)
+        return 130
+    if not ranks.first:
+        return 0
+    network.load_state_dict(fitted.state)
+    about = _about(args, network.settings, pairs, fitted.auc)
+    save_checkpoint(args.out, network, reader.settings.crop, about)
+    seen = " (trained on it)" if args.fit_all or args.fit_fakes else ""
+    print(f"{args.out}: validation AUC {fitted.auc:.4f}{seen}")
+    return 0
+
+
+def _solve(
+    args: argparse.Namespace,
+    reader: CacheReader,
+    network: Scorer,
+    pairs: PairDataset,
+    val: FaceDataset,
+) -> int:
+    """A `traces` network: no descent through it, its heads are solved."""
+    from .solve import read_statistics, validation_auc
+
+    folder = args.out.with_suffix(".run")
+    ranks = Ranks.of_environment()
+    try:
+        with ranks.together():
+            if ranks.first:
+                keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        seen = read_statistics(
+            network, pairs, args.trace_pairs, folder, resume=args.resume, workers=args.workers
+        )
+    except KeyboardInterrupt:
+        print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
+        return 130
+    if not ranks.first:
+        return 0
+    network.solve(seen, args.seed, own_reals=args.own_reals, face_epochs=args.face_epochs,
+                  sureness=args.sureness)  # fmt: skip
+    names = reader.metadata["generator"].to_numpy()
+    aucs = validation_auc(network, val, names, pairs.mix.matches)
+    auc = float(np.mean(list(aucs.values())))
+    print("  ".join(f"{name} {value:.3f}" for name, value in aucs.items()))
+    about = _about(args, network.settings, pairs, auc)
+    save_checkpoint(args.out, network, reader.settings.crop, about)
+    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
+    return 0
+
+
+def _made(args: argparse.Namespace, aside: Sequence[str]) -> dict[str, str]:
+    return {name: str(value) for name, value in vars(args).items() if name not in aside}
+
+
+def _about(
+    args: argparse.Namespace, network: NetworkSettings, pairs: PairDataset, auc: float | None
+) -> dict:
+    unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
+    unused |= of_other_designs(network.design)
+    recipe = {name: value for name, value in vars(args).items() if name not in unused}
+    # The cache or --weights may have decided these.
+    recipe |= {name: value for name, value in network.to_dict().items() if name in recipe}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "data": pairs.counts,
+        "recipe": json.loads(json.dumps(recipe, default=str)),
+        "validation_auc": None if auc is None or args.fit_all or args.fit_fakes else round(auc, 4),
+    }
+
+
+def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many faces of each generator, evenly spread, in their order."""
+    names = reader.metadata["generator"].to_numpy()[rows]
+    kept = [rows[names == name] for name in np.unique(names)]
+    kept = [r[np.linspace(0, len(r) - 1, min(most, len(r))).round().astype(int)] for r in kept]
+    return np.sort(np.concatenate(kept))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

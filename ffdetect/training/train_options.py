@@ -1,0 +1,164 @@
+"""What `ffdetect.train` can be asked for, and what of it goes together."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ffdetect.evaluation.matching import parse_matches
+from ffdetect.models.network import DESIGNS, STREAMS, NetworkSettings
+from ffdetect.models.traces import FACE_EPOCHS
+from preprocess.faces.maps import RESIDUALS
+from preprocess.io.storage import as_path
+
+from .augment import MIXES, POLICIES
+from .data import BALANCES, Mix
+from .losses import Objective
+
+# Options that one design alone looks at: others refuse them, and do not record them.
+_OF_DESIGN = {
+    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate",
+              "layer_decay", "freeze", "ema", "precision", "mix", "label_smoothing", "hard",
+              "consistency"),
+    "traces": ("trace_pairs", "own_reals", "face_epochs", "sureness"),
+}  # fmt: skip
+
+
+def read_options(argv: Sequence[str]) -> dict[str, object]:
+    """Every option of a command by its name, defaults included; exits with 2 if one is wrong."""
+    return vars(make_parser().parse_args(argv))
+
+
+def read_mix(argv: Sequence[str]) -> Mix:
+    """The mix of pairs that a command asks for; exits with 2 if an option is wrong."""
+    return mix_of(make_parser().parse_args(argv))
+
+
+def mix_of(args: argparse.Namespace) -> Mix:
+    """The mix of pairs that options ask for; what is left out takes no part."""
+    swapped = tuple(n for n in args.swaps.split(",") if n and n not in args.without)
+    swaps, blends = args.share_swaps, args.share_blends
+    if args.swaps and not swapped:  # all left out: blends stand in
+        swaps, blends = 0.0, blends + swaps
+    return Mix(
+        twins=args.share_twins,
+        blends=blends,
+        matches=parse_matches(args.match),
+        swaps=swaps,
+        swapped=swapped,
+        made_swaps=args.share_made_swaps,
+        regions=args.share_regions,
+        balance=args.balance,
+    )
+
+
+def objective_of(args: argparse.Namespace) -> Objective:
+    """What descent makes small."""
+    return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
+
+
+def of_other_designs(design: str) -> set[str]:
+    """Names of the options that only other designs look at."""
+    return {name for other, names in _OF_DESIGN.items() if other != design for name in names}
+
+
+def check_design(args: argparse.Namespace, design: str) -> None:
+    """Refuse options that this design would not look at.
+
+    Raises:
+        ValueError: there are some; the message names them.
+    """
+    others, parser = of_other_designs(design), make_parser()
+    given = [n for n, v in vars(args).items() if n in others and v != parser.get_default(n)]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"expected options of the design {design!r} but got {options}")
+
+
+def make_parser(description: str | None = None) -> argparse.ArgumentParser:
+    """The options of `python -m ffdetect.train`."""
+    parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=description)
+    add = parser.add_argument
+    add("caches", nargs="+", type=as_path, metavar="CACHE", help="written by preprocess.crop")
+    add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")
+    add("--resume", action="store_true", help="go on from the last epoch of a stopped run")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    add("--workers", type=int, default=2, help="loader processes (%(default)s)")
+    add("--seed", type=int, default=0)
+
+    add = parser.add_argument_group("network").add_argument
+    add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
+    add("--backbone", default=NetworkSettings.backbone, help="of --design gated (%(default)s)")
+    add("--streams", choices=STREAMS, default="both", help="of --design gated (%(default)s)")
+    add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
+    add("--init", type=Path, help="safetensors file to start the backbone from")
+    add("--weights", type=Path, help="go on from weights written by this command")
+
+    add = parser.add_argument_group("pairs to train on").add_argument
+    add(
+        "--twins",
+        nargs="+",
+        type=as_path,
+        help="caches of pairs written by ffdetect.fakes.regenerate",
+    )
+    add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
+    add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
+    add("--swaps", default="", help="generators that swap faces, comma-separated")
+    add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
+    add("--share-made-swaps", type=float, default=0.0,
+        help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
+    add("--share-regions", type=float, default=0.0,
+        help="share of pairs with a part from --twins (%(default)s)")  # fmt: skip
+    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
+        help="pair this generator with these real sources only")  # fmt: skip
+    add("--balance", choices=BALANCES, default="sqrt",
+        help="draw generators by size, its root or equally often (%(default)s)")  # fmt: skip
+    add("--without", action="extend", default=[], metavar="NAME[,NAME]",
+        type=lambda names: names.split(","),
+        help="leave these generators and real sources out, of twins too")  # fmt: skip
+    add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
+    add("--fit-fakes", action="store_true",
+        help="train on held-out fakes too, but not on swaps; keep the last epoch")  # fmt: skip
+
+    add = parser.add_argument_group("augmentation, alike for both of a pair").add_argument
+    add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
+    add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
+    add("--policy", choices=sorted(POLICIES), default="", help="also this one, first of all")
+
+    add = parser.add_argument_group("validation").add_argument
+    add("--val-jpeg", type=int, default=85,
+        help="validate re-compressed; 0: as cached (%(default)s)")  # fmt: skip
+    add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
+
+    add = parser.add_argument_group("--design traces").add_argument
+    add("--trace-pairs", type=int, default=4000, help="to solve its heads from (%(default)s)")
+    add("--own-reals", action="store_true", help="learn swaps against their own reals alone")
+    add("--face-epochs", type=int, default=FACE_EPOCHS, metavar="N",
+        help="passes over swaps; fewer carry further from these (%(default)s)")  # fmt: skip
+    add("--sureness", type=float, default=1.0, metavar="FACTOR",
+        help="of the logits of traces; few people make them too large (%(default)s)")  # fmt: skip
+
+    add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
+    add("--epochs", type=int, default=10, help="(%(default)s)")
+    add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
+    add("--batch", type=int, default=32,
+        help="faces in a batch of all ranks together, half of them fake (%(default)s)")  # fmt: skip
+    add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
+    add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
+    add("--layer-decay", type=float, default=1.0, metavar="SHARE",
+        help="what a layer learns at of the next one's rate (%(default)s)")  # fmt: skip
+    add("--freeze", type=int, default=0, metavar="N",
+        help="keep the backbone's stem and first N stages as they are (%(default)s)")  # fmt: skip
+    add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+
+    add = parser.add_argument_group("loss of descent (--design gated)").add_argument
+    add("--mix", choices=sorted(MIXES), default="", help="mix the faces and targets of a batch")
+    add("--label-smoothing", type=float, default=0.0, metavar="E",
+        help="share of a target that is spread over both classes (%(default)s)")  # fmt: skip
+    add("--hard", type=float, default=0.0, metavar="GAMMA",
+        help="count hard faces more, with this focal exponent; 0: alike (%(default)s)")  # fmt: skip
+    add("--consistency", type=float, default=0.0, metavar="WEIGHT",
+        help="of agreement on a face augmented twice, in twice the time (%(default)s)")  # fmt: skip
+    return parser
