@@ -24,12 +24,12 @@ import torch
 from scipy.special import expit
 from tqdm import tqdm
 
-from ffdetect.audio import VoiceDetector
-from ffdetect.audio.statistics import voice_statistics
-from ffdetect.audio.train import read_views
 from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.scoring.clip import pool
 from ffdetect.scoring.fusion import Evidence, Fusion
+from ffdetect.voice import VoiceDetector
+from ffdetect.voice.statistics import voice_statistics
+from ffdetect.voice.train import read_views
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.formats import DecodeError

@@ -26,10 +26,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from ffdetect.audio.augment import add_noise, limit_band, recode
-from ffdetect.audio.statistics import voice_statistics
-from ffdetect.audio.train import read_views, solve_views
 from ffdetect.evaluation.metrics import auc, bootstrap, eer
+from ffdetect.voice.augment import add_noise, limit_band, recode
+from ffdetect.voice.statistics import voice_statistics
+from ffdetect.voice.train import read_views, solve_views
 from preprocess.cache.sound_cache import SoundCache
 from preprocess.io.mel import sound_maps
 

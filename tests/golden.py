@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from ffdetect import Detector
-from ffdetect.audio import VoiceDetector
+from ffdetect.voice import VoiceDetector
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings

@@ -26,7 +26,7 @@ from .detector import CLIP_WEIGHTS
 from .fusion import Fusion
 
 if TYPE_CHECKING:
-    from ffdetect.audio import VoiceDetector, VoiceWindow
+    from ffdetect.voice import VoiceDetector, VoiceWindow
 
     from .detector import Detector
 
@@ -263,7 +263,7 @@ def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float]:
 
 @cache
 def _voice_detector() -> VoiceDetector:
-    from ffdetect.audio import VoiceDetector
+    from ffdetect.voice import VoiceDetector
 
     return VoiceDetector.load()
 

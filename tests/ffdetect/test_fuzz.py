@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ffdetect.audio.head import VoiceHead
 from ffdetect.fakes.regenerators import Autoencoder, AutoencoderSettings, load_autoencoder
 from ffdetect.fakes.regenerators import save_autoencoder as save
 from ffdetect.models.weights import WeightsError, load_checkpoint
+from ffdetect.voice.head import VoiceHead
 from tests.fuzz import changed, damage, fuzz, little_memory
 
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from scipy.stats import trim_mean
 
-from ffdetect.audio import VoiceDetector
 from ffdetect.scoring import clip as video
 from ffdetect.scoring.clip import any_of, pool, score_video
 from ffdetect.scoring.detector import CLIP_WEIGHTS, Detector, NoFaceError
 from ffdetect.scoring.fusion import Fusion
+from ffdetect.voice import VoiceDetector
 from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError
 from tests.ffdetect.clips import write_talk
@@ -224,7 +224,7 @@ def test_a_fake_among_several_people_shows_and_a_glimpse_counts_little():
 def test_the_voice_is_loaded_when_first_needed():
     code = (
         "import sys; from ffdetect import Detector; d = Detector.load(device='cpu');"
-        "print('ffdetect.audio' in sys.modules, 'ffdetect.scoring.clip' in sys.modules)"
+        "print('ffdetect.voice' in sys.modules, 'ffdetect.scoring.clip' in sys.modules)"
     )
     root = Path(__file__).resolve().parents[3]
     run = subprocess.run(

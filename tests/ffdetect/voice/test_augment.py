@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdetect.audio.augment import (
+from ffdetect.voice.augment import (
     CODECS,
     VoiceAugmentation,
     add_noise,

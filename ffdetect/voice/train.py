@@ -1,4 +1,4 @@
-"""python -m ffdetect.audio.train CACHE: solve a voice head from a cache of sound."""
+"""python -m ffdetect.voice.train CACHE: solve a voice head from a cache of sound."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PART = 64  # rows of one file, so that a stopped run loses little
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 if the cache cannot be used or lacks one of the classes."""
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.audio.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ffdetect.voice.train", description=__doc__)
     add = parser.add_argument
     add("cache", type=Path, metavar="CACHE", help="made by preprocess.sound")
     add("--out", type=Path, default=Path("voice.safetensors"), help="(%(default)s)")

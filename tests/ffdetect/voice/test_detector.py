@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ffdetect.audio import VoiceDetector
 from ffdetect.evaluation.metrics import auc
+from ffdetect.voice import VoiceDetector
 from preprocess.io.decode import DecodeError
 from preprocess.io.sound import NoSoundError
 from tests.preprocess.sounds import buzz, write_sound
@@ -58,9 +58,9 @@ def test_real_voices_are_told_from_made_ones(detector: VoiceDetector, shared: Pa
 
 
 def test_pictures_load_no_voice() -> None:
-    code = "import sys, ffdetect; ffdetect.Detector; print('ffdetect.audio' in sys.modules)"
+    code = "import sys, ffdetect; ffdetect.Detector; print('ffdetect.voice' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    code = "import sys, ffdetect.audio; print({'librosa', 'numba', 'sklearn'} & set(sys.modules))"
+    code = "import sys, ffdetect.voice; print({'librosa', 'numba', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from ffdetect.audio.head import VoiceHead
-from ffdetect.audio.statistics import voice_statistics
 from ffdetect.models.weights import WeightsError
+from ffdetect.voice.head import VoiceHead
+from ffdetect.voice.statistics import voice_statistics
 from tests.preprocess.sounds import buzz
 
 

@@ -56,7 +56,7 @@ class VoiceDetector:
 
     @classmethod
     def load(cls, weights: str | Path | None = None) -> VoiceDetector:
-        """The shipped weights, or a file written by `ffdetect.audio.train`.
+        """The shipped weights, or a file written by `ffdetect.voice.train`.
 
         Raises:
             WeightsError: the file cannot be used; the message says why.

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ffdetect.audio import VoiceDetector
-from ffdetect.audio.copy_synthesis import METHODS, copy_synthesis
-from ffdetect.audio.train import main
+from ffdetect.voice import VoiceDetector
+from ffdetect.voice.copy_synthesis import METHODS, copy_synthesis
+from ffdetect.voice.train import main
 from preprocess.sound import main as cache_sound
 from tests.preprocess.sounds import buzz, write_sound
 

@@ -106,7 +106,7 @@ class VoiceHead:
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{file}: expected a whole safetensors file: {error}") from error
         if metadata is None:
-            raise WeightsError(f"{file}: expected weights written by ffdetect.audio.train")
+            raise WeightsError(f"{file}: expected weights written by ffdetect.voice.train")
         try:
             values = json.loads(metadata)
             if (values["version"], values["seconds"]) != (FORMAT, WINDOW):
