@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 
 from preprocess.cache.sound_cache import SoundCache, SoundSettings, SoundWriter
-from preprocess.io.formats import VIDEO_SUFFIXES, DecodeError
-from preprocess.io.sound import SOUND_SUFFIXES, SoundReader
+from preprocess.io.formats import DecodeError
+from preprocess.io.sound import SoundReader
 from preprocess.io.sources import Item, find_items
 from preprocess.sound import cache_sound
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--workers", type=int, default=2, help="(%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
     args = parser.parse_args(argv)
-    items = find_items(args.data, suffixes=VIDEO_SUFFIXES if args.clips else SOUND_SUFFIXES).items
+    items = find_items(args.data, media=("clip",) if args.clips else ("clip", "sound")).items
     items = [item for item in items if has_sound(item.file)][: args.files]
     with tempfile.TemporaryDirectory() as folder:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call

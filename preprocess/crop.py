@@ -17,8 +17,8 @@ from preprocess.cache.writer import CacheWriter
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import ALIGNMENTS, CropSettings
 from preprocess.faces.shared_networks import share_networks
-from preprocess.io.decode import IMAGE_SUFFIXES, MAX_MEGAPIXELS
-from preprocess.io.formats import RESIDUAL_NAMES, VIDEO_SUFFIXES
+from preprocess.io.decode import MAX_MEGAPIXELS
+from preprocess.io.formats import RESIDUAL_NAMES
 from preprocess.io.sources import Item
 from preprocess.work.pool import work
 from preprocess.work.ray import work_on_ray
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: see `run.run`."""
     command = Command(
         holds="pictures or clips",
-        suffixes=IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+        media=("picture", "clip"),
         ending="",
         modules=_WORK,
         writer=CacheWriter,

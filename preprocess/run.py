@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class Command:
 
     Attributes:
         holds: what DATA is expected to hold, for messages.
-        suffixes: of the files that it takes, in lower case.
+        media: that it takes, of "picture", "clip" and "sound".
         ending: of the default cache's name.
         modules: what workers import, from when the files are listed on.
         writer: makes the cache's writer.
@@ -43,7 +43,7 @@ class Command:
     """
 
     holds: str
-    suffixes: Set[str]
+    media: tuple[str, ...]
     ending: str
     modules: tuple[str, ...]
     writer: type[CacheWriter]
@@ -84,7 +84,7 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
         settings = command.settings(args)
         _check_workers(args)
         shard = Shard.parse(args.shard) if args.shard else None
-        listing = find_items(args.data, args.labels, command.suffixes)
+        listing = find_items(args.data, args.labels, command.media)
     except StorageError as error:
         return _failed(args.report, error)
     except (ValueError, FileNotFoundError) as error:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from preprocess.cache.schema import Failure
 from preprocess.cache.sound_cache import SoundSettings, SoundWriter, to_table
-from preprocess.io.sound import SOUND_SUFFIXES
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, is_remote
 from preprocess.work.pool import Lost, work
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: see `run.run`."""
     command = Command(
         holds="clips or audio files",
-        suffixes=SOUND_SUFFIXES,
+        media=("sound", "clip"),
         ending="-sound",
         modules=(),  # they need little
         writer=SoundWriter,

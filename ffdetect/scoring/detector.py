@@ -21,7 +21,7 @@ from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings, Face
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
-from preprocess.io.formats import VIDEO_SUFFIXES
+from preprocess.io.sources import is_clip
 
 from .quality import measure
 from .results import Analysis, ScoredFace
@@ -136,7 +136,7 @@ class Detector:
                 or give "nan". A clip without a face scores its voice, if it has one.
             tta: see the class.
         """
-        if isinstance(img, str | Path) and Path(img).suffix.lower() in VIDEO_SUFFIXES:
+        if isinstance(img, str | Path) and is_clip(Path(img)):
             _check_no_face(no_face)
             whole = "whole" if no_face == "whole" else "nan"
             seen = self.score_video(img, no_face=whole, tta=tta)

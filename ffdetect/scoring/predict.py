@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not listing.items:
         print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
         return 1
+    for line in listing.left_out_lines():
+        print(line.strip(), file=sys.stderr)
     partial = args.out.with_name(args.out.name + ".partial")
     try:
         predictions = _predict_resumable(detector, listing.items, args, partial)

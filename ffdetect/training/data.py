@@ -22,10 +22,10 @@ from ffdetect.fakes.donors import Donors, read_landmarks
 from ffdetect.fakes.regions import replace_region
 from ffdetect.fakes.swap import swap
 from preprocess.cache.reader import CacheReader
+from preprocess.io.labels import clean_splits
 
 from .augment import recode, training_transform
 
-TRAIN_SPLITS = ("train",)
 # A generator is drawn by its size to this power: by sqrt, small ones count, large ones count more.
 BALANCES = {"size": 1.0, "sqrt": 0.5, "equal": 0.0}
 _HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
@@ -91,8 +91,8 @@ def split_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers for training and for validation; faces without a label are left out.
 
-    Rows labelled with a split other than "train" validate. Without such labels a tenth of the
-    groups does, chosen by a hash of the group's name.
+    Rows of the splits dev and test validate. Without such labels a tenth of the groups does,
+    chosen by a hash of the group's name.
 
     Args:
         metadata: as `CacheReader.metadata`.
@@ -102,9 +102,13 @@ def split_rows(
             works on such faces (it shares a group with them, as a face swap with its video).
         without: generators and real sources that neither train nor validate. The other rows
             keep their side.
+
+    Raises:
+        ValueError: splits that are not known; the message lists them.
     """
     target, generator, group = metadata["target"], metadata["generator"], metadata["group"]
-    held_out = ~metadata["split"].isin([*TRAIN_SPLITS, ""])
+    split = pd.Series(clean_splits(metadata["split"].tolist()), metadata.index, dtype=object)
+    held_out = split.isin(["dev", "test"])
     if not (held_out & (target >= 0)).any():
         share = group.map(lambda group: zlib.crc32(str(group).encode()) / 2**32)
         held_out = share < _HELD_OUT

@@ -6,6 +6,7 @@ checked before anything is decoded, and every failure is a `DecodeError` that na
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import threading
@@ -13,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from .formats import DecodeError
-
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif".split())
+from .colour import to_srgb
+from .formats import HEAD, DecodeError, is_text, media_of_content
 
 # Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
 # MPO, as some cameras write it, is opened by the JPEG plug-in and has no name of its own here.
-_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
-_PICTURE = "a jpg, png, webp, bmp, tiff or gif picture"
+_PILLOW_FORMATS = ("WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI")
+_PICTURE = "a jpg, png, webp, bmp, tiff, gif, avif, heic, jp2, ppm, qoi or tga picture"
+_HEIC = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
 
 MAX_MEGAPIXELS = 100.0
 
@@ -31,6 +32,16 @@ _STRIP = 2**20  # bytes of a picture that are copied at once
 # Pillow's own guard is a global of the whole process; it is lifted only while a header is read
 # under our own limit, which is checked for every picture and names the file.
 _pillow_guard = threading.Lock()
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what sets it right
 
 # Table K.1 of the JPEG standard (luminance), in zigzag-free row order.
 _JPEG_LUMINANCE = np.array(
@@ -108,9 +119,8 @@ def read_encoding(path: Path) -> Encoding:
             if len(layers) == 3:
                 kept = layers[1][0] * layers[1][1] / max(layers[0][0] * layers[0][1], 1)
             chroma = tables.get(layers[1][2]) if len(layers) == 3 else None
-            format_name = (image.format or "").lower()
             return Encoding(
-                format="jpeg" if format_name == "mpo" else format_name,
+                format=_format(image, stream),
                 mode=image.mode,
                 progressive=bool(image.info.get("progressive")),
                 exif="exif" in image.info,
@@ -145,7 +155,7 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
         return _decode_stream(io.BytesIO(source), name, max_megapixels)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "") or "<PIL image>"
-        return _from_pil(source, str(name), max_megapixels)
+        return _from_pil(source, _format(source, _stream_of(source)), str(name), max_megapixels)
     if isinstance(source, np.ndarray):
         return _from_array(source, "H x W x 3 RGB array", "<array>", max_megapixels)
     torch = sys.modules.get("torch")  # not imported to be told that there is no tensor
@@ -178,56 +188,112 @@ def _decode_file(path: Path, max_megapixels: float) -> Picture:
 
 def _decode_stream(stream: io.IOBase, name: str, max_megapixels: float) -> Picture:
     with _open_stream(stream, name) as image:
-        return _from_pil(image, name, max_megapixels)
+        return _from_pil(image, _format(image, stream), name, max_megapixels)
 
 
 def _open_stream(stream: io.IOBase, name: str) -> Image.Image:
+    head = stream.read(HEAD)
+    stream.seek(0)
     try:
+        formats = _formats(head, name)
         with _pillow_guard:
             guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                return Image.open(stream, formats=_PILLOW_FORMATS)
+                return Image.open(stream, formats=formats)
             finally:
                 Image.MAX_IMAGE_PIXELS = guard
     except Exception as error:  # Pillow's plug-ins raise many kinds on damaged headers
-        raise DecodeError(f"{name}: expected {_PICTURE} but the content is none") from error
+        raise DecodeError(f"{name}: expected {_PICTURE} but {_what(head)}") from error
 
 
-def _from_pil(image: Image.Image, name: str, max_megapixels: float) -> Picture:
+def _formats(head: bytes, name: str) -> tuple[str, ...]:
+    """What Pillow is to try: one at once if that is clear, since the others take time to load."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return ("JPEG",)
+    if head.startswith(b"\x89PNG"):
+        return ("PNG",)
+    if _is_heic(head):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    by_name = ("TGA",) if name.lower().endswith(".tga") else ()  # nothing in it says what it is
+    return tuple(kind for kind in _PILLOW_FORMATS + by_name if kind in Image.OPEN)
+
+
+def _is_heic(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC and b"avif" not in head[8:64]
+
+
+def _what(head: bytes) -> str:
+    """What a file is that cannot be opened as a picture."""
+    media = media_of_content(head)
+    if _is_heic(head) and "HEIF" not in Image.OPEN:
+        return "got heic, which pip install 'ffdetect[heic]' reads"
+    if media == "picture":
+        return "its header is damaged, or of a kind that is not read"
+    if media:
+        return f"the content is a {media}" if media == "clip" else "the content is sound"
+    return "the content is text" if head and is_text(head) else "the content is none"
+
+
+def _is_lossless_webp(stream: io.IOBase) -> bool:
+    """Whether the (first) picture of a WebP file is coded by VP8L, in any of its containers."""
+    stream.seek(0)
+    start = stream.read(12)
+    if (start[:4], start[8:]) != (b"RIFF", b"WEBP"):
+        return False
+    while len(header := stream.read(8)) == 8:
+        kind, size = header[:4], int.from_bytes(header[4:], "little")
+        if kind in (b"VP8L", b"VP8 "):
+            return kind == b"VP8L"
+        # The chunks of an animation's frame follow its own 16 bytes.
+        stream.seek(16 if kind == b"ANMF" else size + size % 2, io.SEEK_CUR)
+    return False
+
+
+def _stream_of(image: Image.Image) -> io.IOBase | None:
+    """Where an opened WebP picture came from, as far as that can be had."""
+    if image.format != "WEBP":
+        return None
+    stream = getattr(image, "fp", None)
+    if stream is None:  # closed, once the pixels were there
+        with contextlib.suppress(OSError, ValueError):
+            stream = io.BytesIO(Path(getattr(image, "filename", "")).read_bytes())
+    return stream
+
+
+def _format(image: Image.Image, stream: io.IOBase | None = None) -> str:
+    name = (image.format or "array").lower()
+    if name == "webp":
+        lossless = stream is not None and _is_lossless_webp(stream)
+        return "webp-lossless" if lossless else name
+    return {"mpo": "jpeg", "jpeg2000": "jp2", "heif": "heic"}.get(name, name)
+
+
+def _from_pil(image: Image.Image, format_name: str, name: str, max_megapixels: float) -> Picture:
     check_size(image.width, image.height, name, max_megapixels)
-    format_name = (image.format or "array").lower()
     quality = _jpeg_quality(image)
     try:
         image.load()
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        pixels = _to_array(_to_rgb(image))
+        pixels = _to_array(to_srgb(_upright(image)))
     except DecodeError as error:
         raise DecodeError(f"{name}: {error}") from None
     except Exception as error:  # truncated or corrupt data: OSError, SyntaxError, struct.error ...
         raise DecodeError(
             f"{name}: expected a whole {format_name} picture but it is damaged: {error}"
         ) from error
-    return Picture(pixels, name, "jpeg" if format_name == "mpo" else format_name, quality)
+    return Picture(pixels, name, format_name, quality)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB from any mode; transparent pixels are shown over white, as a browser would."""
-    if image.mode == "RGB":
+def _upright(image: Image.Image) -> Image.Image:
+    """As its EXIF orientation says; without one, or with EXIF that is damaged, as it is stored."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's reader raises many kinds, none of which concerns the pixels
         return image
-    if image.mode.startswith("I"):  # 16-bit grey (some versions of Pillow open it as 32-bit)
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DecodeError(
-                f"expected 8- or 16-bit samples but got {values.min()} to {values.max()}"
-            )
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise DecodeError("expected 8- or 16-bit samples but got floating point")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
@@ -245,10 +311,25 @@ def _from_array(array: np.ndarray, expected: str, name: str, max_megapixels: flo
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise DecodeError(
             f"{name}: expected a uint8 {expected} but got {array.dtype} "
-            f"of shape {tuple(array.shape)}"
+            f"of shape {tuple(array.shape)}{_range(array)}"
         )
     check_size(array.shape[1], array.shape[0], name, max_megapixels)
     return Picture(np.ascontiguousarray(array), name, "array")
+
+
+def _range(array: np.ndarray) -> str:
+    """What samples of another type hold, and how to make uint8 of them where that is clear."""
+    if array.dtype == np.uint8 or not array.size or array.dtype.kind not in "fiu":
+        return ""
+    low, high = array.min(), array.max()
+    text = f" with values from {low:g} to {high:g}"
+    if not (low >= 0 and high <= 65535):  # nor nan
+        return text
+    if array.dtype.kind == "f" and high <= 1:
+        return f"{text}; times 255, rounded and converted it is what is expected"
+    if high <= 255:
+        return f"{text}; rounded and converted it is what is expected"
+    return f"{text}; divided by 256 and converted it is what is expected"
 
 
 def check_size(width: int, height: int, name: str, max_megapixels: float) -> None:

@@ -3,11 +3,126 @@ do the work: importing torch takes longer than cropping fifty faces."""
 
 from __future__ import annotations
 
+import codecs
+import re
+
 RESIDUAL_NAMES = ("detail", "median", "npr", "srm")  # what they are: maps.py
 SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
 SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
 
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg".split())
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .pjpeg .pjp .mpo .png .apng .webp .bmp .dib .tif .tiff .gif .avif "
+    ".avifs .heic .heics .heif .heifs .hif .jp2 .j2k .j2c .jpc .jpf .jpx .jxl .ppm .pgm .pbm .pnm "
+    ".pfm .qoi .tga".split()
+)
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m2v .3gp .3g2 .ts .mts .m2t .m2ts "
+    ".wmv .asf .flv .f4v .ogv .vob .mxf .dv .y4m .rm .rmvb".split()
+)
+AUDIO_SUFFIXES = frozenset(
+    ".wav .flac .mp3 .m4a .m4b .aac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr .caf .au .w64 "
+    ".mka .weba".split()
+)
+_MEDIA = {
+    **dict.fromkeys(IMAGE_SUFFIXES, "picture"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "clip"),
+    **dict.fromkeys(AUDIO_SUFFIXES, "sound"),
+}
+# Neither; they need not be opened to know. A camera's raw file would pass for a TIFF.
+OTHER_SUFFIXES = frozenset(
+    ".txt .csv .tsv .json .jsonl .md .rst .xml .yaml .yml .html .htm .log .py .ipynb .sh .srt .vtt "
+    ".npy .npz .mat .h5 .hdf5 .pkl .pt .pth .ckpt .safetensors .onnx .arrow .parquet .feather .db "
+    ".sqlite .lmdb .zip .tar .gz .tgz .bz2 .xz .7z .rar .pdf .doc .docx .xls .xlsx .ppt .pptx .svg "
+    ".eps .ai .psd .ico .dng .cr2 .cr3 .nef .nrw .arw .orf .rw2 .raf .exe .dll .so .ini .lock .tmp .md5 "
+    ".sha256 .url .lnk".split()
+)
+_MAYBE_TEXT = frozenset((".ts", ".mts"))  # MPEG transport streams, and TypeScript
+
+HEAD = 1024  # bytes of a file that `media_of_content` wants
+_FTYP = {
+    **dict.fromkeys(
+        "avif avis heic heix heim heis hevc hevx hevm hevs mif1 msf1".split(), "picture"
+    ),
+    **dict.fromkeys(("M4A ", "M4B ", "M4P "), "sound"),
+    "crx ": "",  # a camera's raw file
+}
+_STARTS = (
+    (b"\xff\xd8\xff", "picture"),  # JPEG
+    (b"\x89PNG\r\n\x1a\n", "picture"),
+    (b"GIF87a", "picture"), (b"GIF89a", "picture"),
+    (b"II*\0", "picture"), (b"MM\0*", "picture"), (b"II+\0", "picture"), (b"MM\0+", "picture"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "picture"), (b"\xff\x4f\xff\x51", "picture"),  # JPEG 2000
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "picture"), (b"\xff\x0a", "picture"),  # JPEG XL
+    (b"qoif", "picture"),
+    (b"\x1a\x45\xdf\xa3", "clip"),  # Matroska, WebM
+    (b"\0\0\x01\xba", "clip"), (b"\0\0\x01\xb3", "clip"),  # MPEG
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "clip"),  # ASF: wmv
+    (b"FLV\x01", "clip"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "clip"),  # MXF
+    (b".RMF", "clip"), (b"YUV4MPEG2 ", "clip"), (b"DKIF", "clip"),
+    (b"fLaC", "sound"), (b"ID3", "sound"), (b"#!AMR", "sound"), (b"caff", "sound"),
+    (b"\xff\xf1", "sound"), (b"\xff\xf9", "sound"), (b"\xff\xfb", "sound"),  # AAC, MP3
+)  # fmt: skip
+
+_NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
+_BITMAP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", re.DOTALL)
+
+
+def media_of_name(name: str) -> str:
+    """ "picture", "clip" or "sound", "" where the name's ending does not tell."""
+    return _MEDIA.get(_suffix(name), "")
+
+
+def media_of_content(head: bytes) -> str:
+    """ "picture", "clip" or "sound" by how a file begins, "" for anything else.
+
+    What this tells is what to try; whether it can be decoded shows when it is.
+
+    Args:
+        head: the first `HEAD` bytes, or all of a shorter file.
+    """
+    for start, media in _STARTS:
+        if head.startswith(start):
+            return media
+    if head[:4] in (b"RIFF", b"FORM"):
+        kinds = {b"WEBP": "picture", b"AVI ": "clip", b"WAVE": "sound", b"AIFF": "sound",
+                 b"AIFC": "sound"}  # fmt: skip
+        return kinds.get(head[8:12], "")
+    if head[4:8] == b"ftyp":
+        return _FTYP.get(head[8:12].decode("latin-1"), "clip")
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):  # QuickTime before "ftyp"
+        return "" if is_text(head) else "clip"
+    if head[:4] == b"OggS":
+        return "clip" if b"\x80theora" in head else "sound"
+    if b"GGG" in (head[0:377:188], head[4:389:192]):  # packets of a transport stream
+        return "clip"
+    if _NETPBM.match(head) or _BITMAP.match(head):
+        return "picture"
+    return ""
+
+
+def is_other(name: str) -> bool:
+    """Whether a name alone says that a file is no picture, clip or sound."""
+    return _suffix(name) in OTHER_SUFFIXES
+
+
+def may_be_text(name: str) -> bool:
+    """Whether a name is that of a clip, or of a text."""
+    return _suffix(name) in _MAYBE_TEXT
+
+
+def is_text(head: bytes) -> bool:
+    """Whether bytes read like text; a letter may be cut at their end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head and b"\x1b" not in head
+
+
+def _suffix(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return f".{ending.lower()}" if dot and stem.strip(".") else ""
 
 
 class DecodeError(ValueError):

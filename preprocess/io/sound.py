@@ -12,10 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import VIDEO_SUFFIXES, DecodeError
-
-AUDIO_SUFFIXES = frozenset(".wav .flac .mp3 .m4a .aac .ogg .oga .opus .wma .aif .aiff".split())
-SOUND_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
+from .formats import DecodeError
 
 SAMPLE_RATE = 16_000  # Hz, of everything that comes out
 _RATES = (1_000, 768_000)  # Hz, of what may come in
@@ -23,7 +20,10 @@ _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
 
 # FFmpeg can also open play lists, subtitles and scripts; only these are sound or clips.
-_CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,wav,w64,flac,mp3,ogg,aac,aiff,asf"
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,mpegts,flv,mxf,dv,rm,wav,w64,flac,mp3,ogg,aac,aiff,asf,"
+    "amr,caf,au"
+)
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 

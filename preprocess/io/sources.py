@@ -7,32 +7,27 @@ does not fit together is counted and named, never silently dropped.
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from .decode import IMAGE_SUFFIXES
-from .formats import VIDEO_SUFFIXES
-from .storage import as_path, is_remote, names_in, reach, read_bytes, walk
+from .formats import HEAD, is_other, is_text, may_be_text, media_of_content, media_of_name
+from .labels import FileIndex, Label, read_labels
+from .storage import as_path, is_remote, names_in, reach, read_head, walk
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .storage import AnyPath
 
 _FOLDER_TARGETS = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
-_NAME_COLUMNS = ("path", "img_path", "img_name", "video_name")
 _CHALLENGE_SPLITS = {"trainset": "train", "valset": "dev", "testset": "test"}
-
-
-class LabelError(ValueError):
-    """A label file cannot be used at all; the message names it."""
+_UNKNOWN = "content that is not known"
+_MOST_TARGETS = 5  # that are named each by itself
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,8 @@ class Item:
         target: 1 fake, 0 real, -1 unknown.
         generator: which generator or real source, "" if unknown.
         group: what must stay on one side of a split; the path itself if nothing better is known.
-        split: "train", "dev", ... as labelled, "" if unknown.
+        split: "train", "dev", "test" as labelled, "" if unknown.
+        media: "picture", "clip" or "sound", "" if only the name tells.
     """
 
     file: AnyPath
@@ -54,10 +50,11 @@ class Item:
     generator: str = ""
     group: str = ""
     split: str = ""
+    media: str = ""
 
     @property
     def is_video(self) -> bool:
-        return self.file.suffix.lower() in VIDEO_SUFFIXES
+        return (self.media or media_of_name(self.file.name)) == "clip"
 
 
 @dataclass
@@ -68,14 +65,19 @@ class Listing:
         items: every picture and clip found.
         labels_from: the files or rule that gave the labels.
         problems: kind of problem -> the names concerned.
+        left_out: kind of file -> the paths of those that are no items.
     """
 
     items: list[Item]
     labels_from: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, kind: str, name: str) -> None:
         self.problems.setdefault(kind, []).append(name)
+
+    def leave_out(self, kind: str, path: str) -> None:
+        self.left_out.setdefault(kind, []).append(path)
 
     def report(self, examples: int = 3) -> str:
         """What was found, in a few lines for people."""
@@ -86,25 +88,39 @@ class Listing:
             f"{counts[-1]} without a label (labels: {origin})"
         ]
         for kind, names in sorted(self.problems.items()):
-            shown = ", ".join(repr(name) for name in names[:examples])
-            more = f" and {len(names) - examples} more" if len(names) > examples else ""
-            lines.append(f"  {kind}: {len(names)} ({shown}{more})")
-        return "\n".join(lines)
+            lines.append(f"  {kind}: {_some(names, examples)}")
+        return "\n".join([*lines, *self.left_out_lines(examples)])
+
+    def left_out_lines(self, examples: int = 3) -> list[str]:
+        """The part of the report that says what is not listed."""
+        return [
+            f"  left out, {kind}: {_some(names, examples)}"
+            for kind, names in sorted(self.left_out.items())
+        ]
+
+
+def _some(names: Sequence[str], examples: int) -> str:
+    shown = ", ".join(repr(name) for name in names[:examples])
+    more = f" and {len(names) - examples} more" if len(names) > examples else ""
+    return f"{len(names)} ({shown}{more})"
 
 
 def find_items(
     data: str | AnyPath,
     labels: str | AnyPath | None = None,
-    suffixes: Set[str] = IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+    media: Collection[str] = ("picture", "clip"),
 ) -> Listing:
     """List every picture and clip of a folder (at any depth) or a single file, with labels.
 
+    What a file is, its name says; where it does not, how it begins. A file of neither that a
+    label names is listed too, since whoever labelled it waits for it.
+
     Args:
-        suffixes: of the files to list in a folder, in lower case; pictures and clips by default.
+        media: what to list in a folder, of "picture", "clip" and "sound".
 
     Raises:
         FileNotFoundError: `data` or `labels` does not exist.
-        LabelError: a label file without the columns it needs.
+        LabelError: a label file without the columns it needs, or with splits that are not known.
         StorageError: `data` is a URL and cannot be reached.
     """
     data = as_path(data)
@@ -113,19 +129,69 @@ def find_items(
     is_folder = reach(data, data.is_dir)
     root = data if is_folder else data.parent
     listing = Listing([])
-    for file, path in _walk(root, listing, suffixes) if is_folder else [(data, data.name)]:
-        path = printable(path)
-        listing.items.append(Item(file, path, group=path))
-    listing.items.sort(key=lambda item: item.path)
+    unknown: dict[str, Item] = {}
+    if is_folder:
+        _list_folder(root, media, listing, unknown)
+    else:
+        name, media_here = printable(data.name), None
+        with contextlib.suppress(OSError):  # decoding will say why
+            media_here = _media(data)
+        listing.items.append(Item(data, name, group=name, media=media_here or "picture"))
     if labels is not None:
         tables = [(as_path(labels), "")]
     else:
         tables = _find_tables(root, listing.items if is_folder else [])
     if tables:
-        _label_by_tables(listing, tables, root, single=not is_folder)
+        _label_by_tables(listing, tables, root, unknown, single=not is_folder)
     else:
         _label_by_folders(listing)
+    for path in unknown:
+        listing.leave_out(_UNKNOWN, path)
+    listing.items.sort(key=lambda item: item.path)
     return listing
+
+
+def _list_folder(
+    root: AnyPath, media: Collection[str], listing: Listing, unknown: dict[str, Item]
+) -> None:
+    def leave_out(kind: str, path: str) -> None:
+        listing.leave_out(kind, printable(path))
+
+    for file, inside in walk(root, leave_out):
+        path = printable(inside)
+        try:
+            found = _media(file)
+        except OSError as error:
+            leave_out(f"cannot be read ({error.strerror})", path)
+            continue
+        if found and found in media:
+            listing.items.append(Item(file, path, group=path, media=found))
+        elif found is None:
+            unknown[path] = Item(file, path, group=path, media="picture")
+        else:
+            leave_out(found or PurePosixPath(path).suffix.lower(), path)
+    listing.items.sort(key=lambda item: item.path)
+
+
+def _media(file: AnyPath) -> str | None:
+    """ "picture", "clip", "sound", "" for a name of something else, None if nobody knows."""
+    media = media_of_name(file.name)
+    if media and not may_be_text(file.name):
+        return media
+    if is_other(file.name):
+        return ""
+    head = read_head(file, HEAD)
+    if media:
+        return "" if head and is_text(head) else media
+    return media_of_content(head) or None
+
+
+def is_clip(file: Path) -> bool:
+    """Whether a file is to be decoded as a clip: by its name or, where that is no help, content."""
+    try:
+        return _media(file) == "clip"
+    except (OSError, ValueError):  # decoding will say why
+        return False
 
 
 @dataclass(frozen=True)
@@ -168,15 +234,6 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: AnyPath, listing: Listing, suffixes: Set[str]):
-    def unreadable(error: OSError) -> None:
-        listing.note("folder that cannot be read", str(error.filename))
-
-    for file, path in walk(root, unreadable):
-        if PurePosixPath(path).suffix.lower() in suffixes:
-            yield file, path
-
-
 def _find_tables(root: AnyPath, items: Sequence[Item]) -> list[tuple[AnyPath, str]]:
     """Label files with the folder (relative to the root) whose files they name."""
     inside = names_in(root)
@@ -191,45 +248,80 @@ def _find_tables(root: AnyPath, items: Sequence[Item]) -> list[tuple[AnyPath, st
 
 
 def _label_by_tables(
-    listing: Listing, tables: list[tuple[AnyPath, str]], root: AnyPath, single: bool
+    listing: Listing,
+    tables: list[tuple[AnyPath, str]],
+    root: AnyPath,
+    unknown: dict[str, Item],
+    single: bool,
 ) -> None:
-    labels: dict[str, dict] = {}
-    known = {item.path for item in listing.items}
-    by_name: dict[str, list[str]] = {}
-    for path in known:
-        by_name.setdefault(PurePosixPath(path).name, []).append(path)
+    labels: dict[str, list[Label]] = {}
+    others = {path for paths in listing.left_out.values() for path in paths}
+    index = FileIndex([*(item.path for item in listing.items), *unknown, *others], root)
     for file, folder in tables:
         listing.labels_from.append(printable(str(file)))
         # A manifest above the data root names its files from there; cut that part off.
         above = _below(root, file.parent)
-        for name, row in _read_table(file):
-            path = _match(name, folder, above, known, by_name)
+        part = folder or ("" if _is_manifest(file) else root.name)
+        for label in read_labels(file):
+            path = index.find(label.name, folder, above)
             if isinstance(path, list):
-                listing.note("label that fits several files", name)
+                listing.note("label that fits several files", label.name)
             elif path is None:
                 # A manifest above the data root also lists files outside of it.
-                elsewhere = above not in ("", ".") and not name.startswith(f"{above}/")
+                elsewhere = above not in ("", ".") and not label.name.startswith(f"{above}/")
                 if not single and not (_is_manifest(file) and elsewhere):
-                    listing.note("label without a file", name)
-            elif path in labels:
-                listing.note("name labelled twice", name)
-                if labels[path]["target"] != row["target"]:
-                    labels[path]["target"] = -1
+                    listing.note("label without a file", label.name)
+            elif path in others:
+                listing.note("label of a file that is left out", label.name)
             else:
-                labels[path] = row
-                if row["target"] == -1:
-                    listing.note("target that is not 0 or 1", name)
-                if folder and not row["split"]:
-                    row["split"] = _CHALLENGE_SPLITS.get(folder, "")
-                elif not row["split"] and not _is_manifest(file):
-                    row["split"] = _CHALLENGE_SPLITS.get(root.name, "")
-    for index, item in enumerate(listing.items):
-        row = labels.get(item.path)
-        if row is None:
-            listing.note("file without a label", item.path)
+                split = label.split or _CHALLENGE_SPLITS.get(part, "")
+                labels.setdefault(path, []).append(replace(label, split=split))
+        own = _below(file, root)
+        listing.left_out = {
+            kind: rest
+            for kind, paths in listing.left_out.items()
+            if (rest := [path for path in paths if path != own])
+        }
+    listing.items += [unknown.pop(path) for path in sorted(unknown.keys() & labels.keys())]
+    for place, item in enumerate(listing.items):
+        if item.path in labels:
+            listing.items[place] = _labelled(item, labels[item.path], listing)
         else:
-            row = {**row, "group": row["group"] or item.group}
-            listing.items[index] = replace(item, **row)
+            listing.note("file without a label", item.path)
+
+
+def _labelled(item: Item, labels: Sequence[Label], listing: Listing) -> Item:
+    """An item with what its rows say, where they agree; where they do not, the first row counts,
+    but for the target, which then is unknown."""
+    targets = {label.target for label in labels} - {-1}
+    if len(labels) > 1:
+        listing.note("file labelled twice", item.path)
+    if len(targets) > 1:
+        listing.note("file labelled both real and fake", item.path)
+    if not targets:
+        _note_target(listing, item.path, labels[0].written)
+    values: dict[str, str] = {}
+    for column in ("generator", "group", "split"):
+        known = list(dict.fromkeys(value for x in labels if (value := getattr(x, column))))
+        if len(known) > 1:
+            listing.note(f"file labelled with more than one {column}", item.path)
+        values[column] = known[0] if known else ""
+    return replace(
+        item,
+        target=targets.pop() if len(targets) == 1 else -1,
+        generator=values["generator"],
+        group=values["group"] or item.group,
+        split=values["split"],
+    )
+
+
+def _note_target(listing: Listing, path: str, written: str) -> None:
+    """Values by kind, as they are written, unless there are too many."""
+    kind = f"target {written[:40]!r} is neither 0 (real) nor 1 (fake)" if written else "no target"
+    others = [other for other in listing.problems if other.startswith("target '")]
+    if kind not in listing.problems and len(others) >= _MOST_TARGETS:
+        kind = "target is yet another value"
+    listing.note(kind, path)
 
 
 def _below(root: AnyPath, folder: AnyPath) -> str:
@@ -244,56 +336,6 @@ def _below(root: AnyPath, folder: AnyPath) -> str:
 
 def _is_manifest(file: AnyPath) -> bool:
     return file.name == "manifest.csv"
-
-
-def _match(name: str, folder: str, above: str, known: set[str], by_name: dict[str, list[str]]):
-    """The known path a label means: None if there is none, the candidates if there are several."""
-    name = name.replace("\\", "/").removeprefix("./")
-    for candidate in (f"{folder}/{name}" if folder else name, name.removeprefix(f"{above}/")):
-        if candidate in known:
-            return candidate
-    # Challenge files name a picture alone, wherever below its folder it lies.
-    if "/" in name:
-        return None
-    inside = [p for p in by_name.get(name, []) if not folder or p.startswith(f"{folder}/")]
-    return inside[0] if len(inside) == 1 else (inside or None)
-
-
-def _read_table(file: AnyPath) -> pd.DataFrame:
-    import pandas as pd
-
-    if not reach(file, file.is_file):
-        raise FileNotFoundError(f"{file}: expected a label file")
-    try:
-        # Without index_col, a comma at the end of each row would shift the columns by one.
-        table = pd.read_csv(
-            io.BytesIO(read_bytes(file)),
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-        )
-    except (ValueError, OSError) as error:
-        raise LabelError(f"{file}: expected a table with a header but got: {error}") from error
-    table.columns = [str(column).strip() for column in table.columns]
-    name = next((column for column in _NAME_COLUMNS if column in table), None)
-    if name is None or "target" not in table:
-        raise LabelError(
-            f"{file}: expected columns {' or '.join(_NAME_COLUMNS)}, and target "
-            f"but got {', '.join(table.columns)}"
-        )
-    for row in table.to_dict("records"):
-        target = row["target"].strip()
-        yield (
-            row[name].strip(),
-            {
-                "target": int(target) if target in ("0", "1") else -1,
-                "generator": row.get("generator", ""),
-                # What a tool wrote for a missing group is no group that files share.
-                "group": "" if row.get("group") == "nan" else row.get("group", ""),
-                "split": row.get("split", ""),
-            },
-        )
 
 
 def _label_by_folders(listing: Listing) -> None:

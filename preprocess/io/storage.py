@@ -21,8 +21,10 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -118,26 +120,84 @@ def without_secrets(error: object) -> str:
     return _SECRETS.sub("...", str(error))
 
 
-def walk(root: AnyPath, unreadable: Callable[[OSError], None]) -> Iterator[tuple[AnyPath, str]]:
-    """Every file below a folder, with its path from there; hidden ones are left out.
+def walk(root: AnyPath, left_out: Callable[[str, str], None]) -> Iterator[tuple[AnyPath, str]]:
+    """Every file below a folder, with its path from there, in no particular order.
 
-    Links to folders are not followed, so nothing is listed twice or without end. An object store
-    is asked for all names below the root at once, a thousand in a request.
+    Links to folders are followed, but no folder is listed twice, be it by a loop, and a link to a
+    folder around the root is none to more data. An object store is asked for all names below the
+    root at once, a thousand in a request.
+
+    Args:
+        left_out: told the kind and the path of what is not listed: hidden files, what systems put
+            into folders, pipes, links to where was listed already, folders that cannot be read.
     """
     if is_remote(root):
         found = reach(root, lambda: file_system(root).find(root.path))
         start = len(root.path.strip("/")) + 1
         for name in sorted(found):
             inside = name.strip("/")[start:]
-            if not any(part.startswith(".") for part in inside.split("/")):
+            kind = next(filter(None, map(_clutter, inside.split("/"))), "")
+            if kind:
+                left_out(kind, inside)
+            else:
                 yield root / inside, inside
         return
-    for folder, folders, names in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                file = Path(folder, name)
-                yield file, file.relative_to(root).as_posix()
+    around = {_identity(folder) for folder in root.resolve().parents}
+    listed: set[tuple[int, int]] = set()
+    folders, links = deque([""]), deque[str]()
+    while folders or links:  # links last, so that what they lead to has its own path if it has one
+        linked = not folders
+        inside = (links if linked else folders).popleft()
+        try:
+            own = _identity(root / inside)
+            if own in listed or (linked and own in around):
+                left_out("link to a folder listed elsewhere" if own in listed else
+                         "link to a folder around this one", inside)  # fmt: skip
+                continue
+            listed.add(own)
+            with os.scandir(str(root / inside)) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            left_out("folder that cannot be read", inside)
+            continue
+        for entry in found:
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            kind = _clutter(entry.name) or _what(entry)
+            if kind == "folder":
+                (links if entry.is_symlink() else folders).append(path)
+            elif kind:
+                left_out(kind, path)
+            else:
+                yield root / path, path
+
+
+_CLUTTER = frozenset(
+    ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin",
+     "system volume information", "lost+found")
+)  # fmt: skip
+
+
+def _clutter(name: str) -> str:
+    """What kind of clutter a file or folder is, "" if none."""
+    if name.lower() in _CLUTTER:
+        return name.strip()
+    return "hidden" if name.startswith(".") else ""
+
+
+def _what(entry: os.DirEntry) -> str:
+    """ "folder", "" for a file or a link that leads nowhere, or what else it is."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        mode = entry.stat().st_mode
+        return "" if stat.S_ISREG(mode) else "pipe or device"
+    except OSError:  # reading it will say why
+        return ""
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def names_in(folder: AnyPath) -> list[str]:
@@ -172,6 +232,14 @@ def read_bytes(file: AnyPath) -> bytes:
     if not is_remote(file):
         return file.read_bytes()
     return reach(file, lambda: file_system(file).cat_file(file.path))
+
+
+def read_head(file: AnyPath, size: int) -> bytes:
+    """The first bytes of a file; see `reach`."""
+    if is_remote(file):
+        return read_range(file, 0, size) if size_of(file) else b""
+    with file.open("rb") as stream:
+        return stream.read(size)
 
 
 def read_range(file: UPath, start: int, end: int) -> bytes:

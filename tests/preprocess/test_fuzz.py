@@ -20,7 +20,8 @@ from preprocess.cache.schema import CacheError
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, decode_image, read_encoding
-from preprocess.io.sources import LabelError, find_items
+from preprocess.io.labels import LabelError
+from preprocess.io.sources import find_items
 from tests.fuzz import changed, damage, files_in, fuzz, little_memory
 from tests.preprocess.io.test_clips import write_clip
 from tests.preprocess.io.test_decode import encode

@@ -186,10 +186,17 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
     (folder / "d noise.png").write_bytes(encode(noise, "PNG"))
     (folder / "e clip.mp4").write_bytes(b"no clip")
     (folder / "notes.txt").write_text("not listed")
+    (folder / "LICENSE").write_text("nor this")
+    shutil.copy(pictures / "0.jpg", folder / "x.jpg?raw=1")
+    shutil.copy(pictures / "0.jpg", folder / "y")
+    (folder / "z.jxl").write_bytes(b"\xff\x0a" + bytes(20))  # nothing here reads these
     assert run(folder) == 0
     rows = table(tmp_path / "prediction.txt").set_index("img_name")["y_pred"]
-    assert rows.index.tolist() == ["a.jpg", "b cut.jpg", "c text.png", "d noise.png"]
-    assert rows["b cut.jpg"] == rows["c text.png"] == 0.5
+    assert rows.index.tolist() == [
+        "a.jpg", "b cut.jpg", "c text.png", "d noise.png", "x.jpg?raw=1", "y", "z.jxl"]  # fmt: skip
+    assert rows["b cut.jpg"] == rows["c text.png"] == rows["z.jxl"] == 0.5
+    assert rows["a.jpg"] == pytest.approx(rows["x.jpg?raw=1"], abs=1e-5)
+    assert rows["a.jpg"] == pytest.approx(rows["y"], abs=1e-5)
     assert rows["d noise.png"] == pytest.approx(tiny.score(noise, no_face="whole"), abs=1e-5)
     clips = table(tmp_path / "prediction_video.txt")
     assert clips.to_numpy().tolist() == [["e clip.mp4", 0.5]]
@@ -198,6 +205,8 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
         assert any(line.startswith(f"{name}: unreadable, scored 0.5: ") for line in lines)
     assert "d noise.png: no face, scored whole" in lines
     assert not any(line.startswith("a.jpg:") for line in lines)
+    assert "left out, .txt: 1 ('notes.txt')" in lines
+    assert "left out, content that is not known: 1 ('LICENSE')" in lines
 
 
 def test_odd_names_come_through(run, pictures, tmp_path):

@@ -28,6 +28,15 @@ def test_a_split_column_decides():
     assert val.tolist() == [2, 3]
 
 
+def test_a_split_is_the_same_however_it_is_written_and_others_are_errors():
+    plain = table(target=[0, 1, 0, 1], split=["train", "train", "dev", "dev"], group=list("abcd"))
+    written = plain.assign(split=[" train", "Train ", "val", "validation"])
+    for one, other in zip(split_rows(written), split_rows(plain), strict=True):
+        assert one.tolist() == other.tolist()
+    with pytest.raises(ValueError, match=r"expected splits .* but got 'tran' \(2 rows\)"):
+        split_rows(plain.assign(split=["tran", "tran", "dev", ""]))
+
+
 @pytest.mark.parametrize("split", ["", "train"])
 def test_without_a_split_a_tenth_of_the_groups_is_held_out(split):
     groups = [f"video {number // 4}" for number in range(4000)]

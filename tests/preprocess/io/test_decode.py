@@ -6,15 +6,16 @@ import io
 import os
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
-from preprocess.io.decode import DecodeError, decode_image
+from preprocess.io.decode import DecodeError, decode_image, read_encoding
 
 EXIF_ORIENTATION = 0x0112
 PILLOW_GUARD = Image.MAX_IMAGE_PIXELS
@@ -52,9 +53,75 @@ def test_lossless_formats_come_back_bit_for_bit(tmp_path, picture, suffix, kind,
     decoded = decode_image(file)
     assert decoded.pixels.dtype == np.uint8 and decoded.pixels.flags.c_contiguous
     np.testing.assert_array_equal(decoded.pixels, picture)
-    assert decoded.format == kind.lower()
+    assert decoded.format == ("webp-lossless" if kind == "WEBP" else kind.lower())
     assert (decoded.width, decoded.height) == (160, 96)
     assert (decoded.name, decoded.frame, decoded.jpeg_quality) == (str(file), -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "options"),
+    [
+        ("jp2", "JPEG2000", {}),
+        ("j2k", "JPEG2000", {"no_jp2": True}),
+        ("ppm", "PPM", {}),
+        ("qoi", "QOI", {}),
+        ("tga", "TGA", {}),
+        ("avif", "AVIF", {"quality": 100, "subsampling": "4:4:4"}),
+        ("heic", "HEIF", {"quality": -1, "chroma": 444}),
+    ],
+)
+def test_formats_that_come_with_newer_decoders(tmp_path, picture, suffix, kind, options):
+    if kind == "HEIF":
+        heif = pytest.importorskip("pillow_heif", reason="heic needs the [heic] extra")
+        heif.register_heif_opener()
+    Image.init()
+    if kind not in Image.SAVE or (kind == "AVIF" and not features.check("avif")):
+        pytest.skip(f"this Pillow does not write {kind}")
+    file = tmp_path / f"picture.{suffix}"
+    file.write_bytes(encode(picture, kind, **options))
+    close = 6 if suffix in ("avif", "heic") else 0
+    for source in (file, Image.open(file)):
+        decoded = decode_image(source)
+        assert decoded.format == {"j2k": "jp2"}.get(suffix, suffix)
+        assert np.abs(decoded.pixels.astype(int) - picture).max() <= close
+    file.write_bytes(file.read_bytes()[:300])
+    assert_refused(file, file.name)
+
+
+def test_an_orientation_that_avif_keeps_in_its_own_way_is_applied_once(picture):
+    if not features.check("avif"):
+        pytest.skip("Pillow was built without AVIF")
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    pixels = decode_image(encode(picture, "AVIF", quality=95, exif=exif)).pixels
+    assert np.abs(pixels.astype(int) - np.rot90(picture, -1)).mean() < 8
+
+
+@pytest.mark.parametrize("container", ["plain", "extended", "with alpha", "animated"])
+@pytest.mark.parametrize("lossless", [True, False])
+def test_lossless_webp_is_told_from_lossy_webp(tmp_path, picture, container, lossless):
+    image, options = Image.fromarray(picture), {"lossless": lossless}
+    if container == "extended":
+        options["exif"] = b"Exif\0\0" + bytes(20)
+    elif container == "with alpha":
+        image = image.convert("RGBA")
+        image.putpixel((0, 0), (1, 2, 3, 4))
+    elif container == "animated":
+        options |= {"save_all": True, "append_images": [Image.fromarray(picture[::-1])]}
+    file = tmp_path / "picture.webp"
+    file.write_bytes(encode(image, "WEBP", **options))
+    loaded = Image.open(file)
+    loaded.load()
+    expected = "webp-lossless" if lossless else "webp"
+    in_memory = Image.open(io.BytesIO(file.read_bytes()))
+    for source in (file, file.read_bytes(), Image.open(file), loaded, in_memory):
+        assert decode_image(source).format == expected
+    assert read_encoding(file).format == expected
+
+
+def test_a_webp_file_without_a_picture_is_refused():
+    assert_refused(b"RIFF\x04\0\0\0WEBP", "header is damaged")
+    assert_refused(b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 60, "header is damaged")
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {})])
@@ -98,6 +165,21 @@ def test_exif_orientation_is_applied(picture, orientation):
         decoded = decode_image(data)
         np.testing.assert_array_equal(decoded.pixels, np.asarray(upright))
         assert (decoded.width < decoded.height) == (orientation >= 5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0" + bytes(20),
+        b"Exif\0\0MM\0*\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12",
+        b"x",
+    ],
+)
+def test_damaged_camera_metadata_is_no_damage_to_the_picture(picture, kind, exif):
+    plain = decode_image(encode(picture, kind)).pixels
+    np.testing.assert_array_equal(decode_image(encode(picture, kind, exif=exif)).pixels, plain)
 
 
 def test_grey_is_repeated_over_the_channels(picture):
@@ -219,7 +301,22 @@ def test_empty_file_and_no_bytes(tmp_path):
 
 def test_text_renamed_to_jpg(tmp_path):
     (tmp_path / "notes.jpg").write_text("these are no pixels\n" * 50)
-    assert_refused(tmp_path / "notes.jpg", "notes.jpg", "a jpg, png, webp, bmp, tiff or gif")
+    assert_refused(tmp_path / "notes.jpg", "notes.jpg", "a jpg, png, webp", "the content is text")
+
+
+@pytest.mark.parametrize(
+    ("head", "what"), [(b"\0\0\0\x18ftypisom", "a clip"), (b"fLaC", "sound"), (b"\1\2\3", "none")]
+)
+def test_something_else_renamed_to_jpg(tmp_path, head, what):
+    (tmp_path / "x.jpg").write_bytes(head + bytes(40))
+    assert_refused(tmp_path / "x.jpg", f"the content is {what}")
+
+
+def test_heic_without_its_library_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if not installed
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    assert_refused(data, "got heic, which pip install 'ffdetect[heic]' reads")
 
 
 def test_formats_that_run_other_programs_are_not_opened(tmp_path):
@@ -280,14 +377,29 @@ def test_tensors_of_other_shapes_and_dtypes(tensor):
     assert_refused(tensor, "uint8 3 x H x W")
 
 
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.linspace(0, 1, 192).reshape(8, 8, 3), "values from 0 to 1; times 255"),
+        (np.linspace(0, 255, 192, dtype=np.float32).reshape(8, 8, 3), "from 0 to 255; rounded and"),
+        (np.full((8, 8, 3), 65535, np.uint16), "to 65535; divided by 256"),
+        (np.full((8, 8, 3), -1.5), "with values from -1.5 to -1.5"),
+        (np.full((8, 8, 3), np.nan), "with values from nan to nan"),
+    ],
+)
+def test_arrays_of_another_range_are_told_what_to_do(array, words):
+    assert_refused(array, words)
+    if array.dtype != np.uint16:
+        assert_refused(torch.from_numpy(array).permute(2, 0, 1), words)
+
+
 def test_other_types():
     assert_refused(3, "got int")
     assert_refused(None, "got NoneType")
 
 
-def test_floating_point_and_32_bit_pictures():
-    assert_refused(encode(Image.new("F", (4, 4)), "TIFF"), "floating point")
-    assert_refused(encode(Image.new("I", (4, 4), 1 << 20), "TIFF"), "16-bit", "1048576")
+def test_32_bit_pictures():
+    assert_refused(encode(Image.new("I", (4, 4), 1 << 20), "TIFF"), "16 bits", "1048576")
 
 
 # Sizes

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from preprocess.io.sources import LabelError, Listing, find_items, printable
+from preprocess.io.labels import LabelError
+from preprocess.io.sources import Listing, find_items, printable
 from tests.real import needs
+
+from .test_clips import write_clip
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -41,7 +44,6 @@ def targets(listing: Listing) -> dict[str, int]:
 def test_pictures_and_clips_of_any_depth_sorted_by_path(tmp_path):
     names = ["b/deep/er/x.JPG", "a.png", "b/clip.MP4", "c.webm", "d.jpeg", "e.tiff", "f.gif"]
     make_files(tmp_path, *names)
-    make_files(tmp_path, "notes.txt", "table.csv", ".hidden.jpg", ".thumbnails/a.jpg", "no_suffix")
     listing = find_items(tmp_path)
     assert [item.path for item in listing.items] == sorted(names)
     assert [item.path for item in listing.items if item.is_video] == ["b/clip.MP4", "c.webm"]
@@ -77,10 +79,111 @@ def test_no_labels_at_all(tmp_path):
     assert listing.report() == "2 files: 0 real, 0 fake, 2 without a label (labels: none found)"
 
 
-def test_linked_folders_are_not_followed_in_circles(tmp_path):
-    make_files(tmp_path, "a/x.png")
-    (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert list(targets(find_items(tmp_path))) == ["a/x.png"]
+def test_linked_folders_are_followed_once_and_not_in_circles(tmp_path):
+    make_files(tmp_path / "set", "a/x.png")
+    make_files(tmp_path / "elsewhere", "y.png", "deep/z.png")
+    links = {
+        "set/a/loop": "set",
+        "set/a/up": "",
+        "set/far": "elsewhere",
+        "set/zz/far again": "elsewhere/deep",
+        "elsewhere/back": "set/a",
+        "elsewhere/deep/itself": "elsewhere/deep",
+    }
+    (tmp_path / "set" / "zz").mkdir()
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target, target_is_directory=True)
+    (tmp_path / "set" / "linked.png").symlink_to(tmp_path / "set" / "a" / "x.png")
+    (tmp_path / "set" / "broken.png").symlink_to(tmp_path / "nowhere")
+    listing = find_items(tmp_path / "set")
+    assert list(targets(listing)) == [
+        "a/x.png", "broken.png", "far/deep/z.png", "far/y.png", "linked.png"]  # fmt: skip
+    assert listing.left_out == {
+        "link to a folder around this one": ["a/up"],
+        "link to a folder listed elsewhere": [
+            "a/loop", "zz/far again", "far/back", "far/deep/itself"],
+    }  # fmt: skip
+
+
+def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
+    make_files(tmp_path, "a.png", ".hidden.jpg", ".thumbnails/a.jpg", ".thumbnails/b.jpg")
+    make_files(tmp_path, "__MACOSX/._a.png", "Thumbs.db", "sub/desktop.ini", "n.TXT", "s.wav")
+    make_files(tmp_path, "notes", "empty", "x.xyz", "camera.dng", "code.ts")
+    (tmp_path / "notes").write_text("The free text of a note: its bytes 4 to 8 are no atom.\n")
+    (tmp_path / "code.ts").write_text("export const answer: number = 42;\n")
+    (tmp_path / "camera.dng").write_bytes(b"II*\0" + bytes(100))
+    os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
+    listing = find_items(tmp_path)
+    assert list(targets(listing)) == ["a.png"]
+    assert listing.left_out == {
+        "hidden": [".hidden.jpg", ".thumbnails"],
+        "Thumbs.db": ["Thumbs.db"],
+        "__MACOSX": ["__MACOSX"],
+        "desktop.ini": ["sub/desktop.ini"],
+        "pipe or device": ["pipe.jpg"],
+        ".txt": ["n.TXT"],
+        ".ts": ["code.ts"],
+        ".dng": ["camera.dng"],
+        "sound": ["s.wav"],
+        "content that is not known": ["empty", "notes", "x.xyz"],
+    }
+    assert "  left out, hidden: 2 ('.hidden.jpg', '.thumbnails')" in listing.report().splitlines()
+    assert find_items(tmp_path, media=["sound"]).items[0].path == "s.wav"
+
+
+def content_of(suffix: str, astronaut, folder: Path) -> bytes:
+    """A small file of a format, from a real encoder."""
+    file = folder / f"made.{suffix}"
+    if suffix in CLIPS:
+        write_clip(file, CLIPS[suffix], frames=4)
+    else:
+        Image.fromarray(astronaut[:64, :64]).save(file, PICTURES[suffix])
+    return file.read_bytes()
+
+
+PICTURES = {
+    "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF",
+    "jp2": "JPEG2000", "j2k": "JPEG2000", "ppm": "PPM", "qoi": "QOI", "avif": "AVIF",
+}  # fmt: skip
+CLIPS = {
+    "mp4": "libx264", "3gp": "libx264", "ts": "libx264", "mts": "libx264", "m2ts": "libx264",
+    "mov": "libx264", "mkv": "libx264", "webm": "libvpx", "avi": "mpeg4", "mpg": "mpeg2video",
+    "wmv": "wmv2", "flv": "flv", "ogv": "libtheora",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [*PICTURES, *CLIPS])
+def test_content_tells_where_a_name_does_not(tmp_path, astronaut, suffix):
+    if PICTURES.get(suffix) == "AVIF" and not features.check("avif"):
+        pytest.skip("Pillow was built without AVIF")
+    (tmp_path / "made").mkdir()
+    content = content_of(suffix, astronaut, tmp_path / "made")
+    root = tmp_path / "set"
+    root.mkdir()
+    names = ["no_ending", f"x.{suffix}", f"x.{suffix}_large", f"x.{suffix}?raw=1", f"x.{suffix}.1"]
+    for name in names:
+        (root / name).write_bytes(content)
+    listing = find_items(root)
+    assert sorted(item.path for item in listing.items) == sorted(names)
+    assert {item.is_video for item in listing.items} == {suffix in CLIPS}
+    assert listing.left_out == {}
+    assert find_items(root / "no_ending").items[0].is_video == (suffix in CLIPS)
+
+
+def test_whatever_a_label_names_is_listed(tmp_path):
+    make_files(tmp_path / "set", "a.png", "scan.xyz", "notes.txt", "x.wav")
+    rows = ("a.png,1", "scan.xyz,0", "notes.txt,1", "x.wav,1")
+    labels = write_labels(tmp_path / "labels.csv", "path,target", *rows)
+    listing = find_items(tmp_path / "set", labels)
+    assert targets(listing) == {"a.png": 1, "scan.xyz": 0}
+    assert listing.problems == {"label of a file that is left out": ["notes.txt", "x.wav"]}
+    assert listing.left_out == {".txt": ["notes.txt"], "sound": ["x.wav"]}
+
+
+def test_the_label_file_itself_is_not_left_out(tmp_path):
+    make_files(tmp_path, "a.png", "other.csv")
+    write_labels(tmp_path / "manifest.csv", "path,target", "a.png,1")
+    assert find_items(tmp_path).left_out == {".csv": ["other.csv"]}
 
 
 # Folder names
@@ -242,24 +345,13 @@ def test_label_without_file_and_file_without_label(tmp_path):
     assert "  file without a label: 1 ('b.png')" in listing.report().splitlines()
 
 
-@pytest.mark.parametrize("target", ["2", "-1", "fake", "", "0.5", "1.0", "nan"])
-def test_a_target_that_is_not_0_or_1(tmp_path, target):
-    listing = listing_of(tmp_path, ["a.png"], f"a.png,{target}")
-    assert targets(listing) == {"a.png": -1}
-    assert listing.problems == {"target that is not 0 or 1": ["a.png"]}
-
-
-def test_a_name_labelled_twice(tmp_path):
-    rows = ("a.png,1", "a.png,1", "b.png,0", "b.png,1")
-    listing = listing_of(tmp_path, ["a.png", "b.png"], *rows)
-    assert targets(listing) == {"a.png": 1, "b.png": -1}  # those that agree are kept
-    assert listing.problems == {"name labelled twice": ["a.png", "b.png"]}
-
-
 def test_the_same_file_under_two_names_is_labelled_twice(tmp_path):
     listing = listing_of(tmp_path, ["x/a.png"], "a.png,1", "x/a.png,0", "x\\a.png,0")
     assert targets(listing) == {"x/a.png": -1}
-    assert listing.problems == {"name labelled twice": ["x/a.png", "x\\a.png"]}
+    assert listing.problems == {
+        "file labelled twice": ["x/a.png"],
+        "file labelled both real and fake": ["x/a.png"],
+    }
 
 
 def test_a_bare_name_is_found_at_any_depth_unless_ambiguous(tmp_path):
@@ -284,8 +376,8 @@ def test_the_report_shows_three_examples(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("path,label\na.png,1\n", "expected columns path or .* and target but got path, label"),
-        ("file,target\na.png,1\n", "expected columns .* but got file, target"),
+        ("path,fakeness\na.png,1\n", "expected columns path .* and target but got path, fakeness"),
+        ("id,target\na.png,1\n", "expected columns .* but got id, target"),
         ("a.png 1\n", "expected columns"),
         ("", "expected a table with a header but got"),
         ('path,target\n"a.png,1\n', "expected a table with a header but got"),
@@ -311,7 +403,6 @@ def test_rows_that_are_too_short_or_too_long(tmp_path):
         find_items(tmp_path / "set", labels)
 
 
-@pytest.mark.filterwarnings("ignore:Length of header")
 def test_a_comma_at_the_end_of_each_row_does_not_shift_the_columns(tmp_path):
     listing = listing_of(tmp_path, ["a.png", "b.png"], "a.png,1,", "b.png,0,")
     assert targets(listing) == {"a.png": 1, "b.png": 0}
