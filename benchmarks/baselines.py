@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdetect.evaluation.metrics import Interval
+from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.models.device import pick_device
 from ffdetect.models.network import Scorer
 from ffdetect.models.weights import load_checkpoint

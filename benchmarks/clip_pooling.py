@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.matching import matched_rows
-from ffdetect.evaluation.metrics import Interval, auc
+from ffdetect.evaluation.metrics import auc
 from ffdetect.scoring.clip import any_of, pool
 
 from .cross_method import people

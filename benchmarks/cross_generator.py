@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ffdetect.evaluation.metrics import Interval, auc, bootstrap, calibration_error, eer, tpr_at_fpr
+from ffdetect.evaluation.bootstrap import Interval, auc_interval
+from ffdetect.evaluation.metrics import calibration_error, eer, tpr_at_fpr
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
@@ -65,7 +66,7 @@ def evaluate(faces: pd.DataFrame, score: np.ndarray) -> list[Result]:
                 generator=name,
                 fakes=int(t.sum()),
                 reals=int((1 - t).sum()),
-                auc=bootstrap(auc, t, s),
+                auc=auc_interval(t, s),
                 tpr_at_fpr_1e2=tpr_at_fpr(t, s, 1e-2),
                 tpr_at_fpr_1e3=tpr_at_fpr(t, s, 1e-3),
                 eer=eer(t, s),

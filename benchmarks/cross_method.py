@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ffdetect.evaluation.bootstrap import Interval, auc_interval
 from ffdetect.evaluation.matching import matched_rows, parse_matches
-from ffdetect.evaluation.metrics import Interval, auc, bootstrap
 from ffdetect.models.network import NetworkSettings
 from ffdetect.models.traces import Statistics, TraceNet
 from ffdetect.models.weights import load_checkpoint
@@ -153,7 +153,7 @@ def people(faces: pd.DataFrame, folds: int) -> np.ndarray:
 def clip_auc(faces: pd.DataFrame, logit: np.ndarray, rows: np.ndarray) -> Interval:
     """AUC of the mean logits of clips."""
     clips = faces.iloc[rows].assign(logit=logit[rows]).groupby("path")
-    return bootstrap(auc, clips["target"].first().to_numpy(), clips["logit"].mean().to_numpy())
+    return auc_interval(clips["target"].first().to_numpy(), clips["logit"].mean().to_numpy())
 
 
 def held_out_logits(

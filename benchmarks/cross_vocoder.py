@@ -26,7 +26,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from ffdetect.evaluation.metrics import auc, bootstrap, eer
+from ffdetect.evaluation.bootstrap import auc_interval
+from ffdetect.evaluation.metrics import auc, eer
 from ffdetect.voice.augment import add_noise, limit_band, recode
 from ffdetect.voice.statistics import voice_statistics
 from ffdetect.voice.train import read_views, solve_views
@@ -131,7 +132,7 @@ def folds(table: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def _figures(target: np.ndarray, score: np.ndarray) -> dict:
-    interval = bootstrap(auc, target, score)
+    interval = auc_interval(target, score)
     return {"auc": interval.value, "low": interval.low, "high": interval.high,
             "eer": eer(target, score)}  # fmt: skip
 

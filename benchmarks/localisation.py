@@ -28,7 +28,7 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from ffdetect.evaluation.metrics import Interval
+from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.fakes.blend import self_blend
 from ffdetect.fakes.donors import read_landmarks
 from ffdetect.fakes.regenerators import Twins, create_regenerator, regenerator_kinds

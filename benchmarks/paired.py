@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ffdetect.evaluation.metrics import Interval, auc
+from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.metrics import auc
 
 from .protocol import comparisons
 

@@ -24,7 +24,8 @@ import pandas as pd
 from scipy.special import logit
 from tqdm import tqdm
 
-from ffdetect.evaluation.metrics import Interval, auc
+from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.metrics import auc
 from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from preprocess.cache.reader import CacheReader
 

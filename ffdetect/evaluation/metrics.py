@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from .matching import matched_rows
 from .thresholds import equal_weights, threshold_at_fpr
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with the ends of its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def auc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -56,19 +43,21 @@ def generator_aucs(
     target: np.ndarray,
     score: np.ndarray,
     matches: Mapping[str, Sequence[str]],
+    balanced: bool = False,
 ) -> dict[str, float]:
     """AUC of each generator against reals of its kind; one without such reals is left out.
 
     Args:
         generator, target, matches: see `ffdetect.evaluation.matching.matched_rows`.
         score: float N, of any scale.
+        balanced: every real source counts alike, whatever its size.
     """
-    rows = matched_rows(generator, target, matches)
-    return {
-        name: auc(target[chosen], score[chosen])
-        for name, chosen in rows.items()
-        if (target[chosen] == 0).any()
-    }
+    found = {}
+    for name, rows in matched_rows(generator, target, matches).items():
+        if (target[rows] == 0).any():
+            weight = balanced_weights(target[rows], generator[rows]) if balanced else None
+            found[name] = auc(target[rows], score[rows], weight)
+    return found
 
 
 def tpr_at_fpr(
@@ -112,29 +101,15 @@ def calibration_error(
     return float(np.abs(gaps).sum() / weight.sum())
 
 
-def bootstrap(
-    metric, target: np.ndarray, score: np.ndarray, *, rounds: int = 1000, seed: int = 0
-) -> Interval:
-    """A metric with its 95 % interval; fakes and reals are resampled each among themselves."""
-    target, score = _check(target, score)
-    rng = np.random.default_rng(seed)
-    fakes, reals = np.flatnonzero(target), np.flatnonzero(~target)
-    values = []
-    for _ in range(rounds):
-        chosen = np.concatenate([rng.choice(fakes, len(fakes)), rng.choice(reals, len(reals))])
-        values.append(metric(target[chosen], score[chosen]))
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(metric(target, score), float(low), float(high))
-
-
 def _check(target: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     target, score = np.asarray(target), np.asarray(score, np.float64)
     if target.shape != score.shape or target.ndim != 1:
         raise ValueError(
             f"expected one score a target but got shapes {target.shape} and {score.shape}"
         )
-    if not np.isin(target, (0, 1)).all() or len(np.unique(target)) != 2:
+    fake = target == 1
+    if not (fake | (target == 0)).all() or not 0 < fake.sum() < len(fake):
         raise ValueError(f"expected targets 0 and 1, both, but got {np.unique(target)[:5]}")
     if np.isnan(score).any():
         raise ValueError(f"expected scores but {int(np.isnan(score).sum())} are not a number")
-    return target.astype(bool), score
+    return fake, score
