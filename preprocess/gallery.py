@@ -12,11 +12,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from preprocess.cache.reader import CacheReader
+from preprocess.cache.schema import CacheError
 from preprocess.faces.maps import residual, spectrum
-from preprocess.io.storage import as_path
+from preprocess.io.sources import printable
+from preprocess.io.storage import StorageError, as_path
 
 _CAPTION = 34
 _GAP = 8
+_MOST = 2000  # faces on a sheet, which takes a third of a megabyte of memory for each
 _COLOURS = {0: (40, 120, 60), 1: (180, 40, 40), -1: (90, 90, 90)}
 _NAMES = {0: "real", 1: "fake", -1: "unlabelled"}
 
@@ -115,23 +118,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=24, help="faces (%(default)s)")
     parser.add_argument("--columns", type=int, default=4, help="faces in a row (%(default)s)")
     args = parser.parse_args(argv)
-    if args.count < 1 or args.columns < 1:
-        parser.error(f"expected at least 1 face and column but got {args.count}, {args.columns}")
+    if not 1 <= args.count <= _MOST or args.columns < 1:
+        parser.error(
+            f"expected 1 to {_MOST} faces and at least 1 column but got {args.count}, {args.columns}"
+        )
     try:
         reader = CacheReader(args.cache)
-    except ValueError as error:
-        parser.error(str(error))
+    except (ValueError, StorageError) as error:
+        parser.error(printable(str(error)))
     if not len(reader):
-        print(f"{args.cache}: expected faces but the cache is empty", file=sys.stderr)
+        print(printable(f"{args.cache}: expected faces but the cache is empty"), file=sys.stderr)
         return 1
-    sheet = gallery(reader, args.count, args.columns)
     try:
-        sheet.save(args.out, "PNG")
-    except OSError as error:
-        print(f"{args.out}: cannot be written: {error.strerror}", file=sys.stderr)
+        _save(gallery(reader, args.count, args.columns), args.out)
+    except (CacheError, StorageError) as error:  # a part that cannot be read
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
-    print(args.out)
+    except OSError as error:
+        reason = error.strerror or error
+        print(printable(f"{args.out}: cannot be written: {reason}"), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    print(printable(str(args.out)))
     return 0
+
+
+def _save(sheet: Image.Image, out: Path) -> None:
+    """Whole or not at all."""
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        sheet.save(temporary, "PNG")
+        temporary.replace(out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 if __name__ == "__main__":

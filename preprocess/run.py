@@ -81,14 +81,22 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
     written; 2 for wrong arguments; 130 if stopped."""
     args = parser.parse_args(argv)
     try:
+        return _run(command, parser, args)
+    except KeyboardInterrupt:  # before there was a cache to go on from
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _run(command: Command, parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    try:
         settings = command.settings(args)
         _check_workers(args)
         shard = Shard.parse(args.shard) if args.shard else None
         listing = find_items(args.data, args.labels, command.media)
     except StorageError as error:
         return _failed(args.report, error)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
+    except (ValueError, OSError) as error:
+        parser.error(printable(str(error)))
     say = (lambda text: None) if args.quiet else print
     say(listing.report())
     if not listing.items:
@@ -102,14 +110,16 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
     out = args.out or Path("cache", _name(args.data) + command.ending + _suffix(shard))
     start, stopped = time.monotonic(), False
     try:
-        with command.writer(out, settings, overwrite=args.overwrite, retry=args.retry) as writer:
-            before = writer.faces
-            _check_labels(writer, items)
-            command.fill(items, writer, args)
+        writer = command.writer(out, settings, overwrite=args.overwrite, retry=args.retry)
+        before = writer.faces
+        try:
+            with writer:
+                _check_labels(writer, items)
+                command.fill(items, writer, args)
+        except KeyboardInterrupt:
+            stopped = True
     except (CacheError, StorageError, WorkerError) as error:
         return _failed(args.report, error)
-    except KeyboardInterrupt:
-        stopped = True
     summary = Summary.of(writer, items, writer.faces - before, time.monotonic() - start)
     if stopped:
         print(printable(f"stopped; the same command goes on from here ({out})"), file=sys.stderr)

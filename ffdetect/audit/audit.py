@@ -262,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _need_sklearn()
         found = audit(_measure(args), parse_matches(args.match), args.seed)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         parser.error(printable(str(error)))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(record(found, shown), indent=2) + "\n", "utf-8")
         except OSError as error:
-            parser.error(f"{args.json}: cannot be written: {error.strerror}")
+            parser.error(f"{args.json}: cannot be written: {error.strerror or error}")
     joint = found.worst(ALL_CUES)
     if args.fail_above is None:
         return 0
@@ -292,7 +292,7 @@ def _measure(args: argparse.Namespace) -> Measurements:
     print(listing.report())
     detector = None
     if args.faces:
-        from .faces import FaceDetector
+        from preprocess.faces.detect import FaceDetector
 
         detector = FaceDetector()
     return measure_items(listing.items, detector)

@@ -94,7 +94,7 @@ def measure_items(
     for item in tqdm(items, desc="measure", unit="file"):
         try:
             picture, file_cues = _read(item, max_megapixels)
-        except DecodeError as error:
+        except (DecodeError, OSError) as error:  # it may vanish while others are measured
             unreadable.append((item.path, str(error)))
             continue
         row = {name: getattr(item, name) for name in LABELS}

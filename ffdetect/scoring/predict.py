@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
 from preprocess.faces.crop import crop_whole
 from preprocess.io.decode import DecodeError, decode_image
-from preprocess.io.sources import Item, Listing, find_items
+from preprocess.io.sources import Item, Listing, find_items, printable
 
 from .clip import FRAMES, score_video
 from .detector import Detector
@@ -50,13 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         detector = Detector.load(args.weights, args.device, args.precision)
         detector.max_megapixels = args.megapixels
         detector.check_tta(args.tta)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
+    except (ValueError, OSError) as error:
+        parser.error(printable(str(error)))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    for line in listing.left_out_lines():
+        print(line.strip(), file=sys.stderr)
     if not listing.items:
         print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
         return 1
-    for line in listing.left_out_lines():
-        print(line.strip(), file=sys.stderr)
     partial = args.out.with_name(args.out.name + ".partial")
     try:
         predictions = _predict_resumable(detector, listing.items, args, partial)

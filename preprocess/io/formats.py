@@ -33,8 +33,8 @@ OTHER_SUFFIXES = frozenset(
     ".txt .csv .tsv .json .jsonl .md .rst .xml .yaml .yml .html .htm .log .py .ipynb .sh .srt .vtt "
     ".npy .npz .mat .h5 .hdf5 .pkl .pt .pth .ckpt .safetensors .onnx .arrow .parquet .feather .db "
     ".sqlite .lmdb .zip .tar .gz .tgz .bz2 .xz .7z .rar .pdf .doc .docx .xls .xlsx .ppt .pptx .svg "
-    ".eps .ai .psd .ico .dng .cr2 .cr3 .nef .nrw .arw .orf .rw2 .raf .exe .dll .so .ini .lock .tmp .md5 "
-    ".sha256 .url .lnk".split()
+    ".eps .ai .psd .ico .dng .cr2 .cr3 .nef .nrw .arw .orf .rw2 .raf .exe .dll .so .ini .lock .tmp "
+    ".md5 .sha256 .url .lnk".split()
 )
 _MAYBE_TEXT = frozenset((".ts", ".mts"))  # MPEG transport streams, and TypeScript
 

@@ -333,6 +333,29 @@ def test_an_interrupted_run_goes_on(astronaut_folder, out, monkeypatch, capsys, 
     assert torch.equal(one.crops(range(4)), other.crops(range(4)))
 
 
+@pytest.mark.parametrize("stage", ["find_items", "_check_workers", "CacheWriter.__init__"])
+def test_a_stop_before_there_is_a_cache_is_130_without_a_trace(
+    astronaut_folder, out, monkeypatch, capsys, stage
+):
+    def stop(*_args, **_options):
+        raise KeyboardInterrupt
+
+    folder = astronaut_folder()
+    with monkeypatch.context() as patch:
+        place = "preprocess.cache.writer" if "." in stage else "preprocess.run"
+        patch.setattr(f"{place}.{stage}", stop)
+        assert run(folder, "--out", out) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert run(folder, "--out", out) == 0
+
+
+def test_data_that_no_file_system_takes_is_2(out, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("x" * 5000, "--out", out)
+    assert caught.value.code == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
 def test_overwrite_does_it_all_again(astronaut_folder, out, cropped):
     folder = astronaut_folder()
     assert run(folder, "--out", out) == 0

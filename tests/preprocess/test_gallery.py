@@ -168,8 +168,9 @@ def test_a_sheet_that_cannot_be_written_is_1(tmp_path, capsys):
     ("options", "message"),
     [
         ([], "expected a cache but there is no cache.json"),
-        (["--count", "0"], "expected at least 1 face and column but got 0, 4"),
-        (["--columns", "-1"], "expected at least 1 face and column but got 24, -1"),
+        (["--count", "0"], "expected 1 to 2000 faces and at least 1 column but got 0, 4"),
+        (["--count", "1000000"], "expected 1 to 2000 faces"),
+        (["--columns", "-1"], "at least 1 column but got 24, -1"),
     ],
 )
 def test_wrong_arguments_are_2(tmp_path, capsys, options, message):
@@ -177,6 +178,48 @@ def test_wrong_arguments_are_2(tmp_path, capsys, options, message):
         command.main([str(tmp_path), *options])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_damaged_part_is_named(tmp_path, capsys):
+    write_cache(tmp_path / "c", [0, 1])
+    (part,) = (tmp_path / "c").glob("part-*")
+    reader = CacheReader(tmp_path / "c")
+    crop = bytes(reader.crop(0).tobytes())
+    data = part.read_bytes()
+    at = data.index(crop)
+    part.write_bytes(data[: at - 4] + b"xxxx" + data[at:])  # its header
+    out = tmp_path / "sheet.png"
+    assert command.main([str(tmp_path / "c"), "--out", str(out)]) == 1
+    assert "expected a lossless" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_sheet_is_written_whole_or_not_at_all(tmp_path, capsys, monkeypatch):
+    write_cache(tmp_path / "c", [0, 1])
+    out = tmp_path / "sheet.png"
+    out.write_bytes(b"the one before")
+
+    def full(self, file, *_args):
+        Path(file).write_bytes(b"half")
+        raise OSError("encoder error -2 when writing image file")  # as Pillow says it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        assert command.main([str(tmp_path / "c"), "--out", str(out)]) == 1
+    assert "sheet.png: cannot be written: encoder error" in capsys.readouterr().err
+    assert [f.name for f in tmp_path.iterdir() if f.is_file()] == ["sheet.png"]
+    assert out.read_bytes() == b"the one before"
+
+
+def test_a_stop_is_130_without_a_trace(tmp_path, capsys, monkeypatch):
+    write_cache(tmp_path / "c", [0, 1])
+
+    def stop(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "gallery", stop)
+    assert command.main([str(tmp_path / "c"), "--out", str(tmp_path / "sheet.png")]) == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_a_name_of_two_lines_is_captioned(tmp_path):
