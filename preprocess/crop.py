@@ -151,6 +151,10 @@ def _worth_starting(items: Sequence[Item], frames: int) -> int:
 
 
 def _settings(args: argparse.Namespace) -> CacheSettings:
+    if not args.megapixels > 0:
+        raise ValueError(f"expected --megapixels above 0 but got {args.megapixels:g}")
+    if args.engine != "ray":  # whose machines have other devices
+        _check_device(args.device)
     maps = tuple(name for name in args.maps.split(",") if name and name != "none")
     crop = CropSettings(
         size=args.size,
@@ -161,6 +165,18 @@ def _settings(args: argparse.Namespace) -> CacheSettings:
         min_probability=args.min_probability,
     )
     return CacheSettings(crop, maps, args.residual, args.codec, args.faces, args.frames)
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # by how torch was built
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"expected --device cpu or cuda but got {device!r}: {reason}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -120,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 1 <= args.count <= _MOST or args.columns < 1:
         parser.error(
-            f"expected 1 to {_MOST} faces and at least 1 column but got {args.count}, {args.columns}"
+            f"expected 1 to {_MOST} faces and at least 1 column "
+            f"but got {args.count}, {args.columns}"
         )
     try:
         reader = CacheReader(args.cache)

@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option, value in (("--batch-size", args.batch_size), ("--frames", args.frames)):
         if value < 1:
             parser.error(f"expected {option} of at least 1 but got {value}")
+    if not args.megapixels > 0:
+        parser.error(f"expected --megapixels above 0 but got {args.megapixels:g}")
     try:
         listing = find_items(args.data, args.labels)
         detector = Detector.load(args.weights, args.device, args.precision)

@@ -93,7 +93,7 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
             else:
                 path_, kind, reason = map(str, entry["failure"])
                 failures.append(Failure(path_, kind, reason))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except StorageError as error:
         raise CacheError(str(error)) from error

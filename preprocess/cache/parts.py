@@ -212,7 +212,7 @@ def read_index(path: AnyPath) -> dict:
         return values
     except CacheError:
         raise
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
     except StorageError as error:
         raise CacheError(str(error)) from error

@@ -84,6 +84,9 @@ def settings_from(values: dict) -> CacheSettings:
 
 def settings_difference(left: dict, right: dict, prefix: str = "") -> list[str]:
     """`name: left, not right` for every setting in which two settings dictionaries differ."""
+    kinds = [settings.get("kind", "faces") for settings in (left, right)]
+    if kinds[0] != kinds[1]:  # the rest differs, and says nothing
+        return [f"rows: {kinds[0]}, not {kinds[1]}"]
     lines = []
     for name in sorted(left.keys() | right.keys()):
         a, b = left.get(name), right.get(name)

@@ -266,6 +266,11 @@ def test_output_that_cannot_be_written_is_1(tmp_path, astronaut_folder, capsys):
         ([".", "--maps", "wavelet"], "expected maps among"),
         ([".", "--frames", "0"], "expected at least 1 frame per clip but got 0"),
         ([".", "--faces", "none"], "invalid choice: 'none'"),
+        ([".", "--megapixels", "-1"], "expected --megapixels above 0 but got -1"),
+        (
+            [".", "--device", "gpu 1"],
+            "expected --device cpu or cuda but got 'gpu 1': Invalid device",
+        ),
         ([".", "--unknown"], "unrecognized arguments"),
         ([], "the following arguments are required: DATA"),
     ],

@@ -180,6 +180,13 @@ def test_wrong_arguments_are_2(tmp_path, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_file_is_no_cache(tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(SystemExit):
+        command.main([str(tmp_path / "file")])
+    assert "file: expected a cache but there is no cache.json" in capsys.readouterr().err
+
+
 def test_a_damaged_part_is_named(tmp_path, capsys):
     write_cache(tmp_path / "c", [0, 1])
     (part,) = (tmp_path / "c").glob("part-*")

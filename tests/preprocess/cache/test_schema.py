@@ -15,6 +15,7 @@ from preprocess.cache.schema import (
     schema,
     settings_difference,
 )
+from preprocess.cache.sound_cache import SoundSettings
 from preprocess.faces.face import CropSettings
 from tests.preprocess.rows import SMALL, make_row
 
@@ -72,3 +73,9 @@ def test_settings_difference_names_nested_and_missing_settings():
     left, right = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4, "d": 3}, "e": 5}
     assert settings_difference(left, right) == ["b.c: 2, not 4", "e: None, not 5"]
     assert settings_difference(left, left) == []
+
+
+def test_settings_of_faces_and_of_sound_differ_in_that():
+    faces, sound = CacheSettings().to_dict(), SoundSettings().to_dict()
+    assert settings_difference(faces, sound) == ["rows: faces, not sound"]
+    assert settings_difference(sound, sound) == []
