@@ -21,7 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocess.cache.sound_cache import SoundCache, SoundSettings, SoundWriter
+from preprocess.cache.reader import SoundCache
+from preprocess.cache.sound import SoundSettings
+from preprocess.cache.writer import CacheWriter
 from preprocess.io.formats import DecodeError
 from preprocess.io.sound import SoundReader
 from preprocess.io.sources import Item, find_items
@@ -75,7 +77,7 @@ def compare(items: Sequence[Item], rounds: int, workers: int) -> dict:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "cache")
-            with Stopwatch() as watch, SoundWriter(out, SoundSettings()) as writer:
+            with Stopwatch() as watch, CacheWriter(out, SoundSettings()) as writer:
                 cache_sound(items, writer, workers=workers, quiet=True)
             ours.append(watch)
             seconds = float(SoundCache(out).metadata["seconds"].sum())

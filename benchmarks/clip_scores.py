@@ -30,8 +30,7 @@ from ffdetect.scoring.fusion import Evidence, Fusion
 from ffdetect.voice import VoiceDetector
 from ffdetect.voice.statistics import voice_statistics
 from ffdetect.voice.train import read_views
-from preprocess.cache.reader import CacheReader
-from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.reader import CacheReader, SoundCache
 from preprocess.io.formats import DecodeError
 
 from .clip_pooling import (

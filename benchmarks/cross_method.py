@@ -30,8 +30,8 @@ from ffdetect.models.traces import Statistics, TraceNet
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
 from ffdetect.training.augment import recode, training_transform
+from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError
 
 from .protocol import JPEG_QUALITY
 

@@ -31,7 +31,7 @@ from ffdetect.evaluation.metrics import auc, eer
 from ffdetect.voice.augment import add_noise, limit_band, recode
 from ffdetect.voice.statistics import voice_statistics
 from ffdetect.voice.train import read_views, solve_views
-from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.reader import SoundCache
 from preprocess.io.mel import sound_maps
 
 PROCESSINGS = ("stored", "matched")

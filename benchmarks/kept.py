@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.cache.schema import settings_difference
+from preprocess.cache.kinds import settings_difference
 
 
 def kept_scores(file: Path, made: dict, compute: Callable[[], np.ndarray]) -> np.ndarray:

@@ -23,8 +23,8 @@ import pandas as pd
 from ffdetect.scoring.detector import Detector
 from ffdetect.training import train, train_options
 from ffdetect.training.data import split_rows
+from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import settings_difference
 
 from .cross_generator import Result, evaluate, heading, save, score_cache, table
 from .heat_map import NEW_PICTURES, SEEN, UNSEEN, draw_heat_map

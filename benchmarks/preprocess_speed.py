@@ -34,7 +34,7 @@ from benchmarks.cost import Cost
 from benchmarks.preprocess_decode import ALL
 from benchmarks.throughput import machine
 from preprocess import crop, extract
-from preprocess.cache.schema import CacheSettings
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces import maps, mtcnn, mtcnn_networks, tracks
 from preprocess.faces.detect import FaceDetector

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from ffdetect.evaluation.matching import matched_rows
 from ffdetect.training.data import split_rows
-from preprocess.cache.schema import CacheError, CacheSettings, Failure
+from preprocess.cache.errors import CacheError, Failure
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.extract import face_rows
 from preprocess.faces.crop import crop_face, crop_whole

@@ -24,15 +24,17 @@ import pyarrow as pa
 import torch
 
 from ffdetect.training.data import PairDataset
-from preprocess.cache.parts import checksum, encode_part, part_name, write_index, write_whole
+from preprocess.cache.errors import Failure
+from preprocess.cache.faces import CODECS, CachedFace, CacheSettings, to_table
+from preprocess.cache.parts import checksum, encode_part, part_name, write_index
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CODECS, CachedFace, CacheSettings, Failure, to_table
 from preprocess.cache.writer import CacheWriter
 from preprocess.extract import face_rows
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.maps import residual, spectrum
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import Item, find_items
+from preprocess.io.storage import write_whole
 
 from .throughput import machine
 

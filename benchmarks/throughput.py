@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from ffdetect.models.weights import Checkpoint, load_checkpoint
 from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
+from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CachedFace, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces import maps
 from preprocess.faces.crop import crop_face, crop_whole

@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from preprocess.cache.check import Findings, check_cache, repair
-from preprocess.cache.parts import read_index
-from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError, settings_from
-from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.errors import CacheError
+from preprocess.cache.reader import Reader
 from preprocess.io.sources import printable
 from preprocess.io.storage import as_path
 
@@ -41,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             good &= found.whole
     if good and len(args.caches) > 1:
         try:
-            sound = settings_from(read_index(args.caches[0])["settings"]).rows == "windows"
-            (SoundCache if sound else CacheReader)(args.caches)
+            Reader(args.caches)
         except CacheError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             good = False

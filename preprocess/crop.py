@@ -12,7 +12,8 @@ from functools import partial
 import pyarrow as pa
 from tqdm import tqdm
 
-from preprocess.cache.schema import CODECS, MAPS, CacheSettings, Failure
+from preprocess.cache.errors import Failure
+from preprocess.cache.faces import CODECS, MAPS, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import ALIGNMENTS, CropSettings
@@ -39,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         media=("picture", "clip"),
         ending="",
         modules=_WORK,
-        writer=CacheWriter,
         settings=_settings,
         fill=lambda items, writer, args: crop_items(
             items, writer, device=args.device, max_megapixels=args.megapixels,

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from preprocess.cache.schema import CachedFace, CacheSettings, Failure, to_table
+from preprocess.cache.errors import Failure
+from preprocess.cache.faces import CachedFace, CacheSettings, to_table
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preprocess.io.formats import DecodeError
-from preprocess.io.sound import SAMPLE_RATE, NoSoundError, SoundFormat, SoundReader
+from preprocess.io.formats import SAMPLE_RATE, DecodeError
+from preprocess.io.sound import NoSoundError, SoundFormat, SoundReader
 from preprocess.io.storage import StorageError, local_copy
 
 if TYPE_CHECKING:

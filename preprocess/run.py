@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preprocess.cache.errors import CacheError
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.parts import part_sizes
-from preprocess.cache.schema import CacheError, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
 from preprocess.io.storage import StorageError, as_path, is_remote
@@ -37,7 +38,6 @@ class Command:
         media: that it takes, of "picture", "clip" and "sound".
         ending: of the default cache's name.
         modules: what workers import, from when the files are listed on.
-        writer: makes the cache's writer.
         settings: from the arguments; raises ValueError.
         fill: adds to the cache what it lacks. Takes the items, the writer and the arguments.
     """
@@ -46,7 +46,6 @@ class Command:
     media: tuple[str, ...]
     ending: str
     modules: tuple[str, ...]
-    writer: type[CacheWriter]
     settings: Callable[[argparse.Namespace], CacheSettings]
     fill: Callable[[Sequence[Item], CacheWriter, argparse.Namespace], None]
 
@@ -110,7 +109,7 @@ def _run(command: Command, parser: argparse.ArgumentParser, args: argparse.Names
     out = args.out or Path("cache", _name(args.data) + command.ending + _suffix(shard))
     start, stopped = time.monotonic(), False
     try:
-        writer = command.writer(out, settings, overwrite=args.overwrite, retry=args.retry)
+        writer = CacheWriter(out, settings, overwrite=args.overwrite, retry=args.retry)
         before = writer.faces
         try:
             with writer:

@@ -11,8 +11,9 @@ from functools import partial
 
 from tqdm import tqdm
 
-from preprocess.cache.schema import Failure
-from preprocess.cache.sound_cache import SoundSettings, SoundWriter, to_table
+from preprocess.cache.errors import Failure
+from preprocess.cache.sound import SoundSettings, to_table
+from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, is_remote
 from preprocess.work.pool import Lost, work
@@ -34,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         media=("sound", "clip"),
         ending="-sound",
         modules=(),  # they need little
-        writer=SoundWriter,
         settings=lambda args: SoundSettings(args.seconds, args.windows),
         fill=lambda items, writer, args: cache_sound(
             items, writer, workers=args.workers, timeout=args.timeout, quiet=args.quiet
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def cache_sound(
     items: Sequence[Item],
-    writer: SoundWriter,
+    writer: CacheWriter[SoundSettings],
     *,
     workers: int = 0,
     timeout: float = TIMEOUT,
@@ -123,9 +123,9 @@ def _worth_starting(items: Sequence[Item]) -> int:
     return -(-sum(1 + _size(item) // _BYTES_PER_FILE for item in items) // _FILES_PER_WORKER)
 
 
-def _record(writer: SoundWriter, item: Item, result: Result) -> None:
+def _record(writer: CacheWriter[SoundSettings], item: Item, result: Result) -> None:
     if isinstance(result, Heard):
-        writer.add_table(to_table(item, result, writer.settings))
+        writer.add_table(to_table(item, result.windows, result.format, writer.settings))
     elif isinstance(result, Unheard):
         writer.fail(Failure(item.path, result.kind, result.reason))
     else:

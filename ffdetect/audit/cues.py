@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from preprocess.cache.failures import read_failures
+from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.clips import decode_video

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from preprocess.cache.errors import CacheError
+from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CachedFace, CacheError, CacheSettings
 from preprocess.cache.writer import CacheWriter
 
 from .regenerators import Regenerator, Twins, create_regenerator

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from preprocess.cache.schema import settings_difference
+from preprocess.cache.kinds import settings_difference
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import SPECTRUM_NAME
 

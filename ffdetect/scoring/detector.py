@@ -15,8 +15,8 @@ import torch
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.device import PRECISIONS, pick_device
 from ffdetect.models.weights import Checkpoint, WeightsError, load_checkpoint
+from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import settings_difference
 from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings, Face

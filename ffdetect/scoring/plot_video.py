@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.io.formats import DecodeError
-from preprocess.io.mel import HOP, sound_maps
-from preprocess.io.sound import SAMPLE_RATE, SoundReader
+from preprocess.io.formats import HOP, SAMPLE_RATE, DecodeError
+from preprocess.io.mel import sound_maps
+from preprocess.io.sound import SoundReader
 
 from .clip import FrameScore, VideoScore
 from .detector import Detector

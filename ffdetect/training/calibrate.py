@@ -34,8 +34,8 @@ from ffdetect.models.calibration import (
 )
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
+from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import settings_difference
 
 from .data import split_rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from preprocess.cache.schema import settings_difference
+from preprocess.cache.kinds import settings_difference
 
 
 def keep_made(folder: Path, made: dict[str, str], resume: bool, what: str = "statistics") -> None:

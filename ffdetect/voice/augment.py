@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from scipy.signal import fftconvolve, resample_poly
 
-from preprocess.io.sound import SAMPLE_RATE
+from preprocess.io.formats import SAMPLE_RATE
 
 # Encoder, container, bit rates in kbit/s as met with speech; all take 16 kHz.
 CODECS: dict[str, tuple[str, str, tuple[int, ...]]] = {

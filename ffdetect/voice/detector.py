@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.io.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
+from preprocess.io.formats import SAMPLE_RATE
+from preprocess.io.sound import NoSoundError, SoundReader, sound_blocks
 
 from .head import VoiceHead
 from .statistics import SHORTEST, WINDOW, voice_statistics

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from preprocess.cache.schema import CacheError
-from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.errors import CacheError
+from preprocess.cache.reader import SoundCache
 
 from .augment import VoiceAugmentation
 from .copy_synthesis import METHODS, copy_synthesis

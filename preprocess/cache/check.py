@@ -11,17 +11,18 @@ from tqdm import tqdm
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path, move, read_bytes
 
-from .failures import read_failures, write_failures
-from .journal import Journal
+from .errors import CacheError
+from .faces import CacheSettings, decode_crop
+from .kinds import Settings, settings_from
+from .lock import lock_cache
+from .log import Journal, read_failures, write_failures
 from .parts import (
     checksum,
     list_parts,
-    lock_cache,
     open_part,
     read_index,
     write_index,
 )
-from .schema import CacheError, CacheSettings, decode_crop, settings_from
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
@@ -42,7 +43,7 @@ class Findings:
     """
 
     path: AnyPath
-    settings: CacheSettings
+    settings: Settings
     faces: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     unsigned: list[str] = field(default_factory=list)
@@ -107,7 +108,7 @@ def check_cache(path: str | AnyPath) -> Findings:
     return found
 
 
-def _verify(part: AnyPath, settings: CacheSettings, expected: str | None) -> pa.Table:
+def _verify(part: AnyPath, settings: Settings, expected: str | None) -> pa.Table:
     try:
         data = pa.py_buffer(read_bytes(part))  # mapped, a bad sector would end the process
     except (OSError, StorageError) as error:
@@ -115,7 +116,7 @@ def _verify(part: AnyPath, settings: CacheSettings, expected: str | None) -> pa.
     if expected is not None and checksum(data) != expected:
         raise CacheError("is not what was written: its SHA-256 differs from that in cache.json")
     table = open_part(part, settings, data)
-    if "crop" not in settings.large:
+    if not isinstance(settings, CacheSettings):
         return table  # sound is stored plainly
     for key, crop in zip(table["key"], table["crop"], strict=True):
         try:

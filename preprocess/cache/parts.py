@@ -1,4 +1,4 @@
-"""The files of a cache: locked against a second writer, written whole, checked when opened."""
+"""The files of a cache: written whole, checked when opened."""
 
 from __future__ import annotations
 
@@ -8,62 +8,32 @@ import os
 import re
 from fnmatch import fnmatchcase
 from mmap import mmap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from preprocess.io.storage import (
     StorageError,
-    free_space,
-    is_remote,
     kept_copy,
     names_in,
-    put,
     read_bytes,
     read_range,
     size_of,
     sizes_in,
+    write_whole,
 )
 
 from .arrow import read_file
-from .journal import read_journal
-from .lease import Lease
-from .schema import FORMAT, CacheError, CacheSettings, schema, settings_from
+from .errors import CacheError, writing
+from .kinds import FORMAT, Settings, settings_from
+from .log import read_journal
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
 
-LOCK_NAME = "cache.lock"
 _HEAD, _FOOT = 2**18, 2**15  # bytes of a part that hold its small columns, its table of contents
 _HEADERS = 2**16  # at most, before the first column
 _PART_NAME = re.compile(r"part-(\d{5,})\.arrow")
-
-
-def lock_cache(path: AnyPath):
-    """A held `filelock.FileLock` on a cache's folder, or a `Lease`; `release` it when done.
-
-    The system lets go of a file lock when its process ends, however it ends; the file that stays
-    behind locks nothing.
-
-    Raises:
-        CacheError: another process writes to the cache, or the folder cannot be written.
-    """
-    if is_remote(path):
-        return Lease(path, LOCK_NAME)
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path / LOCK_NAME, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise CacheError(
-            f"{path}: another run is writing to this cache; let it finish or stop it, "
-            "or choose another --out"
-        ) from None
-    except OSError as error:
-        raise CacheError(f"{path}: cannot write there: {error.strerror or error}") from error
-    return lock
 
 
 def list_parts(path: AnyPath) -> list[AnyPath]:
@@ -100,7 +70,7 @@ def checksum(data: pa.Buffer) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def open_part(part: AnyPath, settings: CacheSettings, data: pa.Buffer | None = None) -> pa.Table:
+def open_part(part: AnyPath, settings: Settings, data: pa.Buffer | None = None) -> pa.Table:
     """The rows of a part, mapped from the disk if its bytes are not given.
 
     Raises:
@@ -108,7 +78,7 @@ def open_part(part: AnyPath, settings: CacheSettings, data: pa.Buffer | None = N
     """
     try:
         source = pa.memory_map(os.fsencode(part)) if data is None else data
-        table = read_file(source, schema(settings))
+        table = read_file(source, settings.schema())
         if table is not None:
             table.validate(full=True)  # else offsets that lead out of a buffer end the process
     except (pa.ArrowException, MemoryError, OSError) as error:
@@ -121,7 +91,7 @@ def open_part(part: AnyPath, settings: CacheSettings, data: pa.Buffer | None = N
     return table
 
 
-def fetch_part(part: AnyPath, settings: CacheSettings, expected: str | None) -> pa.Table:
+def fetch_part(part: AnyPath, settings: Settings, expected: str | None) -> pa.Table:
     """`open_part` for a URL: the part is copied to this machine and mapped from there.
 
     Args:
@@ -136,12 +106,12 @@ def fetch_part(part: AnyPath, settings: CacheSettings, expected: str | None) -> 
     return open_part(copy, settings)
 
 
-def small_columns(settings: CacheSettings) -> list[str]:
+def small_columns(settings: Settings) -> list[str]:
     """What a row is, without its pixels or samples and their maps."""
-    return [name for name in schema(settings).names if name not in settings.large]
+    return [name for name in settings.schema().names if name not in settings.large]
 
 
-def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
+def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
     """The `small_columns` of a part at a URL, in two requests or three: some hundredth of it.
 
     They come first in a part. So Arrow is given a buffer of the part's size that holds its head
@@ -157,7 +127,7 @@ def fetch_small_columns(part: AnyPath, settings: CacheSettings) -> pa.Table:
         whole[size - foot : size] = read_range(part, size - foot, size)
         while True:
             whole[:head] = read_range(part, 0, head)
-            table = read_file(pa.py_buffer(whole), schema(settings))
+            table = read_file(pa.py_buffer(whole), settings.schema())
             if table is None:
                 raise CacheError(
                     f"{part}: expected the columns of cache format {FORMAT} but got others"
@@ -204,7 +174,7 @@ def read_index(path: AnyPath) -> dict:
                 f"{index}: expected cache format {FORMAT} but got {values['format']}; "
                 "crop again with this version"
             )
-        schema(settings_from(values["settings"]))  # raises, too, where a setting is no number
+        settings_from(values["settings"]).schema()  # raises, too, where a setting is no number
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
         if not all(isinstance(value, str) for value in values["parts"].values()):
             raise ValueError("expected a checksum for each part")
@@ -222,7 +192,7 @@ def read_index(path: AnyPath) -> dict:
 
 
 def write_index(
-    path: AnyPath, settings: CacheSettings, faces: int, failures: int, parts: dict[str, str]
+    path: AnyPath, settings: Settings, faces: int, failures: int, parts: dict[str, str]
 ) -> None:
     index = {
         "format": FORMAT,
@@ -230,38 +200,6 @@ def write_index(
         "counts": {"faces": faces, "failures": failures},
         "parts": parts,
     }
-    write_whole(path / "cache.json", (json.dumps(index, indent=2) + "\n").encode())
-
-
-def write_whole(path: AnyPath, data: bytes | pa.Buffer) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the new one.
-
-    An object store does so by itself.
-
-    Raises:
-        CacheError: the disk is full, or whatever else keeps the file from being written.
-    """
-    after = "what was written before is intact, and a new run goes on from there"
-    if is_remote(path):
-        try:
-            put(path, data)
-        except (OSError, StorageError) as error:
-            raise CacheError(f"{path}: cannot be written ({error}); {after}") from error
-        return
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        write_new(temporary, data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = f"{error.strerror or error}; {free_space(path.parent)}"
-        raise CacheError(f"{path}: cannot be written ({reason}); {after}") from error
-
-
-def write_new(path: Path, data: bytes | pa.Buffer) -> None:
-    """Write a file that is not there yet to the disk, and never through a link to another."""
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    file = path / "cache.json"
+    with writing(file):
+        write_whole(file, (json.dumps(index, indent=2) + "\n").encode())

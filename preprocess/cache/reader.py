@@ -1,4 +1,4 @@
-"""Read one cache or several as one table of faces."""
+"""Read one cache or several as one table of faces, or of windows of sound."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import glob
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 
+from preprocess.io.formats import SAMPLE_RATE
 from preprocess.io.storage import as_path, is_remote, matching
 
+from .errors import CacheError
+from .faces import CacheSettings, decode_crop
+from .kinds import Settings, settings_difference, settings_from
 from .parts import (
     fetch_part,
     fetch_small_columns,
@@ -21,14 +25,7 @@ from .parts import (
     read_index,
     small_columns,
 )
-from .schema import (
-    CacheError,
-    CacheSettings,
-    decode_crop,
-    schema,
-    settings_difference,
-    settings_from,
-)
+from .sound import SoundSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,25 +33,26 @@ if TYPE_CHECKING:
 
     from preprocess.io.storage import AnyPath
 
+SettingsT = TypeVar("SettingsT", bound=Settings)
 _REQUESTS = 16  # at a time, of the parts of a cache at a URL
 
 
-class CacheReader:
-    """Random access to the faces of one cache or of several with the same settings.
+class Reader(Generic[SettingsT]):
+    """Random access to the rows of one cache or of several with the same settings.
 
     Args:
         paths: a cache's folder or URL, a glob of these, or a sequence.
 
     Raises:
-        CacheError: no cache, a damaged one, other settings, or the same face in two caches.
+        CacheError: no cache, a damaged one, other settings, or the same row in two caches.
 
     Attributes:
-        settings: the `CacheSettings` all of them share.
-        metadata: a DataFrame of every column but crop and maps, one row a face, in order.
+        settings: what all of them share.
+        metadata: a DataFrame of every column but pixels, samples and maps, in the order of rows.
         parts: the part files.
     """
 
-    settings_type = CacheSettings
+    kind: type[SettingsT] | None = None  # any
 
     def __init__(self, paths: str | AnyPath | Iterable[str | AnyPath]) -> None:
         given = [paths] if isinstance(paths, str) or hasattr(paths, "parts") else list(paths)
@@ -78,10 +76,10 @@ class CacheReader:
         rows = self._small_columns()
         self._ends = np.cumsum([len(table) for table in rows], dtype=np.int64)
         names = small_columns(self.settings)
-        rows = rows or [schema(self.settings).empty_table().select(names)]
+        rows = rows or [self.settings.schema().empty_table().select(names)]
         self.metadata: pd.DataFrame = pa.concat_tables(rows).to_pandas()
         if len(self.paths) > 1:
-            self._refuse_faces_twice()
+            self._refuse_rows_twice()
 
     def _small_columns(self) -> list[pa.Table]:
         names = small_columns(self.settings)
@@ -96,7 +94,7 @@ class CacheReader:
         with ThreadPoolExecutor(_REQUESTS) as executor:
             return list(executor.map(read, self.parts, self._tables))
 
-    def _shared_settings(self, indices: list[dict]) -> CacheSettings:
+    def _shared_settings(self, indices: list[dict[str, Any]]) -> SettingsT:
         for path, index in zip(self.paths[1:], indices[1:], strict=True):
             difference = settings_difference(indices[0], index)
             if difference:
@@ -105,35 +103,57 @@ class CacheReader:
                     f"differ in {'; '.join(difference)}"
                 )
         settings = settings_from(indices[0])
-        if not isinstance(settings, self.settings_type):
-            expected = "sound" if self.settings_type is not CacheSettings else "faces"
-            raise CacheError(f"{self.paths[0]}: expected a cache of {expected} but got another")
-        return settings
+        if self.kind and not isinstance(settings, self.kind):
+            raise CacheError(
+                f"{self.paths[0]}: expected a cache of {self.kind.rows} but got {settings.rows}"
+            )
+        return cast(SettingsT, settings)
 
-    def _refuse_faces_twice(self) -> None:
-        """Overlapping shards would give some faces double weight. The same key alone is allowed:
+    def _refuse_rows_twice(self) -> None:
+        """Overlapping shards would give some rows double weight. The same key alone is allowed:
         other data may use the same file names."""
         parts = np.searchsorted(self._ends, np.arange(len(self)), side="right")
         seen: dict[tuple, AnyPath] = {}
         for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)):
-            cache, face = self.parts[parts[index]].parent, self._identity(index)
-            if seen.setdefault(face, cache) != cache:
+            cache, row = self.parts[parts[index]].parent, self._identity(index)
+            if seen.setdefault(row, cache) != cache:
                 raise CacheError(
-                    f"expected caches without {self.settings.rows} in common but {seen[face]} "
-                    f"and {cache} both hold {face[0]!r}; read one of them, or make them with "
+                    f"expected caches without {self.settings.rows} in common but {seen[row]} "
+                    f"and {cache} both hold {row[0]!r}; read one of them, or make them with "
                     "--shard I/N of one N"
                 )
 
     def _identity(self, index: int) -> tuple:
         """What no two rows share, its key first."""
-        row = self.metadata.iloc[index]
-        return row["key"], row["box"].tobytes(), row["landmarks"].tobytes()
+        names = self.settings.identity
+        values = [
+            self.metadata[n].iat[index] if n in self.metadata else self._value(index, n).as_py()
+            for n in names
+        ]
+        return tuple(v if isinstance(v, str) else np.asarray(v).tobytes() for v in values)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.paths,)  # workers map the files themselves
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _value(self, index: int, column: str) -> pa.Scalar:
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected an index of 0 to {len(self) - 1} but got {index}")
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        start = self._ends[part - 1] if part else 0
+        table = self._tables[part]
+        if table is None:
+            table = fetch_part(self.parts[part], self.settings, self._checksums[part])
+            self._tables[part] = table
+        return table.column(column)[int(index - start)]
+
+
+class CacheReader(Reader[CacheSettings]):
+    """The faces of one cache or of several; see `Reader`."""
+
+    kind = CacheSettings
 
     def crop(self, index: int) -> np.ndarray:
         """uint8 size x size x 3 RGB; read-only where the cache holds plain pixels."""
@@ -162,16 +182,24 @@ class CacheReader:
             raise CacheError(f"{self.paths[0]}: expected a cached {name} but it has none")
         return self._value(index, name).to_numpy()
 
-    def _value(self, index: int, column: str) -> pa.Scalar:
-        if not 0 <= index < len(self):
-            raise IndexError(f"expected an index of 0 to {len(self) - 1} but got {index}")
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        start = self._ends[part - 1] if part else 0
-        table = self._tables[part]
-        if table is None:
-            table = fetch_part(self.parts[part], self.settings, self._checksums[part])
-            self._tables[part] = table
-        return table.column(column)[int(index - start)]
+
+class SoundCache(Reader[SoundSettings]):
+    """The windows of sound of one cache or of several; see `Reader`."""
+
+    kind = SoundSettings
+
+    def samples(self, index: int) -> np.ndarray:
+        """int16, 16 kHz mono, without the silence that fills the window up."""
+        whole = self._value(index, "samples").values.to_numpy()
+        return whole[: round(float(self.metadata["seconds"].iat[index]) * SAMPLE_RATE)]
+
+    def mel(self, index: int) -> np.ndarray:
+        """float16 80 x T in dB, see `preprocess.io.mel.sound_maps`."""
+        return self._value(index, "mel").to_numpy()
+
+    def high(self, index: int) -> np.ndarray:
+        """float16 128 x T in dB, 4 to 8 kHz, see `preprocess.io.mel.sound_maps`."""
+        return self._value(index, "high").to_numpy()
 
 
 def _expand(path: AnyPath) -> list[AnyPath]:

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import pyarrow as pa
 
-from preprocess.io.storage import StorageError, as_path, is_remote, names_in, remove
+from preprocess.io.storage import StorageError, as_path, is_remote, names_in, remove, write_whole
 
-from .failures import read_failures, write_failures
-from .journal import JOURNAL_NAME, Journal
-from .lease import Lease
-from .parts import (
-    LOCK_NAME,
-    checksum,
-    encode_part,
-    lock_cache,
-    part_name,
-    part_number,
-    read_index,
-    write_index,
-    write_whole,
-)
-from .reader import CacheReader
-from .schema import (
-    CachedFace,
-    CacheError,
-    CacheSettings,
-    Failure,
-    settings_difference,
-    to_table,
-)
+from .errors import CacheError, Failure, writing
+from .faces import CachedFace, CacheSettings, to_table
+from .kinds import settings_difference
+from .lock import LOCK_NAME, Lease, lock_cache
+from .log import JOURNAL_NAME, Journal, read_failures, write_failures
+from .parts import checksum, encode_part, part_name, part_number, read_index, write_index
+from .reader import Reader, SettingsT
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
@@ -40,8 +24,8 @@ if TYPE_CHECKING:
 _ROWS_PER_PART = 128
 
 
-class CacheWriter:
-    """Adds faces to a cache, part by part; continues a cache that is already there.
+class CacheWriter(Generic[SettingsT]):
+    """Adds rows to a cache, part by part; continues a cache that is already there.
 
     It holds the cache's lock from its making to the end of its `with` block.
 
@@ -61,12 +45,10 @@ class CacheWriter:
             write. Parts written before stay as they are.
     """
 
-    reader_type: type[CacheReader] | None = None  # of other kinds of rows than faces
-
     def __init__(
         self,
         path: str | AnyPath,
-        settings: CacheSettings,
+        settings: SettingsT,
         *,
         overwrite: bool = False,
         retry: bool = False,
@@ -86,7 +68,7 @@ class CacheWriter:
     def _take_over(self, failures: list[Failure]) -> None:
         """Go on with the cache that is there."""
         self.failures = failures
-        reader = (self.reader_type or CacheReader)(self.path)
+        reader: Reader[SettingsT] = Reader(self.path)
         self.faces = len(reader)
         self._in_hand: list[pa.Table] = []
         self._next = max((part_number(part.name) for part in reader.parts), default=-1) + 1
@@ -140,13 +122,13 @@ class CacheWriter:
         if "cache.json" not in there or overwrite:
             write_index(self.path, self.settings, faces=0, failures=0, parts={})
 
-    def add(self, rows: Sequence[CachedFace]) -> None:
+    def add(self: CacheWriter[CacheSettings], rows: Sequence[CachedFace]) -> None:
         """Add all faces of one source file."""
         if rows:
             self.add_table(to_table(rows, self.settings))
 
     def add_table(self, table: pa.Table) -> None:
-        """Add all faces of one source file, as `schema.to_table` gives them."""
+        """Add all rows of one source file, with the columns of the settings' schema."""
         self._in_hand.append(table)
         self.faces += len(table)
         self.done.update(zip(table["path"].to_pylist(), table["target"].to_pylist(), strict=True))
@@ -154,7 +136,7 @@ class CacheWriter:
             self.flush()
 
     def fail(self, failure: Failure) -> None:
-        """Record a source file that gave no face."""
+        """Record a source file that gave no row."""
         self.failures.append(failure)
         self.done[failure.path] = None
         if len(self.failures) % _ROWS_PER_PART == 0:
@@ -174,7 +156,8 @@ class CacheWriter:
             self._journal.add(new, self.failures[self._listed :])
             self._listed = len(self.failures)
         if data is not None:
-            write_whole(self.path / name, data)
+            with writing(self.path / name):
+                write_whole(self.path / name, memoryview(data))
             self._in_hand = []  # first: if stopped here, these rows must not be written again
             self._next += 1
 
@@ -184,7 +167,7 @@ class CacheWriter:
         write_failures(self.path, self.failures)
         self._journal.drop()
 
-    def __enter__(self) -> CacheWriter:
+    def __enter__(self) -> CacheWriter[SettingsT]:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

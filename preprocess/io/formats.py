@@ -10,6 +10,11 @@ RESIDUAL_NAMES = ("detail", "median", "npr", "srm")  # what they are: maps.py
 SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
 SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
 
+SAMPLE_RATE = 16_000  # Hz, of all sound
+FFT, WINDOW, HOP = 512, 400, 160  # samples
+MEL_BANDS = 80
+HIGH_BANDS = 128  # bins of 31.25 Hz from 4 kHz up, where vocoders leave traces
+
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .pjpeg .pjp .mpo .png .apng .webp .bmp .dib .tif .tiff .gif .avif "
     ".avifs .heic .heics .heif .heifs .hif .jp2 .j2k .j2c .jpc .jpf .jpx .jxl .ppm .pgm .pbm .pnm "

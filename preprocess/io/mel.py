@@ -9,11 +9,8 @@ from functools import cache
 
 import torch
 
-from .sound import SAMPLE_RATE
+from .formats import FFT, HIGH_BANDS, HOP, MEL_BANDS, SAMPLE_RATE, WINDOW
 
-FFT, WINDOW, HOP = 512, 400, 160  # samples
-MEL_BANDS = 80
-HIGH_BANDS = 128  # bins of 31.25 Hz from 4 kHz up, where vocoders leave traces
 _FLOOR = 1e-10  # of power: -100 dB
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats import DecodeError
+from .formats import SAMPLE_RATE, DecodeError
 
-SAMPLE_RATE = 16_000  # Hz, of everything that comes out
 _RATES = (1_000, 768_000)  # Hz, of what may come in
 _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work

@@ -5,7 +5,7 @@ functions here are for what an object store does in its own way:
 
 - It has no folders and no renaming. A put object is there whole or not at all, so it takes the
   place of "write under a temporary name, then rename".
-- It has no locks; see `lease`.
+- It has no locks; see `cache.lock`.
 - Connections drop. What may pass is tried again, and then is a `StorageError`: nothing is known
   of the file, so nothing is recorded of it, and the next run asks again.
 - Nothing can be memory-mapped. A part of a cache is copied to this machine when one of its crops
@@ -264,6 +264,34 @@ def put(file: UPath, data: bytes | memoryview, *, new: bool = False) -> None:
     """
     mode = "create" if new else "overwrite"
     reach(file, lambda: file_system(file).pipe_file(file.path, bytes(data), mode=mode))
+
+
+def write_whole(file: AnyPath, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all: a reader sees the old one or the new one.
+
+    On a disk, under a temporary name that is then given up; an object store does so by itself.
+
+    Raises:
+        OSError, StorageError: it cannot be written.
+    """
+    if is_remote(file):
+        return put(file, data)
+    temporary = file.with_name(file.name + ".tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        write_new(temporary, data)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_new(file: Path, data: bytes | memoryview) -> None:
+    """Write a file that is not there yet to the disk, and never through a link to another."""
+    with file.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def remove(file: AnyPath) -> None:

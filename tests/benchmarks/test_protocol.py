@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.protocol import MATCHED, RAW, comparisons, framing, judged_rows, main, match
-from preprocess.cache.failures import read_failures
+from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.decode import decode_image

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import scale
 from benchmarks.scale import Effort, main, write_made_up
 from preprocess.cache.check import check_cache
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheSettings
 
 
 def test_a_made_up_cache_is_a_cache(tmp_path):

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.network import DualStream, NetworkSettings
+from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CachedFace, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.crop import TEMPLATE
 from preprocess.faces.face import CropSettings

@@ -23,8 +23,8 @@ import facenet_pytorch  # noqa: F401 (imported once, for all that are forked)
 import torch
 
 from preprocess import crop, extract
-from preprocess.cache import parts
 from preprocess.cache import writer as cache
+from preprocess.io import storage
 from preprocess.work import pool
 
 KILLS = 20
@@ -98,7 +98,7 @@ def start_run(arguments: list[str]) -> tuple[int, int]:
                     os.write(sink, b".")
                     time.sleep(0.005)
 
-        parts.write_new = write_slowly
+        storage.write_new = write_slowly
         crop._record = lambda *values: (os.write(sink, b"."), record(*values))
         os._exit(crop.main(arguments))
     os.close(sink)

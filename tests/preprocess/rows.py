@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CachedFace, CacheSettings, schema
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import residual, spectrum
 
 SMALL = CacheSettings(CropSettings(size=128))
-SMALL_COLUMNS = [n for n in schema(SMALL).names if n not in ("crop", "spectrum", "residual")]
+SMALL_COLUMNS = [n for n in SMALL.schema().names if n not in ("crop", "spectrum", "residual")]
 
 
 def make_row(number: int, settings: CacheSettings = SMALL, **changes: object) -> CachedFace:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from preprocess import check, crop
-from preprocess.cache import parts as parts_module
 from preprocess.cache.check import check_cache
-from preprocess.cache.failures import read_failures
+from preprocess.cache.errors import CacheError, Failure
+from preprocess.cache.log import read_failures
 from preprocess.cache.parts import encode_part, open_part
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError, Failure
 from preprocess.cache.writer import CacheWriter
+from preprocess.io import storage
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
 
 ROWS = [make_row(number) for number in range(6)]
@@ -145,7 +145,7 @@ def test_a_run_killed_between_index_and_part(tmp_path, monkeypatch, capsys):
             raise Killed
         whole(path, write)
 
-    whole = parts_module.write_whole
+    whole = storage.write_whole
     writer = CacheWriter(cache, SMALL)
     writer.add(ROWS[4:])
     with monkeypatch.context() as patch:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from preprocess import crop, extract
-from preprocess.cache.failures import read_failures
+from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector

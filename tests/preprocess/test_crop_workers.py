@@ -17,7 +17,7 @@ from PIL import Image
 
 from preprocess import crop
 from preprocess.cache.check import check_cache
-from preprocess.cache.failures import read_failures
+from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import find_items

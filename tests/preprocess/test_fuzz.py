@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocess.cache.check import check_cache, repair
-from preprocess.cache.failures import read_failures
+from preprocess.cache.errors import CacheError
+from preprocess.cache.log import read_failures
 from preprocess.cache.parts import fetch_small_columns, write_index
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, decode_image, read_encoding

@@ -11,11 +11,10 @@ import torch
 
 from preprocess import check
 from preprocess import sound as audio
-from preprocess.cache.failures import read_failures
+from preprocess.cache.errors import CacheError
+from preprocess.cache.log import read_failures
 from preprocess.cache.parts import checksum, read_index
-from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError
-from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.reader import CacheReader, SoundCache
 from preprocess.io.mel import sound_maps
 from preprocess.listen import spread_windows
 from preprocess.sound import main

@@ -15,7 +15,7 @@ from PIL import Image
 pytest.importorskip("sklearn", reason="scikit-learn judges the cues")
 
 from ffdetect.audit import audit as command
-from preprocess.cache.schema import CacheSettings
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
 from tests.preprocess.rows import SMALL, make_row
 from tests.real import rows_of

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ffdetect.audit.cues import CUES, LABELS, face_cues, measure_cache, measure_items, pixel_cues
+from preprocess.cache.errors import Failure
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import Failure
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from ffdetect.fakes import regenerate
 from ffdetect.fakes.regenerate import regenerate_cache
 from ffdetect.fakes.regenerators import Autoencoder, Twins, create_regenerator
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector

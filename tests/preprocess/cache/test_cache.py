@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from preprocess.cache import writer as cache_module
-from preprocess.cache.failures import read_failures
+from preprocess.cache.errors import CacheError, Failure
+from preprocess.cache.faces import CacheSettings
+from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError, CacheSettings, Failure
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import SPECTRUM_TOLERANCE, residual, spectrum

@@ -12,13 +12,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from preprocess.cache import journal, parts
+from preprocess.cache import parts
 from preprocess.cache.check import check_cache
-from preprocess.cache.failures import read_failures
+from preprocess.cache.errors import CacheError, Failure
+from preprocess.cache.log import read_failures
 from preprocess.cache.parts import read_index
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError, Failure
 from preprocess.cache.writer import CacheWriter
+from preprocess.io import storage
 from tests.preprocess.rows import SMALL, assert_rows, make_row, write_cache
 
 # Damage
@@ -211,9 +212,9 @@ def test_a_full_disk(tmp_path, monkeypatch, failing, kept):
         if temporary.name == f"{failing}.tmp":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    write_new = parts.write_new
+    write_new = storage.write_new
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "write_new", write_half)
+        patch.setattr(storage, "write_new", write_half)
         with (
             pytest.raises(CacheError, match=f"{failing}: cannot be written .No space left on"),
             CacheWriter(folder, SMALL) as writer,
@@ -237,7 +238,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     with CacheWriter(folder, SMALL) as writer:
         writer.add([make_row(2)])
         with monkeypatch.context() as patch:
-            patch.setattr(journal.os, "fsync", refuse)
+            patch.setattr(os, "fsync", refuse)
             with pytest.raises(CacheError, match=r"cache.journal: cannot be written .No space"):
                 writer.flush()
         assert (folder / "cache.journal").read_bytes() == b""
@@ -289,7 +290,7 @@ def test_a_part_has_its_name_only_when_it_is_on_the_disk(tmp_path, monkeypatch):
     def look(_descriptor: int) -> None:
         seen.append(sorted(file.name for file in folder.glob("part-*")))
 
-    monkeypatch.setattr(parts.os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", look)
     with CacheWriter(folder, SMALL) as writer:
         writer.add([make_row(2)])
     assert seen[0] == ["part-00000.arrow"]  # the journal, which announces the part

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from preprocess import crop
-from preprocess.cache.failures import read_failures
+from preprocess.cache.faces import CacheSettings
+from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces import shared_networks
 from preprocess.faces.detect import FaceDetector

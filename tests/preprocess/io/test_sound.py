@@ -10,7 +10,8 @@ import pytest
 from scipy.signal import resample_poly
 
 from preprocess.io.decode import DecodeError
-from preprocess.io.sound import SAMPLE_RATE, NoSoundError, SoundReader, sound_blocks
+from preprocess.io.formats import SAMPLE_RATE
+from preprocess.io.sound import NoSoundError, SoundReader, sound_blocks
 from tests.preprocess.sounds import buzz, write_sound
 
 

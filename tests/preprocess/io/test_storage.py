@@ -13,12 +13,11 @@ from PIL import Image
 
 from preprocess import crop
 from preprocess import sound as audio
-from preprocess.cache import lease
+from preprocess.cache import lock as lease
 from preprocess.cache.check import check_cache
-from preprocess.cache.failures import read_failures
-from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError
-from preprocess.cache.sound_cache import SoundCache
+from preprocess.cache.errors import CacheError
+from preprocess.cache.log import read_failures
+from preprocess.cache.reader import CacheReader, SoundCache
 from preprocess.cache.writer import CacheWriter
 from preprocess.check import main as check
 from preprocess.io import storage

@@ -18,7 +18,7 @@ import ray
 from PIL import Image
 
 from preprocess import crop
-from preprocess.cache.failures import read_failures
+from preprocess.cache.log import read_failures
 from preprocess.work.pool import Lost, WorkerError
 from preprocess.work.ray import work_on_ray
 from tests.preprocess.tasks import make_mortal_echo, make_mortal_extract, make_nothing

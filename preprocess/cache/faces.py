@@ -1,10 +1,10 @@
-"""What a cache holds: its settings, its columns, and the lossless coding of a crop."""
+"""What a cache of faces holds: its settings, its columns, and the lossless coding of a crop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -13,14 +13,10 @@ import pyarrow as pa
 from preprocess.faces.face import CropSettings
 from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
 
-FORMAT = 1
+from .errors import CacheError
+
 MAPS = ("spectrum", "residual")
 CODECS = ("ppm", "png")
-FAILURE_KINDS = ("no_face", "unreadable", "crashed", "timeout")
-
-
-class CacheError(ValueError):
-    """A cache cannot be read or written; the message names the file and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,11 @@ class CacheSettings:
         frames: frames taken from a clip, spread over its tracks.
     """
 
-    large: ClassVar = ("crop", *MAPS)  # columns that are not metadata
-    rows: ClassVar = "faces"
-    failure_kinds: ClassVar = FAILURE_KINDS
-    made_by: ClassVar = "preprocess.crop"
+    rows: ClassVar[str] = "faces"
+    large: ClassVar[tuple[str, ...]] = ("crop", *MAPS)
+    identity: ClassVar[tuple[str, ...]] = ("key", "box", "landmarks")
+    failure_kinds: ClassVar[tuple[str, ...]] = ("no_face", "unreadable", "crashed", "timeout")
+    made_by: ClassVar[str] = "preprocess.crop"
 
     crop: CropSettings = CropSettings()  # noqa: RUF009 (frozen)
     maps: tuple[str, ...] = MAPS
@@ -63,38 +60,41 @@ class CacheSettings:
         if self.frames < 1:
             raise ValueError(f"expected at least 1 frame per clip but got {self.frames}")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "maps": list(self.maps)}
 
     @classmethod
-    def from_dict(cls, values: dict) -> CacheSettings:
+    def from_dict(cls, values: dict[str, Any]) -> CacheSettings:
         values = dict(values)
         crop = CropSettings(**values.pop("crop"))
         return cls(crop=crop, maps=tuple(values.pop("maps")), **values)
 
-
-def settings_from(values: dict) -> CacheSettings:
-    """The settings of a cache of faces, or of sound, from what its index says."""
-    if values.get("kind") == "sound":
-        from .sound_cache import SoundSettings
-
-        return SoundSettings.from_dict(values)
-    return CacheSettings.from_dict(values)
-
-
-def settings_difference(left: dict, right: dict, prefix: str = "") -> list[str]:
-    """`name: left, not right` for every setting in which two settings dictionaries differ."""
-    kinds = [settings.get("kind", "faces") for settings in (left, right)]
-    if kinds[0] != kinds[1]:  # the rest differs, and says nothing
-        return [f"rows: {kinds[0]}, not {kinds[1]}"]
-    lines = []
-    for name in sorted(left.keys() | right.keys()):
-        a, b = left.get(name), right.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += settings_difference(a, b, f"{prefix}{name}.")
-        elif a != b:
-            lines.append(f"{prefix}{name}: {a!r}, not {b!r}")
-    return lines
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of a part."""
+        text, size = pa.string(), self.crop.size
+        columns = {
+            "key": text,
+            "path": text,
+            "frame": pa.int32(),
+            "face": pa.int16(),
+            "target": pa.int8(),
+            "generator": text,
+            "group": text,
+            "split": text,
+            "box": pa.list_(pa.float32(), 4),
+            "landmarks": pa.list_(pa.float32(), 10),
+            "probability": pa.float32(),
+            "source_width": pa.int32(),
+            "source_height": pa.int32(),
+            "source_format": text,
+            "jpeg_quality": pa.int16(),
+            "crop": pa.binary(),
+        }
+        if "spectrum" in self.maps:
+            columns["spectrum"] = pa.fixed_shape_tensor(pa.float16(), SPECTRUM_SHAPE)
+        if "residual" in self.maps:
+            columns["residual"] = pa.fixed_shape_tensor(pa.int8(), (3, size, size))
+        return pa.schema(list(columns.items()))
 
 
 @dataclass
@@ -126,54 +126,9 @@ class CachedFace:
     residual: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A source file that gave no row.
-
-    Attributes:
-        path: as in the rows.
-        kind: one of `FAILURE_KINDS`. "crashed" and "timeout" took two worker processes with them.
-        reason: for people.
-    """
-
-    path: str
-    kind: str
-    reason: str
-
-
-def schema(settings: CacheSettings) -> pa.Schema:
-    """The Arrow schema of a part."""
-    if not isinstance(settings, CacheSettings):
-        return settings.schema()
-    text, size = pa.string(), settings.crop.size
-    columns = {
-        "key": text,
-        "path": text,
-        "frame": pa.int32(),
-        "face": pa.int16(),
-        "target": pa.int8(),
-        "generator": text,
-        "group": text,
-        "split": text,
-        "box": pa.list_(pa.float32(), 4),
-        "landmarks": pa.list_(pa.float32(), 10),
-        "probability": pa.float32(),
-        "source_width": pa.int32(),
-        "source_height": pa.int32(),
-        "source_format": text,
-        "jpeg_quality": pa.int16(),
-        "crop": pa.binary(),
-    }
-    if "spectrum" in settings.maps:
-        columns["spectrum"] = pa.fixed_shape_tensor(pa.float16(), SPECTRUM_SHAPE)
-    if "residual" in settings.maps:
-        columns["residual"] = pa.fixed_shape_tensor(pa.int8(), (3, size, size))
-    return pa.schema(list(columns.items()))
-
-
 def to_table(rows: Sequence[CachedFace], settings: CacheSettings) -> pa.Table:
-    """Rows as a table with the columns of `schema`, crops coded."""
-    columns, arrays = schema(settings), []
+    """Rows as a table with the columns of `CacheSettings.schema`, crops coded."""
+    columns, arrays = settings.schema(), []
     for field in columns:
         values = [getattr(row, field.name) for row in rows]
         if field.name == "crop":

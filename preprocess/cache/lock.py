@@ -1,4 +1,6 @@
-"""A lock for object stores, which have none: an object that one run makes and keeps renewing.
+"""One run at a time writes to a cache: a file lock, or a lease on an object store.
+
+A lease is an object that one run makes and keeps renewing, as such stores have no locks.
 
 Making it is atomic where the store can refuse to replace an object (S3 and its kin, Google,
 Azure). A run that was killed renews nothing, and two minutes later the next one takes over. So
@@ -21,15 +23,45 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from preprocess.io.storage import StorageError, put, read_bytes, remove
+from preprocess.io.storage import StorageError, is_remote, put, read_bytes, remove
 
-from .schema import CacheError
+from .errors import CacheError
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from upath import UPath
 
+    from preprocess.io.storage import AnyPath
+
+LOCK_NAME = "cache.lock"
 SECONDS = 120.0
 _RENEWALS = 4  # in that time
+
+
+def lock_cache(path: AnyPath) -> FileLock | Lease:
+    """A held `filelock.FileLock` on a cache's folder, or a `Lease`; `release` it when done.
+
+    The system lets go of a file lock when its process ends, however it ends; the file that stays
+    behind locks nothing.
+
+    Raises:
+        CacheError: another process writes to the cache, or the folder cannot be written.
+    """
+    if is_remote(path):
+        return Lease(path, LOCK_NAME)
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / LOCK_NAME, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CacheError(
+            f"{path}: another run is writing to this cache; let it finish or stop it, "
+            "or choose another --out"
+        ) from None
+    except OSError as error:
+        raise CacheError(f"{path}: cannot write there: {error.strerror or error}") from error
+    return lock
 
 
 class Lease:

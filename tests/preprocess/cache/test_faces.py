@@ -7,21 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from preprocess.cache.schema import (
-    CacheError,
-    CacheSettings,
-    decode_crop,
-    encode_crop,
-    schema,
-    settings_difference,
-)
-from preprocess.cache.sound_cache import SoundSettings
+from preprocess.cache.errors import CacheError
+from preprocess.cache.faces import CacheSettings, decode_crop, encode_crop
+from preprocess.cache.kinds import settings_difference
+from preprocess.cache.sound import SoundSettings
 from preprocess.faces.face import CropSettings
 from tests.preprocess.rows import SMALL, make_row
 
 
 def test_columns_are_those_of_the_contract():
-    types = {field.name: str(field.type) for field in schema(SMALL)}
+    types = {field.name: str(field.type) for field in SMALL.schema()}
     assert types["frame"] == "int32" and types["face"] == "int16" and types["target"] == "int8"
     assert types["box"] == "fixed_size_list<item: float>[4]"
     assert types["landmarks"] == "fixed_size_list<item: float>[10]"

@@ -1,4 +1,4 @@
-"""What a run that writes a cache has listed so far, one line at a time: cache.journal.
+"""What a run has listed: `failures.csv` at its end, and `cache.journal`, a line at a time, before.
 
 Writing the index and the list of failures anew with every part takes longer with each. So a run
 adds a line of JSON for every part and every failure, and folds them into `cache.json` and
@@ -10,15 +10,17 @@ counts for nothing.
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from preprocess.io.storage import StorageError, free_space, read_bytes, remove
+from preprocess.io.storage import StorageError, as_path, read_bytes, remove, write_whole
 
-from .schema import CacheError, Failure
+from .errors import CacheError, Failure, writing
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
@@ -44,7 +46,7 @@ class Journal:
         data = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
         if not data:
             return
-        try:
+        with writing(self._file):
             if self._stream is None:  # a new file, so never one that a link leads to
                 self._file.unlink(missing_ok=True)
                 self._stream = self._file.open("xb", buffering=0)
@@ -57,12 +59,6 @@ class Journal:
                 with contextlib.suppress(OSError):
                     self._stream.truncate(size)
                 raise
-        except OSError as error:
-            reason = f"{error.strerror or error}; {free_space(self._file.parent)}"
-            raise CacheError(
-                f"{self._file}: cannot be written ({reason}); what was written before is intact, "
-                "and a new run goes on from there"
-            ) from error
 
     def drop(self) -> None:
         """Remove the file, after all that it says was written elsewhere."""
@@ -103,3 +99,48 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
             "some parts have no checksum and some failures are tried again"
         ) from error
     return parts, failures
+
+
+def write_failures(path: AnyPath, failures: Iterable[Failure]) -> None:
+    """Write `failures.csv`.
+
+    Raises:
+        CacheError: it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([field.name for field in fields(Failure)])
+    writer.writerows((f.path, f.kind, f.reason) for f in failures)
+    # Reasons may quote file names that are no text; those bytes are shown escaped.
+    file = path / "failures.csv"
+    with writing(file):
+        write_whole(file, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def read_failures(path: str | AnyPath) -> list[Failure]:
+    """The files of a cache that gave no face.
+
+    Raises:
+        CacheError: `failures.csv` is damaged, or the journal of a run.
+    """
+    _, newer = read_journal(as_path(path))  # first: what it loses from now on is in the list
+    return list(dict.fromkeys([*_read_failures(as_path(path)), *newer]))
+
+
+def _read_failures(path: AnyPath) -> list[Failure]:
+    file = path / "failures.csv"
+    columns = [field.name for field in fields(Failure)]
+    try:
+        text = read_bytes(file).decode("utf-8")
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
+        if header != columns:
+            raise ValueError(f"columns {', '.join(header)}")
+        return [Failure(**dict(zip(columns, row, strict=True))) for row in rows]
+    except FileNotFoundError:
+        return []
+    except StorageError as error:
+        raise CacheError(str(error)) from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise CacheError(
+            f"{file}: expected rows of {', '.join(columns)} but it is damaged: {error}"
+        ) from error

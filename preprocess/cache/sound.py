@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from preprocess.io.mel import FFT, HIGH_BANDS, HOP, MEL_BANDS, WINDOW, sound_maps
-from preprocess.io.sound import SAMPLE_RATE
+from preprocess.io.formats import FFT, HIGH_BANDS, HOP, MEL_BANDS, SAMPLE_RATE, WINDOW
+from preprocess.io.sound import SoundFormat
 from preprocess.io.sources import Item
-from preprocess.listen import Heard
 
-from .reader import CacheReader
-from .writer import CacheWriter
-
-FAILURE_KINDS = ("no_sound", "unreadable", "crashed", "timeout")
 _MILLISECONDS = 1000 / SAMPLE_RATE
 
 
@@ -30,10 +25,11 @@ class SoundSettings:
         windows: most windows of one file, spread evenly over it.
     """
 
-    large: ClassVar = ("samples", "mel", "high")  # columns that are not metadata
-    rows: ClassVar = "windows"
-    failure_kinds: ClassVar = FAILURE_KINDS
-    made_by: ClassVar = "preprocess.sound"
+    rows: ClassVar[str] = "windows"
+    large: ClassVar[tuple[str, ...]] = ("samples", "mel", "high")
+    identity: ClassVar[tuple[str, ...]] = ("key", "samples")
+    failure_kinds: ClassVar[tuple[str, ...]] = ("no_sound", "unreadable", "crashed", "timeout")
+    made_by: ClassVar[str] = "preprocess.sound"
 
     seconds: float = 4.0
     windows: int = 15
@@ -53,7 +49,7 @@ class SoundSettings:
     def frames(self) -> int:
         return 1 + self.samples // HOP
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         maps = {
             "sample_rate": SAMPLE_RATE,
             "window_ms": WINDOW * _MILLISECONDS,
@@ -65,7 +61,7 @@ class SoundSettings:
         return {"kind": "sound", **asdict(self), "maps": maps}
 
     @classmethod
-    def from_dict(cls, values: dict) -> SoundSettings:
+    def from_dict(cls, values: dict[str, Any]) -> SoundSettings:
         settings = cls(values["seconds"], values["windows"])
         if values != settings.to_dict():
             raise ValueError(f"expected the settings of a cache of sound but got {values}")
@@ -92,9 +88,22 @@ class SoundSettings:
         }.items())  # fmt: skip
 
 
-def to_table(item: Item, heard: Heard, settings: SoundSettings) -> pa.Table:
-    """The rows of one file, with the columns of `SoundSettings.schema`."""
-    windows, described = heard.windows, heard.format
+def to_table(
+    item: Item,
+    windows: Sequence[tuple[float, np.ndarray]],
+    source: SoundFormat,
+    settings: SoundSettings,
+) -> pa.Table:
+    """The rows of one file, with the columns of `SoundSettings.schema`.
+
+    Args:
+        windows: start in seconds and samples of each, int16, 16 kHz mono.
+        source: how the file stores its sound.
+    """
+    import torch
+
+    from preprocess.io.mel import sound_maps
+
     count, frames = len(windows), settings.frames
     stored = np.zeros((count, settings.samples), np.int16)
     mel = np.empty((count, MEL_BANDS, frames), np.float16)
@@ -115,9 +124,9 @@ def to_table(item: Item, heard: Heard, settings: SoundSettings) -> pa.Table:
         "generator": [item.generator] * count,
         "group": [item.group] * count,
         "split": [item.split] * count,
-        "source_rate": [described.sample_rate] * count,
-        "source_channels": [described.channels] * count,
-        "source_codec": [described.codec] * count,
+        "source_rate": [source.sample_rate] * count,
+        "source_channels": [source.channels] * count,
+        "source_codec": [source.codec] * count,
     }
     arrays = [pa.array(column, schema.field(name).type) for name, column in values.items()]
     arrays.append(
@@ -127,31 +136,3 @@ def to_table(item: Item, heard: Heard, settings: SoundSettings) -> pa.Table:
         storage = pa.FixedSizeListArray.from_arrays(pa.array(values_.reshape(-1)), values_[0].size)
         arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-class SoundCache(CacheReader):
-    """Random access to the windows of one cache of sound or of several with the same settings."""
-
-    settings_type = SoundSettings
-
-    def samples(self, index: int) -> np.ndarray:
-        """int16, 16 kHz mono, without the silence that fills the window up."""
-        whole = self._value(index, "samples").values.to_numpy()
-        return whole[: round(float(self.metadata["seconds"].iat[index]) * SAMPLE_RATE)]
-
-    def mel(self, index: int) -> np.ndarray:
-        """float16 80 x T in dB, see `preprocess.io.mel.sound_maps`."""
-        return self._value(index, "mel").to_numpy()
-
-    def high(self, index: int) -> np.ndarray:
-        """float16 128 x T in dB, 4 to 8 kHz, see `preprocess.io.mel.sound_maps`."""
-        return self._value(index, "high").to_numpy()
-
-    def _identity(self, index: int) -> tuple:
-        return self.metadata["key"].iat[index], self.samples(index).tobytes()
-
-
-class SoundWriter(CacheWriter):
-    """Adds windows to a cache of sound; `faces` counts them."""
-
-    reader_type = SoundCache

@@ -1,0 +1,47 @@
+"""What can go wrong with a cache, and with a file that should have given it rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from preprocess.io.storage import StorageError, free_space, is_remote
+
+if TYPE_CHECKING:
+    from preprocess.io.storage import AnyPath
+
+
+class CacheError(ValueError):
+    """A cache cannot be read or written; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A source file that gave no row.
+
+    Attributes:
+        path: as in the rows.
+        kind: one of the `failure_kinds` of the cache's settings. "crashed" and "timeout" took two
+            worker processes with them.
+        reason: for people.
+    """
+
+    path: str
+    kind: str
+    reason: str
+
+
+@contextmanager
+def writing(file: AnyPath) -> Iterator[None]:
+    """Turns what keeps a file of a cache from being written into a `CacheError` that says so."""
+    try:
+        yield
+    except (OSError, StorageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        room = "" if is_remote(file) else f"; {free_space(file.parent)}"
+        raise CacheError(
+            f"{file}: cannot be written ({reason}{room}); what was written before is intact, "
+            "and a new run goes on from there"
+        ) from error
