@@ -3,7 +3,7 @@
 The trace heads are solved on statistics of frozen layers, so a mix of training data can be judged
 in seconds: statistics of every component (each kind of twin, swaps, blends, each collected
 generator) are read once from the train split, then heads are solved on mixes of them and judged
-on MATCHED, a cache of the dev split by `benchmarks.protocol`. Where collected fakes take part,
+on MATCHED, a cache of the dev split by `evaluation.framing`. Where collected fakes take part,
 the generator that is judged is left out of the mix. The face stream takes no part.
 """
 
@@ -21,15 +21,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ffdetect.evaluation.matching import parse_matches
+from ffdetect.evaluation.matching import comparisons, parse_matches
 from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.network import NetworkSettings, create_network
 from ffdetect.models.traces import HiddenHead, LinearHead, TraceNet
-from ffdetect.training.data import Mix, PairDataset, split_rows
+from ffdetect.training.data import Mix, PairDataset
 from ffdetect.training.solve import read_statistics
 from preprocess.cache.reader import CacheReader
-
-from .protocol import comparisons
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     add = parser.add_argument
     add("faces", type=Path, metavar="FACES", help="cache of collected faces")
-    add("matched", type=Path, metavar="MATCHED", help="written by benchmarks.protocol --split dev")
+    add(
+        "matched",
+        type=Path,
+        metavar="MATCHED",
+        help="written by evaluation.framing --split dev",
+    )
     add("--twins", nargs="+", type=Path, required=True, help="written by ffdetect.fakes.regenerate")
     add("--init", type=Path, required=True, help="mobilenetv2_100 weights")
     add("--match", action="append", default=["dfdc_swap=dfdc"], help="as in ffdetect.train")

@@ -1,7 +1,7 @@
 """python -m benchmarks.baselines MATCHED [...] --runs DIR --out OUT: is it better than the usual?
 
 The usual challenge recipe and any weights files, all judged on the same faces of a cache by
-`benchmarks.protocol`: the recipe learns from its train split, every way is judged on the rest; with
+`evaluation.framing`: the recipe learns from its train split, every way is judged on the rest; with
 --without it learns from all other generators and every way is judged on those left out. What one
 way adds to another is a paired bootstrap: both see the same faces.
 """
@@ -20,18 +20,19 @@ import numpy as np
 import pandas as pd
 
 from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.framing import framing
+from ffdetect.evaluation.matching import judged_rows
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.device import pick_device
 from ffdetect.models.network import Scorer
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
-from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe
 from .cross_generator import Result, evaluate, heading, score_cache
 from .kept import digest, file_digest, kept_scores
 from .paired import bootstrap_means, interval
-from .protocol import framing, judged_rows
 from .streams import read_streams
 
 
@@ -275,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     add = parser.add_argument
-    add("matched", nargs="+", metavar="MATCHED", help="written by benchmarks.protocol")
+    add("matched", nargs="+", metavar="MATCHED", help="written by evaluation.framing")
     add(
         "--runs", type=Path, default=Path("runs/baselines"), help="scores are kept in (%(default)s)"
     )

@@ -1,6 +1,6 @@
 """python -m benchmarks.cross_generator CACHE: how well weights hold on each generator.
 
-CACHE is a matched cache (`benchmarks.protocol`); figures of any other are marked as raw. Every
+CACHE is a matched cache (`evaluation.framing`); figures of any other are marked as raw. Every
 fake generator is scored against reals of its own kind. Whether a generator is unseen is up to the
 weights: give weights trained on the train split and a cache of the dev split.
 """
@@ -19,11 +19,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from ffdetect.evaluation.bootstrap import Interval, auc_interval
+from ffdetect.evaluation.framing import RAW, framing
+from ffdetect.evaluation.matching import comparisons
 from ffdetect.evaluation.metrics import calibration_error, eer, tpr_at_fpr
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
-
-from .protocol import RAW, comparisons, framing
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def compare(results: dict[str, list[Result]], command: str, out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     name = "python -m benchmarks.cross_generator"
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by benchmarks.protocol")
+    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by evaluation.framing")
     parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")

@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.evaluation.bootstrap import Interval, auc_interval
+from ffdetect.evaluation.framing import JPEG_QUALITY
 from ffdetect.evaluation.matching import matched_rows, parse_matches
 from ffdetect.models.network import NetworkSettings
 from ffdetect.models.traces import Statistics, TraceNet
@@ -32,8 +33,6 @@ from ffdetect.scoring.detector import Detector
 from ffdetect.training.augment import recode, training_transform
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
-
-from .protocol import JPEG_QUALITY
 
 _SOLVED = ("rgb", "frequency")  # streams
 _BATCH = 16

@@ -1,7 +1,7 @@
 """python -m benchmarks.leave_one_out FACES MATCHED --runs DIR --out OUT: generators never seen.
 
 For each generator, or family of them, a network is trained on the fakes of all others (and on
-the reals that are not held out), then judged on MATCHED, a cache by `benchmarks.protocol`: every
+the reals that are not held out), then judged on MATCHED, a cache by `evaluation.framing`: every
 generator's fakes against held-out reals of their kind. Only what was left out is unseen; the
 other cells of the matrix tell how well the same network does on what it knows. Options after
 `--` go to `ffdetect.train`. Finished folds and their scores stay in --runs and are not made again.
@@ -20,16 +20,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ffdetect.evaluation.framing import framing
+from ffdetect.evaluation.matching import comparisons, judged_rows
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.scoring.detector import Detector
 from ffdetect.training import train, train_options
-from ffdetect.training.data import split_rows
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 
 from .cross_generator import Result, evaluate, heading, save, score_cache, table
 from .heat_map import NEW_PICTURES, SEEN, UNSEEN, draw_heat_map
 from .kept import digest, kept_scores
-from .protocol import comparisons, framing, judged_rows
 
 # A smoke run: says that the command works, and nothing else.
 _QUICK = "--window 128 --val-limit 2 --workers 0 --device cpu".split()
@@ -339,7 +340,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("faces", metavar="FACES", help="cache to train on, or a glob of caches")
-    add("matched", nargs="+", metavar="MATCHED", help="written by benchmarks.protocol")
+    add("matched", nargs="+", metavar="MATCHED", help="written by evaluation.framing")
     add("--runs", type=Path, default=Path("runs/loo"), help="weights of folds (%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results/leave_one_out"),
         help="write OUT.json, OUT.md and OUT.png (%(default)s)")  # fmt: skip

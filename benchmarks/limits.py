@@ -1,6 +1,6 @@
 """python -m benchmarks.limits MATCHED: how small, blurred or compressed may a face be?
 
-Faces of a matched cache (`benchmarks.protocol`) are damaged step by step. Two things are read
+Faces of a matched cache (`evaluation.framing`) are damaged step by step. Two things are read
 off: the AUC that is left, and how many reals pass the score that a tenth of the undamaged reals
 passes, since damage must not turn real faces into fakes. The limits in `ffdetect.scoring.verdict`
 come from here.
@@ -19,14 +19,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ffdetect.evaluation.matching import comparisons
 from ffdetect.evaluation.metrics import auc
 from ffdetect.models.calibration import threshold_at
 from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.quality import block_effect, blur_effect
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
-
-from .protocol import comparisons
 
 Damage = Callable[[np.ndarray, float], np.ndarray]
 

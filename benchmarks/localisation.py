@@ -29,6 +29,9 @@ from scipy import stats
 from tqdm import tqdm
 
 from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.framing import JPEG_QUALITY
+from ffdetect.evaluation.matching import spread
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.fakes.blend import self_blend
 from ffdetect.fakes.donors import read_landmarks
 from ffdetect.fakes.regenerators import Twins, create_regenerator, regenerator_kinds
@@ -38,11 +41,9 @@ from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from ffdetect.scoring.explain import heat_map
 from ffdetect.training.augment import recode
-from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 
 from .kept import digest, kept_scores
-from .protocol import JPEG_QUALITY, spread
 
 SELF_BLEND = "self-blend"
 _EDGE = 5.0  # deviation in pixels of the Gaussian between the halves
@@ -292,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     add = parser.add_argument
-    add("cache", type=Path, metavar="CACHE", help="written by benchmarks.protocol")
+    add("cache", type=Path, metavar="CACHE", help="written by evaluation.framing")
     add("--regenerators", type=Path, required=True, metavar="DIR", help="of KIND*.safetensors")
     add("--weights", type=Path, help="(default: the weights of the package)")
     add("--limit", type=int, help="faces a real source (default: all)")

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.matching import comparisons
 from ffdetect.evaluation.metrics import auc
-
-from .protocol import comparisons
 
 
 def bootstrap_means(

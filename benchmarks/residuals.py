@@ -2,7 +2,7 @@
 
 A probe without a network: the averaged spectrum of each residual channel and the histogram of its
 values, then logistic regression. It is fitted on the train split of CACHE (every crop recoded as
-JPEG 85) and judged on the generators of MATCHED (`benchmarks.protocol` on the dev split), none of
+JPEG 85) and judged on the generators of MATCHED (`evaluation.framing` on the dev split), none of
 which are in the train split except for the swaps.
 """
 
@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ffdetect.evaluation.framing import JPEG_QUALITY
+from ffdetect.evaluation.matching import comparisons, spread
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.training.augment import recode
-from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 from preprocess.faces import maps
 
 from .cross_generator import compare, evaluate
-from .protocol import JPEG_QUALITY, comparisons, spread
 
 _BINS = torch.tensor([-127, -40, -20, -10, -6, -3, -1, 0, 1, 2, 4, 7, 11, 21, 41, 128]).float()
 

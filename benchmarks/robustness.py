@@ -1,6 +1,6 @@
 """python -m benchmarks.robustness CACHE: what do compression, size, blur and tone do to the scores?
 
-CACHE is a matched cache (`benchmarks.protocol`). Its crops are disturbed one way at a time, real
+CACHE is a matched cache (`evaluation.framing`). Its crops are disturbed one way at a time, real
 and fake alike (`benchmarks.disturbances`), and scored again. Told apart are: how well the classes
 are still told from each other (AUC, each generator against reals of its own kind), and where the
 scores go. A real face that looks fake after a disturbance is one harm, a fake one that looks real
@@ -25,13 +25,13 @@ from scipy.special import logit
 from tqdm import tqdm
 
 from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.matching import comparisons, spread
 from ffdetect.evaluation.metrics import auc
 from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
 from preprocess.cache.reader import CacheReader
 
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
 from .kept import file_digest
-from .protocol import comparisons, spread
 
 FPR = 0.1  # the operating point flags this share of the undisturbed reals of a kind
 _ROUNDS = 1000
@@ -306,7 +306,7 @@ def _explanation(faces: pd.DataFrame, files: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     name = "python -m benchmarks.robustness"
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by benchmarks.protocol")
+    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by evaluation.framing")
     parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
     parser.add_argument("--limit", type=int, help="faces a generator or source (default: all)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/robustness"))

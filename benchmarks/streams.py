@@ -1,7 +1,7 @@
 """python -m benchmarks.streams MATCHED --weights FILE: what does the fusion add to its streams?
 
 One network, several ways to read it: the fused logit, each stream's own logit, and the plain mean
-of the RGB and the frequency stream. MATCHED is a cache by `benchmarks.protocol`; the weights
+of the RGB and the frequency stream. MATCHED is a cache by `evaluation.framing`; the weights
 should not have seen it.
 """
 

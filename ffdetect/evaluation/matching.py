@@ -9,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+
+from .splits import split_rows
+
+# Face swaps in video frames are compared with frames of the same kind; every other generator
+# draws whole portraits and is compared with portraits.
+KINDS: dict[str, tuple[str, ...]] = {"dfdc_swap": ("dfdc",)}
 
 
 def parse_matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -47,3 +54,31 @@ def matched_rows(
         fits = np.isin(generator, matches[name]) if name in matches else ~np.isin(generator, kept)
         rows[name] = np.flatnonzero((fits & (target == 0)) | ((generator == name) & (target == 1)))
     return rows
+
+
+def comparisons(
+    generator: np.ndarray, target: np.ndarray, kinds: dict[str, tuple[str, ...]] = KINDS
+) -> dict[str, np.ndarray]:
+    """Fake generator -> rows to judge it by: its fakes and the reals of its own kind."""
+    rows = matched_rows(generator, target, kinds)
+    return {name: chosen for name, chosen in rows.items() if (target[chosen] == 0).any()}
+
+
+def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows for each generator and real source, evenly spread."""
+    names = faces["generator"].to_numpy()[rows]
+    kept = [rows[names == name] for name in np.unique(names)]
+    return np.sort(np.concatenate([r[:: -(-len(r) // most)] for r in kept]))
+
+
+def judged_rows(faces: pd.DataFrame) -> np.ndarray:
+    """Rows to judge generators by: held-out reals, and fakes whether they trained or not.
+
+    A generator that has held-out fakes (see `splits.split_rows`) is judged by them
+    alone, so that the faces behind them are new too; another by all of its fakes.
+    """
+    target, generator = faces["target"], faces["generator"]
+    held_out = np.zeros(len(faces), bool)
+    held_out[split_rows(faces)[1]] = True
+    both = generator.isin(generator[held_out & (target == 1)])
+    return np.flatnonzero((target >= 0) & (held_out | ((target == 1) & ~both)))

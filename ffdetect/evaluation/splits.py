@@ -1,4 +1,6 @@
-"""Folds that ask what a detector meets outside: fakes of another family, reals of another source.
+"""What trains and what judges: a cache's own split, and folds over families and sources.
+
+Folds ask what a detector meets outside: fakes of another family, reals of another source.
 
 The unit of generalisation is the family of generators on the fake side and the source on the real
 side. A fold leaves out some of both, and drops from training whatever is tied to what it tests: a
@@ -7,11 +9,56 @@ swap of a tested face, another recording of a tested speaker.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
+from preprocess.io.labels import clean_splits
+
+_HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
+
+
+def split_rows(
+    metadata: pd.DataFrame,
+    fit_all: bool = False,
+    *,
+    fit_fakes: bool = False,
+    without: Sequence[str] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training and for validation; faces without a label are left out.
+
+    Rows of the splits dev and test validate. Without such labels a tenth of the groups does,
+    chosen by a hash of the group's name.
+
+    Args:
+        metadata: as `CacheReader.metadata`.
+        fit_all: train on every row.
+        fit_fakes: train on held-out fakes too, so that a generator is unseen only if it is left
+            out; held-out reals still stay out, and with them the fakes of every generator that
+            works on such faces (it shares a group with them, as a face swap with its video).
+        without: generators and real sources that neither train nor validate. The other rows
+            keep their side.
+
+    Raises:
+        ValueError: splits that are not known; the message lists them.
+    """
+    target, generator, group = metadata["target"], metadata["generator"], metadata["group"]
+    split = pd.Series(clean_splits(metadata["split"].tolist()), metadata.index, dtype=object)
+    held_out = split.isin(["dev", "test"])
+    if not (held_out & (target >= 0)).any():
+        share = group.map(lambda group: zlib.crc32(str(group).encode()) / 2**32)
+        held_out = share < _HELD_OUT
+    wanted = (target >= 0) & ~generator.isin(list(without))
+    train = ~held_out
+    if fit_fakes:
+        shown = group.isin(group[held_out & (target == 0) & (group != "")])
+        altering = generator[shown & (target == 1)]
+        train |= (target == 1) & ~generator.isin(altering)
+    train |= fit_all
+    return np.flatnonzero(wanted & train), np.flatnonzero(wanted & held_out)
 
 
 @dataclass(frozen=True)

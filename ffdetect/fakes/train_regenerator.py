@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.backbones import create_backbone, load_backbone
 from ffdetect.models.device import has_fast_bf16, pick_device
-from ffdetect.training.data import split_rows
 from preprocess.cache.reader import CacheReader
 
 from .regenerators import (

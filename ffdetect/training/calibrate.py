@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ffdetect.evaluation.matching import parse_matches
 from ffdetect.evaluation.metrics import calibration_error
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.calibration import (
     FPRS,
     Calibration,
@@ -36,8 +37,6 @@ from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
-
-from .data import split_rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ side, so both classes are equally frequent and share every codec, scale and wind
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,13 +21,11 @@ from ffdetect.fakes.donors import Donors, read_landmarks
 from ffdetect.fakes.regions import replace_region
 from ffdetect.fakes.swap import swap
 from preprocess.cache.reader import CacheReader
-from preprocess.io.labels import clean_splits
 
 from .augment import recode, training_transform
 
 # A generator is drawn by its size to this power: by sqrt, small ones count, large ones count more.
 BALANCES = {"size": 1.0, "sqrt": 0.5, "equal": 0.0}
-_HELD_OUT = 0.1  # share of groups held out where a cache has no split of its own
 
 
 @dataclass(frozen=True)
@@ -80,46 +77,6 @@ class Mix:
         whole = set(generators) - swaps
         found = swaps if self.swaps else set()
         return found | (whole or swaps) if self.swaps + self.made < 1 else found
-
-
-def split_rows(
-    metadata: pd.DataFrame,
-    fit_all: bool = False,
-    *,
-    fit_fakes: bool = False,
-    without: Sequence[str] = (),
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers for training and for validation; faces without a label are left out.
-
-    Rows of the splits dev and test validate. Without such labels a tenth of the groups does,
-    chosen by a hash of the group's name.
-
-    Args:
-        metadata: as `CacheReader.metadata`.
-        fit_all: train on every row.
-        fit_fakes: train on held-out fakes too, so that a generator is unseen only if it is left
-            out; held-out reals still stay out, and with them the fakes of every generator that
-            works on such faces (it shares a group with them, as a face swap with its video).
-        without: generators and real sources that neither train nor validate. The other rows
-            keep their side.
-
-    Raises:
-        ValueError: splits that are not known; the message lists them.
-    """
-    target, generator, group = metadata["target"], metadata["generator"], metadata["group"]
-    split = pd.Series(clean_splits(metadata["split"].tolist()), metadata.index, dtype=object)
-    held_out = split.isin(["dev", "test"])
-    if not (held_out & (target >= 0)).any():
-        share = group.map(lambda group: zlib.crc32(str(group).encode()) / 2**32)
-        held_out = share < _HELD_OUT
-    wanted = (target >= 0) & ~generator.isin(list(without))
-    train = ~held_out
-    if fit_fakes:
-        shown = group.isin(group[held_out & (target == 0) & (group != "")])
-        altering = generator[shown & (target == 1)]
-        train |= (target == 1) & ~generator.isin(altering)
-    train |= fit_all
-    return np.flatnonzero(wanted & train), np.flatnonzero(wanted & held_out)
 
 
 class Pair(NamedTuple):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.backbones import freeze_stages
 from ffdetect.models.device import pick_device
 from ffdetect.models.network import DualStream, NetworkSettings, Scorer, create_network
@@ -19,7 +20,7 @@ from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
 
-from .data import FaceDataset, Mix, PairDataset, split_rows
+from .data import FaceDataset, Mix, PairDataset
 from .ranks import Ranks
 from .resume import check_checkpoint, keep_made
 from .train_options import check_design, make_parser, mix_of, objective_of, of_other_designs

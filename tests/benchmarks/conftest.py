@@ -4,52 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmarks import baselines, cross_generator, protocol
-from preprocess.cache.reader import CacheReader
+from benchmarks import baselines, cross_generator
 
-from ..ffdetect.conftest import faces_cache, faces_folder, tiny, tiny_weights
-from ..ffdetect.helpers import random_crops, write_cache
+from ..ffdetect.conftest import (
+    faces_cache,
+    faces_folder,
+    generated,
+    matched,
+    tiny,
+    tiny_weights,
+)
 
-__all__ = ["faces_cache", "faces_folder", "matched", "tiny", "tiny_weights"]
-
-
-@pytest.fixture(scope="session")
-def matched(faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The matched cache of the pictures of `faces_folder`: 256 px, no maps."""
-    out = tmp_path_factory.mktemp("matched") / "cache"
-    assert protocol.main([str(faces_folder), "--out", str(out)]) == 0
-    return out
-
-
-@pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> CacheReader:
-    """54 made-up faces of 128 px as a matched cache, both splits: smooth noise, fakes noisier.
-
-    Reals ffhq and dfdc and fakes dfdc_swap (of the same videos) are in both splits, pggan trains,
-    sd21 and sdxl are held out.
-    """
-    both, train, dev = ("train", "dev"), ("train",), ("dev",)
-    places = {"ffhq": both, "dfdc": both, "dfdc_swap": both, "pggan": train, "sd21": dev,
-              "sdxl": dev}  # fmt: skip
-    rows = []
-    for generator, splits in places.items():
-        for split, number in ((split, number) for split in splits for number in range(6)):
-            fake = generator not in ("ffhq", "dfdc")
-            crop = random_crops(1, seed=len(rows))[0].permute(1, 2, 0).numpy().copy()
-            crop[::2, ::2] //= 2 if fake else 1
-            name = f"{split}/{generator}/{number}.png"
-            group = f"{split} video {number}" if generator.startswith("dfdc") else name
-            rows.append({
-                "key": f"{name}#-1#0", "path": name, "target": int(fake), "generator": generator,
-                "split": split, "group": group, "source_width": 320, "source_height": 320,
-                "jpeg_quality": 85, "crop": crop,
-            })  # fmt: skip
-    return write_cache(tmp_path_factory.mktemp("generated") / "matched", rows)
+__all__ = ["faces_cache", "faces_folder", "generated", "matched", "tiny", "tiny_weights"]
 
 
 @pytest.fixture(scope="module")

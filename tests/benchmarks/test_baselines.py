@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import baselines, challenge_recipe
 from benchmarks.baselines import chosen_rows, main
-from benchmarks.protocol import MATCHED
+from ffdetect.evaluation.framing import MATCHED
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from ffdetect.scoring.detector import Detector
 

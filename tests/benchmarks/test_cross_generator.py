@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from benchmarks.cross_generator import evaluate, main, save, score_cache, table
-from benchmarks.protocol import MATCHED, RAW
+from ffdetect.evaluation.framing import MATCHED, RAW
 from ffdetect.evaluation.metrics import calibration_error
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader

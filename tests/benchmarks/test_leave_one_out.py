@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import leave_one_out
 from benchmarks.heat_map import NEW_PICTURES, SEEN, UNSEEN
 from benchmarks.leave_one_out import Fold, left_out, main, seen_of
-from benchmarks.protocol import MATCHED
+from ffdetect.evaluation.framing import MATCHED
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
 from ffdetect.training import train_options

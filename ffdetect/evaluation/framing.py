@@ -1,11 +1,10 @@
-"""python -m benchmarks.protocol DATA --out CACHE: one framing, one size, one compression for all.
+"""python -m ffdetect.evaluation.framing DATA --out CACHE: one framing and compression for all.
 
 Collected real and fake pictures differ in JPEG quality, size, subject and framing, and a detector
 that learns these differences scores high and knows nothing. Under the matched protocol every
 picture is first cut to a square around its largest face (a fifth of the face's side added all
 around), resized to 320 px and saved as JPEG 85; what is cached is what the face path then finds
-in that file; a clip gives some frames. A generator's fakes are compared with reals of their own
-kind only.
+in that file; a clip gives some frames. `matching` says which reals fakes are compared with.
 """
 
 from __future__ import annotations
@@ -18,13 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from ffdetect.evaluation.matching import matched_rows
-from ffdetect.training.data import split_rows
 from preprocess.cache.errors import CacheError, Failure
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
@@ -40,10 +36,6 @@ FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
 JPEG_QUALITY = 85
 MATCHED = f"matched: {FRAME.size} px, JPEG {JPEG_QUALITY}"
 RAW = "raw: confounded"
-
-# Face swaps in video frames are compared with frames of the same kind; every other generator
-# draws whole portraits and is compared with portraits.
-KINDS: dict[str, tuple[str, ...]] = {"dfdc_swap": ("dfdc",)}
 
 
 def match(picture: Picture, detector: FaceDetector) -> bytes:
@@ -67,21 +59,6 @@ def _matched(picture: Picture, detector: FaceDetector) -> Picture:
     return replace(decode_image(match(picture, detector)), frame=picture.frame)
 
 
-def comparisons(
-    generator: np.ndarray, target: np.ndarray, kinds: dict[str, tuple[str, ...]] = KINDS
-) -> dict[str, np.ndarray]:
-    """Fake generator -> rows to judge it by: its fakes and the reals of its own kind."""
-    rows = matched_rows(generator, target, kinds)
-    return {name: chosen for name, chosen in rows.items() if (target[chosen] == 0).any()}
-
-
-def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows for each generator and real source, evenly spread."""
-    names = faces["generator"].to_numpy()[rows]
-    kept = [rows[names == name] for name in np.unique(names)]
-    return np.sort(np.concatenate([r[:: -(-len(r) // most)] for r in kept]))
-
-
 def framing(faces: pd.DataFrame) -> str:
     """`MATCHED` if every face comes from a file of the protocol's size and quality, else `RAW`.
 
@@ -93,21 +70,10 @@ def framing(faces: pd.DataFrame) -> str:
     return MATCHED if len(faces) and same.all() else RAW
 
 
-def judged_rows(faces: pd.DataFrame) -> np.ndarray:
-    """Rows to judge generators by: held-out reals, and fakes whether they trained or not.
-
-    A generator that has held-out fakes (see `ffdetect.training.data.split_rows`) is judged by them
-    alone, so that the faces behind them are new too; another by all of its fakes.
-    """
-    target, generator = faces["target"], faces["generator"]
-    held_out = np.zeros(len(faces), bool)
-    held_out[split_rows(faces)[1]] = True
-    both = generator.isin(generator[held_out & (target == 1)])
-    return np.flatnonzero((target >= 0) & (held_out | ((target == 1) & ~both)))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.protocol", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m ffdetect.evaluation.framing", description=__doc__
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="pictures and clips with labels")
     parser.add_argument("--out", type=Path, required=True, help="the cache of matched faces")
     parser.add_argument("--split", help="only this split (default: all)")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.protocol import MATCHED, RAW, comparisons, framing, judged_rows, main, match
+from ffdetect.evaluation.framing import MATCHED, RAW, framing, main, match
+from ffdetect.evaluation.matching import comparisons, judged_rows
 from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.decode import decode_image
-
-from ..ffdetect.helpers import encode, write_clip
+from tests.ffdetect.helpers import encode, write_clip
 
 
 def test_swaps_are_compared_with_their_own_reals_only():

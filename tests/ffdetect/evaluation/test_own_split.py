@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ffdetect.training.data import split_rows
+from ffdetect.evaluation.splits import split_rows
 
 
 def table(**columns) -> pd.DataFrame:
