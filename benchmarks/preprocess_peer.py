@@ -31,7 +31,8 @@ def frames(file: Path) -> Iterator[Image.Image]:
 def main(out: Path, files: list[Path]) -> None:
     from facenet_pytorch import MTCNN
 
-    mtcnn, found = MTCNN(keep_all=True), {}
+    mtcnn = MTCNN(keep_all=True)
+    found: dict[str, list[dict]] = {}
     out.mkdir(parents=True, exist_ok=True)
     for file in files:
         faces = found[str(file)] = []
@@ -40,7 +41,8 @@ def main(out: Path, files: list[Path]) -> None:
             if boxes is None:
                 continue
             for face, box in enumerate(boxes):
-                crop = image.crop([round(float(edge)) for edge in box])
+                left, top, right, bottom = (round(float(edge)) for edge in box)
+                crop = image.crop((left, top, right, bottom))
                 crop.save(out / f"{file.stem}-{number}-{face}.jpg", quality=95)
                 points = landmarks[face].astype(float).tolist()
                 faces.append(

@@ -64,7 +64,7 @@ def _shift(
 
 def _alter(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a swap changes: always colour and tone, mostly sharpness too."""
-    x = picture.astype(np.float32)
+    x: np.ndarray = picture.astype(np.float32)
     x = x * rng.uniform(0.9, 1.1) + rng.uniform(-12, 12, 3).astype(np.float32)
     if rng.random() < 0.5:
         grey = x.mean(2, keepdims=True)

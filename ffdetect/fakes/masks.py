@@ -41,7 +41,7 @@ def face_mask(
     outline = (outline - 0.5) * rng.uniform(0.85, 1.08) + 0.5
     outline += rng.normal(0, 0.018, outline.shape)
     matrix = face_matrix(landmarks)
-    mask = np.zeros(shape, np.float32)
+    mask: np.ndarray = np.zeros(shape, np.float32)
     _fill(mask, outline, matrix)
     face = float(np.hypot(*matrix[:, 0]))  # side of the face box in pixels
     mask = _wobble(mask, face, rng)
@@ -66,12 +66,13 @@ def region_mask(
     if region not in REGIONS:
         raise ValueError(f"expected a region among {list(REGIONS)} but got {region!r}")
     matrix = face_matrix(landmarks)
-    ellipses = _PARTS["face"] if region == "background" else _PARTS.get(region)
     if region == "blob":
         ellipses = ((*rng.uniform(0, 1, 2), *rng.uniform(0.12, 0.4, 2)),)
-    elif region == "eyes" and rng.random() < 0.3:
+    else:
+        ellipses = _PARTS["face" if region == "background" else region]
+    if region == "eyes" and rng.random() < 0.3:
         ellipses = (ellipses[rng.integers(2)],)
-    mask = np.zeros(shape, np.float32)
+    mask: np.ndarray = np.zeros(shape, np.float32)
     for x, y, wide, high in ellipses:
         wide, high = np.array([wide, high]) * rng.uniform(0.85, 1.15)
         angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)

@@ -246,8 +246,8 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
 
 def _autoencode(file: Path, device: str) -> Regenerator:
-    network = _ready(load_autoencoder(file), device)
-    step = 2**network.settings.halvings
+    loaded = load_autoencoder(file)
+    network, step = _ready(loaded, device), 2**loaded.settings.halvings
 
     def regenerate(crop: torch.Tensor, rng: np.random.Generator) -> Twins:
         # Generators draw faces at many sizes before they are shrunk to what is posted.

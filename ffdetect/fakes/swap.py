@@ -96,7 +96,8 @@ def warp_face(
     places = np.stack([down @ axis @ across.T for axis in nodes.T.reshape(2, _GRID, _GRID)], 2)
     # cv2 puts the centre of the first pixel at 0, landmarks have it at 0.5.
     places = (places - 0.5).astype(np.float32)
-    return cv2.remap(donor, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    columns, rows = places[..., 0].copy(), places[..., 1].copy()
+    return cv2.remap(donor, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _linear(length: int) -> np.ndarray:
@@ -120,7 +121,9 @@ def match_colours(
     Returns:
         uint8 H x W x 3.
     """
-    lab, goal = (cv2.cvtColor(np.float32(x) / 255, cv2.COLOR_RGB2LAB) for x in (face, target))
+    lab, goal = (
+        cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (face, target)
+    )
     weights = (mask / max(mask.sum(), 1e-6)).astype(np.float32)[..., None]
     mean, wanted = ((x * weights).sum((0, 1)) for x in (lab, goal))
     spread, wide = (np.sqrt((((x - m) ** 2) * weights).sum((0, 1)))
@@ -170,7 +173,7 @@ def _soften(face: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarr
 
 def _core(shape: tuple[int, int], landmarks: np.ndarray, side: float) -> np.ndarray:
     """A soft mask over eyes, nose and mouth: float32 H x W in 0..1."""
-    core = np.zeros(shape, np.float32)
+    core: np.ndarray = np.zeros(shape, np.float32)
     hull = cv2.convexHull(np.asarray(landmarks, np.float32))
     cv2.fillConvexPoly(core, np.round(hull).astype(np.int32), 1)
     core = cv2.dilate(core, np.ones(2 * [round(0.12 * side) | 1], np.uint8))

@@ -78,8 +78,7 @@ class Calibration:
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
     # NaN fails the comparison; JSON may bring it.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"expected a {name} of {low:g} to {high:g} but got {value!r}")
 
 

@@ -49,15 +49,16 @@ class Journal:
         with writing(self._file):
             if self._stream is None:  # a new file, so never one that a link leads to
                 self._file.unlink(missing_ok=True)
-                self._stream = self._file.open("xb", buffering=0)
-            size = self._stream.tell()
+                self._stream = io.FileIO(self._file, "x")
+            stream = self._stream
+            size = stream.tell()
             try:
                 while data:
-                    data = data[self._stream.write(data) :]
-                os.fsync(self._stream.fileno())
+                    data = data[stream.write(data) :]
+                os.fsync(stream.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
-                    self._stream.truncate(size)
+                    stream.truncate(size)
                 raise
 
     def drop(self) -> None:

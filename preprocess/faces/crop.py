@@ -81,7 +81,7 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     to_source = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ to_source[:, :2].T
-    corners += to_source[:, 2]
+    corners = corners + to_source[:, 2]
     if (matrix[:, :2] == np.eye(2)).all() and (matrix[:, 2] == np.round(matrix[:, 2])).all():
         crop = _copied(pixels, -matrix[:, 2].astype(np.int64), size)
     else:

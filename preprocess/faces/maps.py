@@ -81,8 +81,10 @@ def _detail(pixels: torch.Tensor) -> torch.Tensor:
     """Each pixel minus the mean of its 5 x 5 neighbourhood, per channel."""
     height, width = pixels.shape[-2:]
     padded = F.pad(pixels, (2, 2, 2, 2), mode="reflect")
-    rows = sum(padded[..., y : y + height, :] for y in range(5))
-    return pixels - sum(rows[..., x : x + width] for x in range(5)) / 25  # avg_pool2d is slower
+    nothing = torch.zeros(())
+    rows = sum((padded[..., y : y + height, :] for y in range(5)), nothing)
+    means = sum((rows[..., x : x + width] for x in range(5)), nothing) / 25  # avg_pool2d is slower
+    return pixels - means
 
 
 _SRM = torch.tensor(

@@ -256,7 +256,8 @@ def _mean(total: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndar
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
     places = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).astype(np.float64)
-    return np.array(cv2.dnn.NMSBoxes(places, scores, 0, overlap), np.int64)
+    kept = cv2.dnn.NMSBoxes(places, scores, 0, overlap)  # type: ignore[arg-type]  # arrays too
+    return np.array(kept, np.int64)
 
 
 def _nms_contained(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:

@@ -127,11 +127,14 @@ class _Proposals:
             strip = pixels[top : top + rows + CELL - STRIDE].to(device)
             features, logits = self(strip.permute(2, 0, 1)[None])
             parts.append(self._told(features[0], logits[0], top // STRIDE))
-        return tuple(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        places, scores, shifts = (
+            torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)
+        )
+        return places, scores, shifts
 
     def on_all(self, levels: Sequence[np.ndarray], device: torch.device) -> list[Proposals]:
         """`on` for each of several levels. Those of like size go through the network together."""
-        found: list[Proposals] = [None] * len(levels)
+        found: dict[int, Proposals] = {}
         for group in _alike([level.shape for level in levels]):
             shapes = torch.tensor([levels[i].shape[:2] for i in group])
             height, width = shapes.amax(0).tolist()
@@ -142,8 +145,9 @@ class _Proposals:
             for row, i in enumerate(group):
                 bottom, right = (-(-(shapes[row] - 2) // 2) - 4).tolist()  # as far as it reaches
                 told = self._told(features[row, :bottom, :right], logits[row, :bottom, :right], 0)
-                found[i] = tuple(part.cpu().numpy() for part in told)
-        return found
+                place, score, shift = (part.cpu().numpy() for part in told)
+                found[i] = place, score, shift
+        return [found[i] for i in range(len(levels))]
 
     def _told(self, features: torch.Tensor, logits: torch.Tensor, top: int) -> tuple:
         place = (logits >= _LEAST).nonzero()
@@ -222,8 +226,10 @@ class _Judge:
 
 def _weights(name: str, device: torch.device) -> dict[str, torch.Tensor]:
     """Of a network in facenet-pytorch's wheel, found without importing it, which takes seconds."""
-    (folder,) = find_spec("facenet_pytorch").submodule_search_locations
-    file = Path(folder, "data", f"{name}.pt")
+    spec = find_spec("facenet_pytorch")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("expected facenet-pytorch, whose wheel brings MTCNN's weights")
+    file = Path(spec.origin).with_name("data").joinpath(f"{name}.pt")
     return torch.load(file, map_location=device, weights_only=True)
 
 

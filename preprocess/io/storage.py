@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
     from upath import UPath
 
     AnyPath = Path | UPath
@@ -81,7 +82,7 @@ def as_path(text: str | Path | UPath) -> AnyPath:
     return path
 
 
-def is_remote(path: AnyPath) -> bool:
+def is_remote(path: AnyPath) -> TypeIs[UPath]:
     return not isinstance(path, Path)
 
 

@@ -170,22 +170,20 @@ class Guard:
             WorkerError: the process ended before it took its first job.
         """
         for _ in range(2):
-            if self._worker is None:
-                self._worker = _Worker(self._make_task)
+            worker = self._worker = self._worker or _Worker(self._make_task)
             try:
-                return self._finish(job)
+                return self._finish(worker, job)
             except _Died as death:
                 lost = Lost("crashed", str(death))
             except _Overdue as overdue:
                 lost = Lost("timeout", str(overdue))
-            ready = self._worker.ready
+            ready = worker.ready
             self.close()
             if not ready:
                 raise WorkerError(f"a worker process cannot start: {lost.reason}")
         return lost
 
-    def _finish(self, job: object) -> object:
-        worker = self._worker
+    def _finish(self, worker: _Worker, job: object) -> object:
         while True:
             if worker.idle:
                 worker.give(0, job, self._timeout)
@@ -270,6 +268,7 @@ class _Worker:
             self.ready = True
             return None
         number, self.job = self.job, None
+        assert number is not None  # it was given one
         return number, value, len(data)
 
     def kill(self) -> None:
@@ -350,6 +349,8 @@ def _serve(
 def end_with_parent() -> None:
     """End this process when the one that started it does, even in a job that never returns."""
     parent = multiprocessing.parent_process()
+    if parent is None:
+        return
     if sys.platform == "linux":  # the kernel kills, whatever native code keeps Python's lock
         import fcntl
 

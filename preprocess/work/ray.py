@@ -16,7 +16,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -161,7 +161,7 @@ def _connected(address: str | None, workers: int | None):
     if ray.is_initialized():
         yield ray
         return
-    options = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         options |= {"address": "local", "num_cpus": workers or cores(), "include_dashboard": False,
                     "object_store_memory": _STORE_BYTES}  # fmt: skip
