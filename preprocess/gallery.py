@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
-from preprocess.cache.schema import CacheError
 from preprocess.faces.maps import residual, spectrum
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path
