@@ -17,7 +17,7 @@ from preprocess.faces.face import Face
 from preprocess.faces.shared_networks import Address, SharedNetworks
 from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError, Picture, decode_image
-from preprocess.io.sources import Item
+from preprocess.io.sources import Item, is_clip
 from preprocess.io.storage import StorageError, local_copy
 from preprocess.work.pool import WorkerError
 
@@ -87,7 +87,7 @@ def crop_item(
     Raises:
         DecodeError: the file cannot be read.
     """
-    if item.is_video:
+    if is_clip(item.file):
         rows = _clip_rows(item, detector, settings, max_megapixels, alive)
     else:
         picture = decode_image(item.file, max_megapixels=max_megapixels)

@@ -27,7 +27,7 @@ from preprocess.io.decode import (
     decode_image,
     read_encoding,
 )
-from preprocess.io.sources import Item
+from preprocess.io.sources import Item, is_clip
 
 from .duplicates import HASH_BITS, perceptual_hash
 
@@ -140,7 +140,7 @@ def _measurements(rows: list[dict], hashes: list, unreadable: list) -> Measureme
 
 
 def _read(item: Item, max_megapixels: float) -> tuple[Picture, dict[str, object]]:
-    if item.is_video:
+    if is_clip(item.file):
         frames: Iterator[Picture] = decode_video(item.file, frames=1, max_megapixels=max_megapixels)
         picture = next(frames)
         return picture, {"format": picture.format}

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
 from preprocess.faces.crop import crop_whole
 from preprocess.io.decode import DecodeError, decode_image
-from preprocess.io.sources import Item, Listing, find_items, printable
+from preprocess.io.sources import Item, Listing, find_items, is_clip, printable
 
 from .clip import FRAMES, score_video
 from .detector import Detector
@@ -103,7 +103,7 @@ def predict_items(
     """
     waiting: list[tuple[Item, list[np.ndarray], str]] = []
     for item in items:
-        if item.is_video:
+        if is_clip(item.file):
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
             yield _score_clip(detector.for_clips, item, batch_size, frames, voice, tta)

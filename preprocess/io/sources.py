@@ -54,6 +54,7 @@ class Item:
 
     @property
     def is_video(self) -> bool:
+        """As it was listed; `is_clip` looks into the file."""
         return (self.media or media_of_name(self.file.name)) == "clip"
 
 
@@ -187,11 +188,12 @@ def _media(file: AnyPath) -> str | None:
 
 
 def is_clip(file: Path) -> bool:
-    """Whether a file is to be decoded as a clip: by its name or, where that is no help, content."""
-    try:
-        return _media(file) == "clip"
-    except (OSError, ValueError):  # decoding will say why
-        return False
+    """Whether a file is to be decoded as a clip: by how it begins, as many a .gif is an mp4, or,
+    where that does not tell, by its name."""
+    media = ""
+    with contextlib.suppress(OSError, ValueError):  # decoding will say why
+        media = media_of_content(read_head(file, HEAD))
+    return (media if media in ("picture", "clip") else media_of_name(file.name)) == "clip"
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,10 @@ def prepare(*modules: str) -> None:
     Only the first call in a process counts.
     """
     if _CONTEXT.get_start_method() == "forkserver":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
         _CONTEXT.set_forkserver_preload([*modules])
+        resource_tracker.ensure_running()  # first: its start lets interrupts through again
         with interrupts_held():
             forkserver.ensure_running()
 

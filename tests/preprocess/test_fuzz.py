@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, features
 
 from preprocess.cache.check import check_cache, repair
 from preprocess.cache.errors import CacheError
@@ -24,18 +27,35 @@ from preprocess.io.labels import LabelError
 from preprocess.io.sources import find_items
 from tests.fuzz import changed, damage, files_in, fuzz, little_memory
 from tests.preprocess.io.test_clips import write_clip
+from tests.preprocess.io.test_colour import SPACES, cmyk_profile, rgb_profile
 from tests.preprocess.io.test_decode import encode
 from tests.preprocess.rows import SMALL, write_cache
 
+WIDE, INKS = {"icc_profile": rgb_profile(*SPACES["Display P3"])}, {"icc_profile": cmyk_profile()}
 FORMATS = [
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}),
     ("WEBP", {"lossless": True}), ("GIF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}),
+    ("AVIF", {}), ("JPEG2000", {}), ("PPM", {}), ("QOI", {}), ("HEIF", {}), ("JPEG", WIDE),
+    ("TIFF", WIDE), ("AVIF", WIDE), ("JPEG CMYK", INKS), ("TIFF CMYK", INKS), ("TIFF L F", {}),
+    ("TIFF L I I;16", {}), ("TIFF LAB", {}), ("TIFF P PA", {}), ("TIFF 1", {}),
 ]  # fmt: skip
+"""Format and the modes that a picture is converted to, one after another; options."""
 
 
 @pytest.fixture(scope="module")
 def pictures(astronaut) -> list[bytes]:
-    return [encode(astronaut[60:156, 150:310].copy(), kind, **more) for kind, more in FORMATS]
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    made = []
+    for text, options in FORMATS:
+        kind, *modes = text.split()
+        if kind in Image.SAVE and (kind != "AVIF" or features.check("avif")):
+            image = Image.fromarray(astronaut[60:156, 150:310])
+            for mode in modes:
+                image = image.convert(mode)
+            made.append(encode(image, kind, **options))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +74,7 @@ def cache(tmp_path_factory) -> Path:
 @given(which=st.integers(0, len(FORMATS) - 1), change=damage())
 def test_pictures(pictures, tmp_path, which, change):
     file = tmp_path / "picture"
-    file.write_bytes(change(pictures[which]))
+    file.write_bytes(change(pictures[which % len(pictures)]))
     with little_memory(100):
         try:
             read_encoding(file)
@@ -154,13 +174,19 @@ NAMES = st.one_of(
 )  # fmt: skip
 
 
-@fuzz(100)
+TARGETS = st.sampled_from(["0", "1", "2", "", "x", "1.0", "fake", "nan", "1e999", " real "])
+SPLITS = st.sampled_from(["", "train", " Val", "nan", "'test'", "fold 1"])
+
+
+@fuzz(150)
 @given(
-    rows=st.lists(st.tuples(NAMES, st.sampled_from(["0", "1", "2", "", "x"])), max_size=6),
-    header=st.sampled_from(["img_path,target", "path,target,split", "path,target,target", "x"]),
+    rows=st.lists(st.tuples(NAMES, TARGETS, SPLITS | st.text(max_size=8)), max_size=6),
+    header=st.sampled_from(["img_path,target,split", "Path,Label,x", "path,target,target", "x"]),
+    delimiter=st.sampled_from(",;\t| "),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7"]),
     change=st.none() | damage(),
 )
-def test_label_files(tmp_path_factory, rows, header, change):
+def test_label_files(tmp_path_factory, rows, header, delimiter, encoding, change):
     outside = tmp_path_factory.mktemp("labels")
     root = outside / "data"
     (root / "b").mkdir(parents=True)
@@ -169,8 +195,8 @@ def test_label_files(tmp_path_factory, rows, header, change):
     (outside / "secret.png").write_bytes(b"secret")
     (root / "loop").symlink_to(root)
     (root / "up").symlink_to(outside)
-    text = "\n".join([header, *(f"{name},{target}" for name, target in rows)])
-    labels = text.encode("utf-8", "surrogatepass")
+    text = "\n".join([header.replace(",", delimiter), *(delimiter.join(row) for row in rows)])
+    labels = text.encode(encoding, "surrogatepass" if encoding != "utf-7" else "ignore")
     (root / "manifest.csv").write_bytes(change(labels) if change else labels)
     before = files_in(outside)
     try:

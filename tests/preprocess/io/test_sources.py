@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from preprocess.io.labels import LabelError
-from preprocess.io.sources import Listing, find_items, printable
+from preprocess.io.sources import Listing, find_items, is_clip, printable
 from tests.real import needs
 
 from .test_clips import write_clip
@@ -168,6 +169,20 @@ def test_content_tells_where_a_name_does_not(tmp_path, astronaut, suffix):
     assert {item.is_video for item in listing.items} == {suffix in CLIPS}
     assert listing.left_out == {}
     assert find_items(root / "no_ending").items[0].is_video == (suffix in CLIPS)
+
+
+def test_a_file_is_decoded_as_what_it_is(tmp_path, astronaut):
+    clip = write_clip(tmp_path / "clip.mp4", "mpeg4", frames=4)
+    picture, other = tmp_path / "picture.png", tmp_path / "other.gif"
+    Image.fromarray(astronaut[:8, :8]).save(picture)
+    shutil.copy(clip, other)
+    assert [is_clip(file) for file in (clip, picture, other)] == [True, False, True]
+    shutil.copy(picture, clip)
+    assert not is_clip(clip)
+    clip.write_bytes(b"damaged")
+    assert is_clip(clip) and not is_clip(tmp_path / "missing.png")
+    clip.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(40))  # sound alone: a clip without pictures
+    assert is_clip(clip)
 
 
 def test_whatever_a_label_names_is_listed(tmp_path):

@@ -21,6 +21,20 @@ from preprocess.work.pool import Lost, WorkerError, work
 TIMEOUT = 3.0  # a machine under load may take seconds for what takes milliseconds
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_ctrl_c_while_workers_are_prepared_is_left_to_the_supervisor():
+    """A terminal sends it to all processes; one that imports would print a trace and end."""
+    code = """
+from multiprocessing import forkserver
+from preprocess.work import pool
+pool.prepare("json")
+print(open(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (held,) = re.findall(r"^SigBlk:\s*(\w+)$", run.stdout, re.MULTILINE)
+    assert int(held, 16) >> (signal.SIGINT - 1) & 1
+
+
 def make_task(log: Path):
     """A task that does what its job says, and writes down every try."""
 
