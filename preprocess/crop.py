@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from preprocess.cache.errors import Failure
@@ -24,7 +23,7 @@ from preprocess.io.sources import Item
 from preprocess.work.pool import work
 from preprocess.work.ray import work_on_ray
 
-from .extract import extract, make_extract
+from .extract import Rows, extract, make_extract
 from .run import TIMEOUT, Command, make_parser, record_all, run
 
 ENGINES = ("processes", "ray")
@@ -85,7 +84,7 @@ def crop_items(
 
     def arrived(result: object) -> None:
         nonlocal faces
-        faces += len(result) if isinstance(result, pa.Table) else 0
+        faces += len(result.table) if isinstance(result, Rows) else 0
         bar.set_postfix_str(f"{faces / (time.monotonic() - start):.1f} faces/s", refresh=False)
         bar.update()
 
@@ -136,8 +135,9 @@ def _work_here(
 
 
 def _record(writer: CacheWriter, item: Item, result: object) -> None:
-    if isinstance(result, pa.Table):
-        writer.add_table(result)
+    if isinstance(result, Rows):
+        writer.add_table(result.table)
+        writer.note(item.path, result.notes)
     elif isinstance(result, Failure):
         writer.fail(result)
     else:  # lost with two workers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,9 +22,25 @@ from preprocess.io.storage import StorageError, local_copy
 from preprocess.work.pool import WorkerError
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What one file gave.
+
+    Attributes:
+        table: with the columns of `schema`, at least one row.
+        notes: what was damaged or not read as it was meant, for people.
+    """
+
+    table: pa.Table
+    notes: tuple[str, ...] = ()
+
+
+Result = Rows | Failure | StorageError | WorkerError
+
+
 def make_extract(
     settings: CacheSettings, device: str | Address, max_megapixels: float
-) -> Callable[[Item, Callable[[], None]], pa.Table | Failure]:
+) -> Callable[[Item, Callable[[], None]], Result]:
     """The task of a worker process (see `pool.work`); it computes on one core.
 
     Args:
@@ -39,7 +55,7 @@ def make_extract(
     else:
         detector = FaceDetector(settings.crop, device)
 
-    def extract_one(item: Item, alive: Callable[[], None]) -> pa.Table | Failure:
+    def extract_one(item: Item, alive: Callable[[], None]) -> Result:
         return extract(item, detector, settings, max_megapixels, alive)
 
     return extract_one
@@ -51,16 +67,17 @@ def extract(
     settings: CacheSettings,
     max_megapixels: float,
     alive: Callable[[], None] = lambda: None,
-) -> pa.Table | Failure | StorageError | WorkerError:
-    """The rows of one file as a table with the columns of `schema`, or why there are none.
+) -> Result:
+    """The rows of one file, or why there are none.
 
     A `StorageError` is given back, not raised, and so is a `WorkerError` of networks that are
     shared: these are no fault of the process, nor of the file.
     """
+    notes: list[str] = []
     try:
         with local_copy(item.file, alive) as file:
             local = replace(item, file=file)
-            rows = crop_item(local, detector, settings, max_megapixels, alive)
+            rows = crop_item(local, detector, settings, max_megapixels, alive, notes)
     except DecodeError as error:
         return Failure(item.path, "unreadable", str(error).replace(str(file), str(item.file)))
     except OSError as error:  # decoders have a `DecodeError` for theirs
@@ -68,8 +85,8 @@ def extract(
     except (StorageError, WorkerError) as error:
         return error
     if not rows:
-        return Failure(item.path, "no_face", "no face was found")
-    return to_table(rows, settings)
+        return Failure(item.path, "no_face", "; ".join(["no face was found", *notes]))
+    return Rows(to_table(rows, settings), tuple(notes))
 
 
 def crop_item(
@@ -78,17 +95,18 @@ def crop_item(
     settings: CacheSettings,
     max_megapixels: float,
     alive: Callable[[], None] = lambda: None,
+    notes: list[str] | None = None,
 ) -> list[CachedFace]:
     """All rows of one picture or clip, empty without a face.
 
     Those of a picture are in order of size, those of a clip in order of time. `alive` is called
-    after every picture.
+    after every picture. `notes`: see `clips.key_frames`.
 
     Raises:
         DecodeError: the file cannot be read.
     """
     if is_clip(item.file):
-        rows = _clip_rows(item, detector, settings, max_megapixels, alive)
+        rows = _clip_rows(item, detector, settings, max_megapixels, alive, notes)
     else:
         picture = decode_image(item.file, max_megapixels=max_megapixels)
         rows = face_rows(item, picture, detector, settings)
@@ -120,10 +138,11 @@ def _clip_rows(
     settings: CacheSettings,
     max_megapixels: float,
     alive: Callable[[], None],
+    notes: list[str] | None,
 ) -> list[CachedFace]:
     found = clip_faces(item.file, detector, settings.crop, frames=settings.frames,
                        people=settings.faces, max_megapixels=max_megapixels,
-                       alive=alive)  # fmt: skip
+                       alive=alive, notes=notes)  # fmt: skip
     return [
         _row(item, one.frame, one.track, one.face, one.crop, source_width=one.width,
              source_height=one.height, source_format=one.format, jpeg_quality=-1)

@@ -31,10 +31,12 @@ class Heard:
         windows: start in seconds and samples of each, int16, 16 kHz mono; the last may be shorter
             than the others.
         format: how the file stores it.
+        damaged: packets that could not be decoded, and were left out.
     """
 
     windows: list[tuple[float, np.ndarray]]
     format: SoundFormat
+    damaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def listen(
     try:
         with local_copy(file, alive) as local, SoundReader(local) as reader:
             chosen = spread_windows(_watched(reader.blocks(seconds), alive), seconds, most)
-            described = reader.format
+            described, damaged = reader.format, reader.damaged
     except DecodeError as error:
         kind = "no_sound" if isinstance(error, NoSoundError) else "unreadable"
         return Unheard(kind, str(error).replace(str(local), str(file)))
@@ -81,7 +83,7 @@ def listen(
     if not chosen:
         return Unheard("no_sound", f"{file}: expected at least {_SHORTEST} s of sound but got "
                        "less, or silence")  # fmt: skip
-    return Heard([(start, _stored(block)) for start, block in chosen], described)
+    return Heard([(start, _stored(block)) for start, block in chosen], described, damaged)
 
 
 def _watched(blocks: Iterator[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:

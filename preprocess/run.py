@@ -170,6 +170,7 @@ class Summary:
         failures: how many files of the cache failed, by kind; first those that hold no row.
         bytes: size of the parts.
         seconds: of this run.
+        notes: on files that this run read only in part, or not as they were meant.
     """
 
     cache: str
@@ -181,6 +182,7 @@ class Summary:
     failures: dict[str, int]
     bytes: int
     seconds: float
+    notes: dict[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> Summary:
@@ -195,6 +197,7 @@ class Summary:
             failures={kind: counts[kind] for kind in writer.settings.failure_kinds},
             bytes=sum(size for _, size in part_sizes(writer.path)),
             seconds=round(seconds, 3),
+            notes=dict(writer.notes),
         )
 
     def to_dict(self) -> dict:
@@ -208,6 +211,7 @@ class Summary:
             "failures": self.failures,
             "bytes": self.bytes,
             "seconds": self.seconds,
+            "notes": {printable(path): list(notes) for path, notes in self.notes.items()},
             f"{self.kind}_per_second": round(self.new_rows / max(self.seconds, 1e-3), 3),
         }
 
@@ -223,6 +227,9 @@ class Summary:
             f"size      {self.bytes / 2**20:.1f} MiB",
             f"time      {self.seconds:.1f} s",
         ]
+        if self.notes:
+            path, notes = next(iter(self.notes.items()))
+            lines.append(f"noted     {len(self.notes)}, first {printable(path)}: {notes[0]}")
         if any(self.failures.values()):
             lines.append(f"reasons   {self.cache}/failures.csv")
         return "\n".join(lines)

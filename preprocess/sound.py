@@ -14,6 +14,7 @@ from tqdm import tqdm
 from preprocess.cache.errors import Failure
 from preprocess.cache.sound import SoundSettings, to_table
 from preprocess.cache.writer import CacheWriter
+from preprocess.io.media import skipped
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, is_remote
 from preprocess.work.pool import Lost, work
@@ -126,6 +127,7 @@ def _worth_starting(items: Sequence[Item]) -> int:
 def _record(writer: CacheWriter[SoundSettings], item: Item, result: Result) -> None:
     if isinstance(result, Heard):
         writer.add_table(to_table(item, result.windows, result.format, writer.settings))
+        writer.note(item.path, skipped(result.damaged, "sound"))
     elif isinstance(result, Unheard):
         writer.fail(Failure(item.path, result.kind, result.reason))
     else:

@@ -21,6 +21,7 @@ from preprocess.faces.crop import crop_whole
 from preprocess.faces.tracks import ClipFace, clip_faces
 from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
+from preprocess.io.media import skipped
 
 from .detector import CLIP_WEIGHTS
 from .fusion import Fusion
@@ -92,7 +93,8 @@ class VideoScore:
         voice: the voice alone, None where there is none or it was not listened to.
         tracks: in order of their numbers.
         windows: the sound, every 4 s; a score of nan is silence or a short rest.
-        notes: why something is missing, for people.
+        notes: why something is missing, what was damaged, and what was not shown as players would,
+            for people.
     """
 
     name: str
@@ -148,7 +150,7 @@ def score_video(
         raise DecodeError(f"{clip}: expected a clip but got no file")
     faces: list[ClipFace] = []
     try:
-        faces = _look(detector, clip, frames, no_face == "whole", alive)
+        faces = _look(detector, clip, frames, no_face == "whole", alive, notes)
         if not faces:
             notes.append("no face")
         elif faces[0].face is None:
@@ -161,7 +163,8 @@ def score_video(
     voice_ratio = None
     if voice:
         try:
-            windows, voice_ratio = _listen(clip)
+            windows, voice_ratio, damaged = _listen(clip)
+            notes += skipped(damaged, "sound")
         except DecodeError as error:
             if broken:
                 raise broken from error
@@ -183,18 +186,24 @@ def score_video(
 
 
 def _look(
-    detector: Detector, clip: Path, frames: int, whole: bool, alive: Callable[[], None]
+    detector: Detector,
+    clip: Path,
+    frames: int,
+    whole: bool,
+    alive: Callable[[], None],
+    notes: list[str],
 ) -> list[ClipFace]:
     settings, limit = detector.crop_settings, detector.max_megapixels
     found = clip_faces(
-        clip, detector.face_detector, settings, frames=frames, max_megapixels=limit, alive=alive
-    )
+        clip, detector.face_detector, settings, frames=frames, max_megapixels=limit, alive=alive,
+        notes=notes,
+    )  # fmt: skip
     if found or not whole:
         return found
     return [
         ClipFace(key.picture.frame, key.picture.width, key.picture.height, key.picture.format,
                  key.time, key.shot, 0, None, crop_whole(key.picture.pixels, settings))
-        for key in key_frames(clip, frames=frames, max_megapixels=limit)
+        for key in key_frames(clip, frames=frames, max_megapixels=limit, alive=alive)
     ]  # fmt: skip
 
 
@@ -250,7 +259,7 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
     return float(np.log(np.average(np.exp(log_ratios), weights=looks)))
 
 
-def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float]:
+def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float, int]:
     evidence = Fusion.load().voice
     heard = _voice_detector().analyze(clip)
     windows = tuple(
@@ -258,7 +267,7 @@ def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float]:
         if math.isfinite(window.score) else window
         for window in heard.windows
     )  # fmt: skip
-    return windows, evidence.log_ratio(_log_odds(heard.score))
+    return windows, evidence.log_ratio(_log_odds(heard.score)), heard.damaged
 
 
 @cache

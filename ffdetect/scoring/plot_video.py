@@ -85,7 +85,7 @@ def plot_video(seen: VideoScore, file: str | Path) -> None:
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.6, 1.7, 2])
     _draw_curves(top.subplots(), seen, shown, end)
     _draw_frames(middle, shown)
-    _draw_sound(bottom.subplots(), mel, end)
+    _draw_sound(bottom.subplots(), mel, mel.shape[1] * step, end)
     save_sheet(figure, file)
 
 
@@ -129,7 +129,7 @@ def _draw_frames(figure, shown: Sequence[FrameScore]) -> None:
                            fontsize=9)  # fmt: skip
 
 
-def _draw_sound(axes, mel: np.ndarray, end: float) -> None:
+def _draw_sound(axes, mel: np.ndarray, seconds: float, end: float) -> None:
     axes.set(xlim=(0, end), xlabel="time [s]", ylabel="mel band (0 to 8 kHz)")
     if not mel.size:
         axes.text(0.5, 0.5, "no sound", ha="center", va="center", transform=axes.transAxes)
@@ -137,7 +137,7 @@ def _draw_sound(axes, mel: np.ndarray, end: float) -> None:
         return
     high = float(mel.max())
     axes.imshow(mel, origin="lower", aspect="auto", cmap="magma", vmin=high - 80, vmax=high,
-                extent=(0, end, 0, len(mel)))  # fmt: skip
+                extent=(0, seconds, 0, len(mel)))  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

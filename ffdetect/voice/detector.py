@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +43,12 @@ class VoiceScore:
     Attributes:
         score: probability of fake, 0 to 1: the mean logit of the windows loud enough to count.
         windows: the whole recording in order, whatever was heard.
+        damaged: packets that could not be decoded, and were left out.
     """
 
     score: float
     windows: tuple[VoiceWindow, ...]
+    damaged: int = 0
 
 
 class VoiceDetector:
@@ -83,7 +85,8 @@ class VoiceDetector:
         """
         if isinstance(source, str | Path):
             with SoundReader(source) as reader:
-                return self._judge(reader.blocks(WINDOW), str(source))
+                judged = self._judge(reader.blocks(WINDOW), str(source))
+                return replace(judged, damaged=reader.damaged)
         return self._judge(sound_blocks(source, sample_rate, WINDOW), "<samples>")
 
     @torch.inference_mode()

@@ -71,6 +71,7 @@ class CacheWriter(Generic[SettingsT]):
         reader: Reader[SettingsT] = Reader(self.path)
         self.faces = len(reader)
         self._in_hand: list[pa.Table] = []
+        self.notes: dict[str, tuple[str, ...]] = {}
         self._next = max((part_number(part.name) for part in reader.parts), default=-1) + 1
         listed, there = read_index(self.path)["parts"], {part.name for part in reader.parts}
         self._checksums = {name: listed[name] for name in listed if name in there}
@@ -134,6 +135,11 @@ class CacheWriter(Generic[SettingsT]):
         self.done.update(zip(table["path"].to_pylist(), table["target"].to_pylist(), strict=True))
         if sum(map(len, self._in_hand)) >= _ROWS_PER_PART:
             self.flush()
+
+    def note(self, path: str, notes: Sequence[str]) -> None:
+        """Keep what is to be said of a source file at the end of this run."""
+        if notes:
+            self.notes[path] = tuple(notes)
 
     def fail(self, failure: Failure) -> None:
         """Record a source file that gave no row."""

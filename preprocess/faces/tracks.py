@@ -59,6 +59,7 @@ def clip_faces(
     people: str = "all",
     max_megapixels: float = MAX_MEGAPIXELS,
     alive: Callable[[], None] = lambda: None,
+    notes: list[str] | None = None,
 ) -> list[ClipFace]:
     """Find, cut out and follow the faces in the key frames of a clip (see `key_frames`).
 
@@ -67,7 +68,8 @@ def clip_faces(
     Args:
         frames: key frames of the clip, spread over its tracks.
         people: "all", or "largest": in each shot the track that is largest for longest.
-        alive: called after every key frame.
+        alive: called after every key frame, and now and then in between.
+        notes: see `key_frames`.
 
     Returns:
         In order of time, within a frame in order of tracks; empty without a face.
@@ -76,7 +78,8 @@ def clip_faces(
         DecodeError: the file cannot be read.
     """
     search, tracker, found = ClipSearch(detector), Tracker(), []
-    stream = key_frames(path, frames=frames, max_megapixels=max_megapixels, region=tracker.region)
+    stream = key_frames(path, frames=frames, max_megapixels=max_megapixels, region=tracker.region,
+                        alive=alive, notes=notes)  # fmt: skip
     for key in stream:
         picture = key.picture
         faces = search.find(picture.pixels, key.time, key.shot)

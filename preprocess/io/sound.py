@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .formats import SAMPLE_RATE, DecodeError
+from .media import Frames, open_media, streams
 
 _RATES = (1_000, 768_000)  # Hz, of what may come in
 _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
-
-# FFmpeg can also open play lists, subtitles and scripts; only these are sound or clips.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,mpegts,flv,mxf,dv,rm,wav,w64,flac,mp3,ogg,aac,aiff,asf,"
-    "amr,caf,au"
-)
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 
@@ -53,7 +49,6 @@ class SoundReader:
 
     Attributes:
         format: how the file stores it.
-        damaged: packets that could not be decoded, and were left out, so far.
 
     Raises:
         DecodeError: no such file, empty, or neither a clip nor audio.
@@ -61,34 +56,31 @@ class SoundReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import av
-
         self.path = Path(path)
-        if not self.path.is_file() or not self.path.stat().st_size:
-            kind = "a folder" if self.path.is_dir() else "no file"
-            what = "an empty file" if self.path.is_file() else kind
-            raise DecodeError(f"{self.path}: expected {_EXPECTED} but got {what}")
-        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        self._container = open_media(self.path, _EXPECTED)
         try:
-            self._container = av.open(str(self.path), options=options)
-        except (av.error.FFmpegError, ValueError) as error:  # ValueError: names that are no text
-            reason = getattr(error, "strerror", None) or error
-            raise DecodeError(f"{self.path}: expected {_EXPECTED} but got: {reason}") from error
-        try:
-            if not self._container.streams.audio:
+            self._streams = streams(self._container, "audio")
+            if not self._streams:
+                if self._container.streams.audio:
+                    raise DecodeError(f"{self.path}: its audio codec is not known here")
                 raise NoSoundError(f"{self.path}: expected sound but it has no audio stream")
-            self._stream = self._container.streams.audio[0]
-            context = self._stream.codec_context
-            if context is None:
-                raise DecodeError(f"{self.path}: its audio codec is not known here")
-            self.format = SoundFormat(
-                context.name, int(context.sample_rate or 0), int(context.channels or 0)
-            )
-            _check_format(self.format, str(self.path))
+            self._take(self._streams.pop(0))
         except DecodeError:
             self._container.close()
             raise
-        self.damaged = 0
+
+    def _take(self, stream: Any) -> None:
+        context = stream.codec_context
+        self.format = SoundFormat(
+            context.name, int(context.sample_rate or 0), int(context.channels or 0)
+        )
+        _check_format(self.format, str(self.path))
+        self._frames = Frames(self._container, stream)
+
+    @property
+    def damaged(self) -> int:
+        """Packets that could not be decoded, and were left out, so far."""
+        return self._frames.damaged
 
     def blocks(self, seconds: float) -> Iterator[np.ndarray]:
         """Yield the sound from its start: float32, 16 kHz, mono, -1 to 1 (louder is not cut).
@@ -103,36 +95,29 @@ class SoundReader:
         yield from _cut(self._pieces(), round(seconds * SAMPLE_RATE))
 
     def _pieces(self) -> Iterator[np.ndarray]:
-        import av
-
-        resampler, samples, reason = _Resampler(), 0, ""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-                frames = packet.decode()
-            except (StopIteration, EOFError):
-                break
-            except av.error.InvalidDataError as error:
-                self.damaged += 1
-                reason = error.strerror
-                continue
-            except av.error.FFmpegError as error:  # the file itself can be read no further
-                self.damaged += 1
-                reason = error.strerror
-                break
-            for frame in frames:
-                for piece in resampler.convert(frame):
-                    samples += len(piece)
-                    yield piece
-        for piece in resampler.flush():
+        samples = 0
+        for piece in self._converted():
             samples += len(piece)
             yield piece
+        while not samples and self._streams:  # nothing of a stream can be decoded: the next one
+            index = self._streams.pop(0).index
+            self._container.close()
+            self._container = open_media(self.path, _EXPECTED)
+            self._take(self._container.streams[index])
+            for piece in self._converted():
+                samples += len(piece)
+                yield piece
         if not samples and self.damaged:
             raise DecodeError(f"{self.path}: expected {_EXPECTED} but no sound in it can be "
-                              f"decoded: {reason}")  # fmt: skip
+                              f"decoded: {self._frames.reason}")  # fmt: skip
         if not samples:
             raise NoSoundError(f"{self.path}: expected sound but its audio stream is empty")
+
+    def _converted(self) -> Iterator[np.ndarray]:
+        resampler = _Resampler()
+        for frame in self._frames:
+            yield from resampler.convert(frame)
+        yield from resampler.flush()
 
     def close(self) -> None:
         self._container.close()

@@ -1,0 +1,244 @@
+"""Files to decoded frames, of pictures or of sound: opening, the stream that players take, and
+going on past what is damaged."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .formats import DecodeError
+
+# FFmpeg also opens play lists, scripts, subtitles and patterns of names; these alone are media.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,nut,dv,ivf,gif,apng,"
+    "rm,yuv4mpegpipe,h264,hevc,m4v,mjpeg,wav,w64,flac,mp3,aac,aiff,caf,amr,au"
+)
+_LOOK = 500  # packets that tell which streams are stills
+_UNREADABLE = 1000  # errors in a row after which a file is read no further
+_RESTART = 1.0  # seconds that time runs back where another part of a file begins
+_ONE_TO_ONE = frozenset("h264 hevc mpeg1video mpeg2video".split())  # one frame of each packet
+
+
+def open_media(path: Path, expected: str) -> Any:
+    """FFmpeg's container of a local file; what it is, is read from its bytes.
+
+    Raises:
+        DecodeError: no such file, empty, or none that is expected.
+    """
+    import av
+
+    if not path.is_file() or not path.stat().st_size:
+        kind = "a folder" if path.is_dir() else "no file"
+        what = "an empty file" if path.is_file() else kind
+        raise DecodeError(f"{path}: expected {expected} but got {what}")
+    # Play lists inside of other formats could name other files and hosts.
+    options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+    try:
+        return av.open(str(path), options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:  # ValueError: names that are no text
+        reason = getattr(error, "strerror", None) or error
+        raise DecodeError(f"{path}: expected {expected} but it cannot be decoded: {reason}") from (
+            error
+        )
+
+
+def streams(container: Any, kind: str) -> list[Any]:
+    """The streams that can be decoded, the one that players take first; cover pictures are none.
+
+    Args:
+        kind: "video" or "audio".
+    """
+    from av.stream import Disposition
+
+    best = container.streams.best(kind)
+    stills: set[int] = set()
+    usable = [
+        stream
+        for stream in getattr(container.streams, kind)
+        if stream.codec_context is not None
+        and stream.time_base
+        and not stream.disposition & Disposition.attached_pic
+    ]
+    if kind == "video" and len(usable) > 1:
+        stills = _stills(Path(container.name), [stream.index for stream in usable])
+    return sorted(
+        usable,
+        key=lambda stream: (stream.index in stills, best is None or stream.index != best.index),
+    )
+
+
+def _stills(path: Path, indices: list[int]) -> set[int]:
+    """Streams that show one picture where others begin to move: covers that nobody marked."""
+    counts = dict.fromkeys(indices, 0)
+    with open_media(path, "a clip") as container:
+        for packet in islice(packets(container), _LOOK):
+            index = getattr(getattr(packet, "stream", None), "index", -1)
+            if index in counts:
+                counts[index] += packet.size > 0
+    most = max(counts.values())
+    return {index for index, count in counts.items() if count <= 1 < most}
+
+
+def skipped(damaged: int, what: str) -> list[str]:
+    """A line for people on damaged packets, or none."""
+    packets = "packet" if damaged == 1 else "packets"
+    return [f"{damaged} damaged {packets} of {what} skipped"] if damaged else []
+
+
+def packets(container: Any, *chosen: Any) -> Iterator[Any]:
+    """The packets of streams, or of all, from where the container stands; at its end an empty one
+    for each. In place of what cannot be read comes the error, and then what follows."""
+    import av
+
+    source, unreadable = container.demux(*chosen), 0
+    while unreadable < _UNREADABLE:
+        try:
+            packet = next(source)
+        except (StopIteration, EOFError):
+            return
+        except av.error.FFmpegError as error:
+            unreadable += 1
+            yield error
+            source = container.demux(*chosen)  # a generator that has raised is spent
+        else:
+            unreadable = 0
+            yield packet
+
+
+class Frames:
+    """Iterates over the frames of one stream, leaving out what is damaged.
+
+    Attributes:
+        damaged: packets so far that could not be read or decoded, gave no frame though they should
+            have, or one that is patched.
+        flagged: packets that lost something on their way, as broadcasts know. So are those before
+            which a file was cut and joined.
+        reason: FFmpeg's for the last damage.
+        whole: whether a key frame came since the last damage; what came before it may show parts
+            of other frames.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container, self._stream = container, stream
+        self.damaged, self.flagged, self.reason, self.whole = 0, 0, "", True
+        self._bad: int | None = None  # time stamp of the last damage
+        self._started = False  # whether there was a key frame
+        self._missing = _Missing(container, stream)
+        self._source = self._run()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._source)
+
+    def seek(self, stamp: int) -> None:
+        """Go to the key frame before a time stamp, in units of the stream.
+
+        Raises:
+            av.error.FFmpegError: it cannot be reached.
+        """
+        self._container.seek(stamp, stream=self._stream)
+        self._missing = _Missing(self._container, self._stream)
+        self._started = False
+        self._source = self._run()
+
+    def _run(self) -> Iterator[Any]:
+        import av
+
+        for packet in packets(self._container, self._stream):
+            if isinstance(packet, av.error.FFmpegError):
+                self._lose(packet.strerror, None)
+                continue
+            self._missing.sent(packet)
+            if packet.is_corrupt:
+                self.flagged += 1
+                self.whole, self._bad = False, packet.pts
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                if packet.size or not isinstance(error, EOFError):
+                    self._lose(error.strerror, packet.pts)
+                continue
+            for frame in frames:
+                self._judge(frame)
+                yield frame
+        self._count(self._missing.left())
+
+    def _lose(self, reason: str | None, stamp: int | None) -> None:
+        self.damaged += 1
+        self.reason, self.whole, self._bad = reason or "damaged", False, stamp
+
+    def _judge(self, frame: Any) -> None:
+        stamp = frame.pts
+        self._count(self._missing.came(frame), stamp)
+        if frame.is_corrupt and self._started:
+            self._lose("a picture is patched", stamp)
+        elif frame.is_corrupt:  # what precedes the first key frame may be, in whole files
+            self.whole = False
+        elif getattr(frame, "key_frame", False):
+            self._started = True
+            # Frames come in another order than packets: a key frame may be older than the damage.
+            known = stamp is not None and self._bad is not None
+            if not known or not 0 <= self._bad - stamp < _RESTART / self._stream.time_base:
+                self.whole = True
+
+    def _count(self, missing: int, stamp: int | None = None) -> None:
+        """Frames that did not come, unless they are the aftermath of an error already counted."""
+        if missing and self.whole:
+            self.damaged += missing
+            self.reason = self.reason or "packets gave no picture"
+            self.whole, self._bad = False, stamp
+
+
+class _Missing:
+    """Finds packets that gave no frame, without an error: some decoders pass over damage so.
+
+    Frames come in order of time, so a time stamp that was sent and lies before that of a frame
+    will not come any more. What precedes the first key frame is not expected to come.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._applies = (
+            stream.codec_context.name in _ONE_TO_ONE
+            and container.format.name != "avi"  # it has no time stamps, and FFmpeg makes some up
+        )
+        self._back = round(_RESTART / stream.time_base) if self._applies else 0
+        self._first: int | None = None
+        self._parts: deque[set[int]] = deque([set()])  # of files put one after the other
+        self._sent = self._came = -(2**63)
+
+    def sent(self, packet: Any) -> None:
+        stamp = packet.pts
+        if not self._applies or stamp is None or not packet.size or packet.is_discard:
+            return
+        if self._first is None and packet.is_keyframe:
+            self._first = stamp
+        if self._first is None:
+            return
+        if stamp < self._sent - self._back:
+            self._parts.append(set())
+            self._first = self._sent = stamp
+        self._sent = max(self._sent, stamp)
+        if stamp >= self._first:
+            self._parts[-1].add(stamp)
+
+    def came(self, frame: Any) -> int:
+        """How many frames before this one did not come."""
+        if getattr(frame, "interlaced_frame", False):
+            self._applies = False  # two packets may give one frame
+        if not self._applies or frame.pts is None:
+            return 0
+        if frame.pts < self._came - self._back and len(self._parts) > 1:
+            self._parts.popleft()
+        self._came = frame.pts
+        gone = {stamp for stamp in self._parts[0] if stamp < frame.pts}
+        self._parts[0] -= gone | {frame.pts}
+        return len(gone)
+
+    def left(self) -> int:
+        """How many did not come before the end."""
+        return sum(map(len, self._parts)) if self._applies else 0

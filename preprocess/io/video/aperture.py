@@ -1,0 +1,169 @@
+"""Which part of its pictures a container says is to be shown, where decoders do not know of it:
+the clean aperture of MP4 and QuickTime, and the cropping of Matroska."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_MOST = 20_000  # boxes looked at; more are no clip's
+_SAMPLE_ENTRY = 78  # bytes before the boxes of a video sample entry (ISO/IEC 14496-12, 12.1.3)
+_SEGMENT, _TRACKS, _TRACK, _KIND, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
+_CLUSTER = 0x1F43B675
+_CROPS = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Pixels to leave out at each side of a picture as it is stored."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+def read_crop(path: Path, container: Any, stream: Any) -> Crop:
+    """What the container leaves out of the pictures of a video stream; all zero where it says
+    nothing, or nonsense."""
+    name = container.format.name
+    try:
+        with path.open("rb") as file:
+            if "mp4" in name:
+                return _clean_aperture(file, stream.id)
+            if "matroska" in name:
+                videos = [one.index for one in container.streams.video]
+                return _pixel_crop(file, videos.index(stream.index))
+    except (OSError, ValueError, struct.error, ZeroDivisionError, OverflowError):
+        pass
+    return Crop()
+
+
+@dataclass(frozen=True)
+class _Box:
+    kind: bytes | int
+    start: int  # of what it holds
+    end: int
+
+
+class _Boxes:
+    """Reads boxes of a file, and not more than a clip can have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _MOST
+        self.whole = _Box(b"", 0, file.seek(0, 2))
+
+    def bytes(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise ValueError("the file ends within a box")
+        return data
+
+    def mp4(self, inside: _Box, skip: int = 0) -> Iterator[_Box]:
+        """The boxes of a box (ISO/IEC 14496-12, 4.2)."""
+        at = inside.start + skip
+        while at + 8 <= inside.end and self._may():
+            size, kind = struct.unpack(">I4s", self.bytes(at, 8))
+            head = 8
+            if size == 1:
+                size, head = struct.unpack(">Q", self.bytes(at + 8, 8))[0], 16
+            end = at + size if size else inside.end
+            if end < at + head:
+                return
+            yield _Box(kind, at + head, min(end, inside.end))
+            at = end
+
+    def ebml(self, inside: _Box) -> Iterator[_Box]:
+        """The elements of an element (RFC 8794); one of unknown size reaches to the end."""
+        at = inside.start
+        while at < inside.end and self._may():
+            kind, after = self._number(at, keep=True)
+            size, after = self._number(after, keep=False)
+            end = inside.end if size is None else min(after + size, inside.end)
+            yield _Box(kind or 0, after, end)
+            at = end
+
+    def _number(self, at: int, keep: bool) -> tuple[int | None, int]:
+        """A number of 1 to 8 bytes, with or without the bit that tells how many; what follows."""
+        first = self.bytes(at, 1)[0]
+        if not first:
+            raise ValueError("a number longer than 8 bytes")
+        length = 9 - first.bit_length()
+        value = int.from_bytes(self.bytes(at, length), "big")
+        if keep:
+            return value, at + length
+        most = (1 << 7 * length) - 1
+        return (None if value & most == most else value & most), at + length
+
+    def _may(self) -> bool:
+        self._left -= 1
+        return self._left > 0
+
+
+def _clean_aperture(file: BinaryIO, track: int) -> Crop:
+    boxes = _Boxes(file)
+    for moov in boxes.mp4(boxes.whole):
+        if moov.kind != b"moov":
+            continue
+        for trak in boxes.mp4(moov):
+            if trak.kind != b"trak" or _track_id(boxes, trak) != track:
+                continue
+            place = trak
+            for kind in (b"mdia", b"minf", b"stbl", b"stsd"):
+                place = next((box for box in boxes.mp4(place) if box.kind == kind), _Box(b"", 0, 0))
+            entry = next(boxes.mp4(place, skip=8), _Box(b"", 0, 0))
+            for box in boxes.mp4(entry, skip=_SAMPLE_ENTRY):
+                if box.kind == b"clap":
+                    width, height = struct.unpack(">HH", boxes.bytes(entry.start + 24, 4))
+                    return _crop_of(struct.unpack(">8i", boxes.bytes(box.start, 32)), width, height)
+        return Crop()
+    return Crop()
+
+
+def _track_id(boxes: _Boxes, trak: _Box) -> int:
+    for box in boxes.mp4(trak):
+        if box.kind == b"tkhd":
+            version = boxes.bytes(box.start, 1)[0]
+            return struct.unpack(">I", boxes.bytes(box.start + (20 if version else 12), 4))[0]
+    return -1
+
+
+def _crop_of(clap: tuple[int, ...], width: int, height: int) -> Crop:
+    """Width, height and the centre's offset, as fractions, to what is left out."""
+    wide, high, right, down = (clap[i] / clap[i + 1] for i in range(0, 8, 2))
+    if not 0 < wide <= width or not 0 < high <= height:
+        return Crop()
+    left, top = round((width - wide) / 2 + right), round((height - high) / 2 + down)
+    if left < 0 or top < 0 or left + wide > width + 0.5 or top + high > height + 0.5:
+        return Crop()
+    return Crop(left, top, width - left - round(wide), height - top - round(high))
+
+
+def _pixel_crop(file: BinaryIO, number: int) -> Crop:
+    """Of the video track with that number, from 0."""
+    boxes, seen = _Boxes(file), -1
+    segment = next((box for box in boxes.ebml(boxes.whole) if box.kind == _SEGMENT), None)
+    for tracks in boxes.ebml(segment) if segment else ():
+        if tracks.kind == _CLUSTER:
+            break
+        for track in boxes.ebml(tracks) if tracks.kind == _TRACKS else ():
+            parts = {box.kind: box for box in boxes.ebml(track)} if track.kind == _TRACK else {}
+            if _KIND not in parts or _uint(boxes, parts[_KIND]) != 1:
+                continue
+            seen += 1
+            if seen == number and _VIDEO in parts:
+                found = {
+                    _CROPS[box.kind]: _uint(boxes, box)
+                    for box in boxes.ebml(parts[_VIDEO])
+                    if box.kind in _CROPS
+                }
+                return Crop(**found)
+    return Crop()
+
+
+def _uint(boxes: _Boxes, box: _Box) -> int:
+    return int.from_bytes(boxes.bytes(box.start, min(box.end - box.start, 8)), "big")

@@ -1,0 +1,229 @@
+"""A decoded frame as players show it: the part that is to be seen, square pixels, upright, sRGB."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from preprocess.io.decode import check_size
+
+from .aperture import Crop, read_crop
+
+_GREY_FIRST = frozenset(
+    "gray yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21".split()
+)  # stored with a plane of 8-bit luma first
+_SQUARE = 0.01  # nobody sees that pixels are not square by less, and resampling erases traces
+_LONGEST = 8.0  # a pixel's sides are not further apart
+_ASKEW = 0.02  # share of a turn's matrix that may be left over (1 degree)
+_COMB = 12.0  # grey levels by which a line of a moving thing differs from those beside it
+_PQ, _HLG = 16, 18  # transfer functions of ITU-T H.273
+_WHITE, _PEAK = 203.0, 1000.0  # nits of white in SDR (ITU-R BT.2408), and of HDR's brightest
+_TO_709 = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+    np.float32,
+)  # from the primaries of BT.2020 (ITU-R BT.2087, annex 2)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One of the eight ways to lay a picture: swap its axes, then mirror what that gives."""
+
+    swap: bool = False
+    rows: bool = False
+    columns: bool = False
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """A view of H x W or H x W x C."""
+        if self.swap:
+            pixels = pixels.swapaxes(0, 1)
+        return pixels[:: -1 if self.rows else 1, :: -1 if self.columns else 1]
+
+
+class Display:
+    """How the frames of one stream are shown.
+
+    Attributes:
+        notes: what could not be shown as players would, or not as it was meant.
+    """
+
+    def __init__(self, path: Path, container: Any, stream: Any, max_megapixels: float) -> None:
+        self._name, self._most = str(path), max_megapixels
+        self._stream, self._context = stream, stream.codec_context
+        self._coded_aspect = self._context.sample_aspect_ratio
+        self._crop = read_crop(path, container, stream)
+        self.notes: list[str] = []
+        check_size(self._context.width, self._context.height, self._name, max_megapixels)
+
+    def pixels(self, frame: Any) -> np.ndarray:
+        """Uint8 H x W x 3 RGB.
+
+        Raises:
+            DecodeError: too large.
+        """
+        aspect = self._aspect()
+        wide, high = max(aspect, 1.0), max(1 / aspect, 1.0)  # enlarged, so that nothing is lost
+        check_size(round(frame.width * wide), round(frame.height * high), self._name, self._most)
+        self._note_views(frame)
+        pixels = self._rgb(frame)
+        if frame.interlaced_frame:
+            pixels = _without_combs(pixels)
+        pixels = self._cropped(pixels)
+        if aspect != 1:
+            size = round(pixels.shape[1] * wide), round(pixels.shape[0] * high)
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+        return np.ascontiguousarray(self._turn(frame).apply(pixels))
+
+    def luma(self, frame: Any) -> np.ndarray:
+        """Its brightness, uint8 H x W, upright; pixels may not be square."""
+        return self._turn(frame).apply(self._cropped(luma(frame)))
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _cropped(self, pixels: np.ndarray) -> np.ndarray:
+        crop, (height, width) = self._crop, pixels.shape[:2]
+        if crop == Crop():
+            return pixels
+        part = pixels[crop.top : height - crop.bottom, crop.left : width - crop.right]
+        if crop.top + crop.bottom >= height or crop.left + crop.right >= width:
+            self._note("its cropping would leave nothing and was not applied")
+            return pixels
+        return part
+
+    def _aspect(self) -> float:
+        """Width of a pixel by its height. What the container says goes before what the codec says;
+        where only the codec does, it may change midway."""
+        told = self._stream.sample_aspect_ratio
+        if not told or told == self._coded_aspect:
+            told = self._context.sample_aspect_ratio
+        aspect = float(told or 1)
+        if not 1 / _LONGEST <= aspect <= _LONGEST:
+            self._note(f"its pixels would be {told} as wide as high, which was not applied")
+            return 1.0
+        return 1.0 if abs(aspect - 1) < _SQUARE else aspect
+
+    def _turn(self, frame: Any) -> Turn:
+        matrix = _side_data(frame, "DISPLAYMATRIX")
+        if matrix is None:
+            return Turn()
+        turn = turn_of(struct.unpack("=9i", bytes(matrix)[:36]))
+        if turn is None:
+            self._note("its display matrix is no turn by quarters or mirroring; it was not applied")
+        return turn or Turn()
+
+    def _note_views(self, frame: Any) -> None:
+        stereo = _side_data(frame, "STEREO3D")
+        if stereo is not None and any(bytes(stereo)[:4]):
+            self._note("it is stereoscopic; both views were taken as one picture")
+        if _side_data(frame, "SPHERICAL") is not None:
+            self._note("it is spherical; it was taken as a flat picture")
+
+    def _rgb(self, frame: Any) -> np.ndarray:
+        if frame.color_trc in (_PQ, _HLG):
+            name = "PQ" if frame.color_trc == _PQ else "HLG"
+            self._note(f"it is HDR ({name}), shown in SDR by tone mapping")
+            signal = frame.to_ndarray(format="rgb48le").astype(np.float32) / 65535
+            return from_hdr(signal, name)
+        if any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8":
+            # Over white, as still pictures are.
+            rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
+            colour, alpha = rgba[..., :3], rgba[..., 3:]
+            return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return frame.to_ndarray(format="rgb24")
+
+
+def luma(frame: Any) -> np.ndarray:
+    """The brightness of a frame as it is stored, uint8 H x W."""
+    if frame.format.name not in _GREY_FIRST:
+        return frame.to_ndarray(format="gray")
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))
+    return rows[: frame.height, : frame.width]
+
+
+def turn_of(matrix: tuple[int, ...]) -> Turn | None:
+    """What a display matrix does, as 9 numbers a b u c d v x y w that move a point (p, q) to
+    (a p + c q, b p + d q); None for what is no turn by quarters or mirroring."""
+    a, b, _, c, d = matrix[:5]
+    plain, swapped = min(abs(a), abs(d)), min(abs(b), abs(c))
+    if plain and max(abs(b), abs(c)) <= _ASKEW * plain:
+        return Turn(False, rows=d < 0, columns=a < 0)
+    if swapped and max(abs(a), abs(d)) <= _ASKEW * swapped:
+        return Turn(True, rows=b < 0, columns=c < 0)
+    return None
+
+
+def _side_data(frame: Any, name: str) -> Any:
+    try:
+        return frame.side_data.get(name)
+    except ValueError:  # one of its kinds is not known to PyAV
+        return None
+
+
+def _without_combs(pixels: np.ndarray) -> np.ndarray:
+    """An interlaced frame whose second field is redone from the first where things moved in
+    between: there, its lines are brighter or darker than those above and below."""
+    if len(pixels) < 3:
+        return pixels
+    wide = pixels.astype(np.int16)
+    above, here, below = wide[:-2:2], wide[1:-1:2], wide[2::2]
+    combed: np.ndarray = (
+        ((here - above) * (here - below).astype(np.int32) > _COMB**2).any(2).astype(np.uint8)
+    )
+    moved = cv2.dilate(combed, np.ones((3, 5), np.uint8)) > 0
+    here[moved] = ((above[moved] + below[moved]) // 2).astype(np.int16)
+    return wide.astype(np.uint8)
+
+
+def from_hdr(signal: np.ndarray, transfer: str) -> np.ndarray:
+    """HDR in the primaries of BT.2020 as sRGB: what is no brighter than a face keeps its light, and
+    highlights are bent below white by the curve of ITU-R BT.2390-11, 5.4.1.
+
+    Args:
+        signal: float32 H x W x 3 R'G'B', 0 to 1.
+        transfer: "PQ" or "HLG" (ITU-R BT.2100).
+
+    Returns:
+        uint8 H x W x 3.
+    """
+    nits = _pq_to_nits(signal) if transfer == "PQ" else _hlg_to_nits(signal)
+    brightest = nits.max(2, keepdims=True)
+    top, white = (float(_nits_to_pq(np.array(level))) for level in (_PEAK, _WHITE))
+    here = np.minimum(_nits_to_pq(brightest) / top, 1)
+    most = white / top
+    knee = 1.5 * most - 0.5
+    along = np.maximum(here - knee, 0) / (1 - knee)
+    bent = ((2 * along**3 - 3 * along**2 + 1) * knee
+            + (along**3 - 2 * along**2 + along) * (1 - knee)
+            + (3 * along**2 - 2 * along**3) * most)  # fmt: skip
+    shown = _pq_to_nits(np.where(here < knee, here, bent) * top)
+    linear = np.clip(nits * (shown / np.maximum(brightest, 1e-6)) / _WHITE @ _TO_709.T, 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * srgb).astype(np.uint8)
+
+
+_M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
+_C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+
+
+def _pq_to_nits(signal: np.ndarray) -> np.ndarray:
+    power = signal ** (1 / _M2)
+    return 10_000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
+
+
+def _nits_to_pq(nits: np.ndarray) -> np.ndarray:
+    power = (nits / 10_000) ** _M1
+    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
+
+
+def _hlg_to_nits(signal: np.ndarray) -> np.ndarray:
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+    light = scene @ np.array([0.2627, 0.6780, 0.0593], np.float32)
+    return _PEAK * scene * np.maximum(light, 1e-9)[..., None] ** 0.2

@@ -1,0 +1,223 @@
+"""When a clip's pictures are shown: a clock that never runs back, and how long a clip is and where
+its key frames are, read from its packets without decoding them."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from preprocess.io.media import open_media, packets
+
+_RESTART = 1.0  # seconds back, from which on another part of a file has begun
+_GAP = 10.0  # seconds ahead that are no pause in a broadcast, but another part
+_REORDERED = 16  # packets that may precede one which is shown earlier (H.264)
+_CUT_OFF = 2.0  # files that say to be longer by more than this factor do not know
+_NEAR = 0.2  # seconds between lengths that are the same
+_SMALL = 2**25  # bytes; what is larger is not read to its end where it can be jumped to
+_FAR = 1e6  # seconds, after the end of any clip
+_LOOK = 10_000  # packets among which the next key frame must be
+_BACK = (0.0, 2.0, 10.0)  # seconds before a moment at which a key frame is looked for
+_SIGN = 1000  # packets between signs of life
+_INDEXED = ("mov", "matroska", "avi", "asf", "flv")  # formats that know where their end lies
+_BROADCAST = ("mpegts", "mpeg")  # formats that may be cut and joined anywhere
+
+
+def rate_of(stream: Any) -> float:
+    """Frames a second, roughly."""
+    return float(stream.average_rate or 25)
+
+
+class Clock:
+    """Seconds from the start of a clip, always later than those of the frame before.
+
+    Attributes:
+        now: of the last frame.
+        broken: whether time jumped, as where files were put one after the other.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._start, self._base = stream.start_time, stream.time_base
+        self.step = 1 / rate_of(stream)
+        self._gap = _GAP if container.format.name in _BROADCAST else math.inf
+        self._shift, self.now = 0.0, -self.step
+        self._running = self.broken = False
+
+    def jump(self, time: float) -> None:
+        """The next frame is one of about this time."""
+        self.now, self._running = time - self.step, False
+
+    def time(self, stamp: int | None) -> float:
+        """The time of the next frame; its time stamp may be missing, stand still or run back."""
+        after = self.now + self.step
+        if stamp is None:
+            self.now = after
+        else:
+            self._start = stamp if self._start is None else self._start
+            time = float((stamp - self._start) * self._base) + self._shift
+            if self._running and not self.now - _RESTART < time < self.now + self._gap:
+                self._shift += after - time
+                self.broken, time = True, after
+            self.now = after if self._running and time <= self.now else time
+        self._running = True
+        return self.now
+
+
+class Timeline:
+    """The time of one stream of a clip.
+
+    Args:
+        index: of the stream.
+        alive: called now and then.
+
+    Attributes:
+        seconds: how long its pictures last, or would if the file were not cut off.
+        end: when the last picture ends.
+        said: what the file says of its length, where it is longer than what is there; else None.
+        broken: whether time jumps, as where files were put one after the other.
+
+    Raises:
+        DecodeError: see `media.open_media`.
+    """
+
+    def __init__(self, path: Path, index: int, alive: Callable[[], None]) -> None:
+        self._container = open_media(path, "a clip")
+        self._stream = self._container.streams[index]
+        self._alive, self._moved, self.said = alive, False, None
+        found = None
+        if self._is_indexed() and path.stat().st_size > _SMALL:
+            found = self._measure(tail=True)
+        if found is None or found.broken:
+            found = self._measure(tail=False) or _Extent(0.0, 0.0, True)
+        self.broken = found.broken
+        self.seconds = self.end = found.end
+        told = self._told(found.end)
+        if told is not None and max(found.end, found.others) < told - _NEAR and not found.broken:
+            self.said = told
+            if told <= _CUT_OFF * found.end:
+                self.seconds = told
+
+    def close(self) -> None:
+        self._container.close()
+
+    def landing(self, time: float) -> tuple[int, float] | None:
+        """Where to jump to in order to decode what is shown at a time: the time stamp to seek, and
+        the time of the key frame that it leads to. None where this cannot be told."""
+        import av
+
+        start, base = self._stream.start_time, self._stream.time_base
+        if self.broken or start is None:
+            return None
+        for back in _BACK:
+            stamp = start + int((time - back) / base)
+            try:
+                self._container.seek(stamp, stream=self._stream)
+            except av.error.FFmpegError:
+                return None
+            key = next((found for found in self._next_packets() if found.is_keyframe), None)
+            shown = None if key is None else _stamp(key)
+            if shown is None:
+                return None
+            if (shown - start) * base <= time:
+                return stamp, float((shown - start) * base)
+        return None
+
+    def _next_packets(self) -> Iterator[Any]:
+        import av
+
+        for packet in islice(packets(self._container, self._stream), _LOOK):
+            if not isinstance(packet, av.error.FFmpegError) and packet.size:
+                yield packet
+
+    def _is_indexed(self) -> bool:
+        return self._container.format.name.split(",")[0] in _INDEXED
+
+    def _told(self, end: float) -> float | None:
+        """What the file says of its length, if anything."""
+        stream, container = self._stream, self._container
+        if not self._is_indexed():
+            return None
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        if not container.duration:
+            return None
+        # Some count from 0, some from the start.
+        start = float((stream.start_time or 0) * stream.time_base)
+        until = container.duration / 1e6
+        return min(until, until - start, key=lambda seconds: abs(seconds - end))
+
+    def _measure(self, *, tail: bool) -> _Extent | None:
+        """Read the packets of the whole clip, or of its tail alone; None if there are none."""
+        import av
+
+        container, stream = self._container, self._stream
+        start, base = stream.start_time, stream.time_base
+        try:
+            if tail and start is None:
+                return None
+            if tail:
+                container.seek(start + round(_FAR / base), stream=stream)
+            elif self._moved:
+                container.seek(start or 0, stream=stream)
+            self._moved = True
+        except av.error.FFmpegError:
+            return None
+        clock, order = Clock(container, stream), _Order(round(_RESTART / base))
+        others, first = 0.0, float((start or 0) * base)
+        for number, packet in enumerate(packets(container)):
+            if number % _SIGN == 0:
+                self._alive()
+            if isinstance(packet, av.error.FFmpegError) or not packet.size or packet.is_discard:
+                continue
+            stamp = _stamp(packet)
+            if packet.stream.index == stream.index:
+                for shown in order.add(stamp):
+                    clock.time(shown)
+            elif stamp is not None:
+                ends = (stamp + (packet.duration or 0)) * packet.time_base
+                others = max(others, float(ends) - first)
+        for shown in order.rest():
+            clock.time(shown)
+        end = clock.now + clock.step
+        return _Extent(end, others, clock.broken) if end > 0 else None
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Seconds from the start of the pictures to their end and to that of all else; whether time
+    jumps in between."""
+
+    end: float
+    others: float
+    broken: bool
+
+
+class _Order:
+    """Puts time stamps in the order in which frames are shown."""
+
+    def __init__(self, back: int) -> None:
+        self._back, self._held, self._newest = back, [], -(2**63)  # type: int, list[int], int
+
+    def add(self, stamp: int | None) -> Iterator[int | None]:
+        if stamp is None or stamp < self._newest - self._back:  # another part begins
+            yield from self.rest()
+        if stamp is None:
+            yield None
+            return
+        self._newest = max(self._newest, stamp)
+        heapq.heappush(self._held, stamp)
+        if len(self._held) > _REORDERED:
+            yield heapq.heappop(self._held)
+
+    def rest(self) -> Iterator[int]:
+        while self._held:
+            yield heapq.heappop(self._held)
+        self._newest = -(2**63)
+
+
+def _stamp(packet: Any) -> int | None:
+    return packet.dts if packet.pts is None else packet.pts

@@ -1,0 +1,245 @@
+"""Frames as players show them: laid right, of square pixels, cropped, in a screen's colours."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.io.clips import key_frames
+from preprocess.io.decode import DecodeError
+from preprocess.io.video.display import from_hdr
+
+from ..media import small_photo, with_clean_aperture, with_matrix, write
+
+# How a player lays a stored picture, for a display matrix (a, b, c, d).
+LAID = {
+    (1, 0, 0, 1): lambda p: p,
+    (-1, 0, 0, -1): lambda p: p[::-1, ::-1],
+    (-1, 0, 0, 1): lambda p: p[:, ::-1],
+    (1, 0, 0, -1): lambda p: p[::-1],
+    (0, 1, -1, 0): lambda p: np.rot90(p, -1),  # clockwise, as phones write it
+    (0, -1, 1, 0): lambda p: np.rot90(p),
+    (0, 1, 1, 0): lambda p: p.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda p: p[::-1, ::-1].swapaxes(0, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut) -> np.ndarray:
+    return small_photo(astronaut)
+
+
+def shown(clip: Path, **options) -> tuple[np.ndarray, list[str]]:
+    notes: list[str] = []
+    (key,) = key_frames(clip, frames=1, notes=notes, **options)
+    return key.picture.pixels, notes
+
+
+def difference(left: np.ndarray, right: np.ndarray) -> float:
+    assert left.shape == right.shape
+    return float(np.abs(left.astype(int) - right).mean())
+
+
+@pytest.mark.parametrize("matrix", LAID)
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_display_matrices(tmp_path, photo, suffix, matrix):
+    clip = write(tmp_path / f"a.{suffix}", [photo] * 3)
+    clip.write_bytes(with_matrix(clip.read_bytes(), *matrix))
+    pixels, notes = shown(clip)
+    assert difference(pixels, LAID[matrix](photo)) < 4 and not notes
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_display_matrix_in_matroska(tmp_path, photo, mirrored):
+    def turn(stream):
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this version of PyAV writes no display matrix")
+        stream.set_display_rotation(90, hflip=mirrored)
+
+    pixels, _ = shown(write(tmp_path / "a.mkv", [photo] * 3, change=turn))
+    expected = np.rot90(photo)
+    assert difference(pixels, expected[:, ::-1] if mirrored else expected) < 4
+
+
+def test_a_matrix_that_is_no_quarter_turn_is_named_and_left(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3)
+    clip.write_bytes(with_matrix(clip.read_bytes(), 0.9, 0.43, -0.43, 0.9))
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo) < 4
+    assert len(notes) == 1 and "display matrix" in notes[0] and "not applied" in notes[0]
+
+
+def aspect_of(ratio: Fraction):
+    def change(stream):
+        stream.codec_context.sample_aspect_ratio = ratio
+
+    return change
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"),
+                                               ("ts", "libx264"), ("avi", "mpeg4")])  # fmt: skip
+@pytest.mark.parametrize("ratio", [Fraction(4, 3), Fraction(2, 3)])
+def test_pixels_that_are_not_square(tmp_path, photo, suffix, codec, ratio):
+    height, width = photo.shape[:2]
+    stored = cv2.resize(photo, (round(width / ratio), height) if ratio > 1 else
+                        (width, round(height * ratio)), interpolation=cv2.INTER_AREA)  # fmt: skip
+    clip = write(tmp_path / f"a.{suffix}", [stored] * 3, codec, change=aspect_of(ratio))
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo) < 10 and not notes
+
+
+def test_pixels_that_are_not_square_in_a_turned_picture(tmp_path, photo):
+    stored = cv2.resize(photo, (72, 120), interpolation=cv2.INTER_AREA)
+    clip = write(tmp_path / "a.mp4", [stored] * 3, change=aspect_of(Fraction(4, 3)))
+    clip.write_bytes(with_matrix(clip.read_bytes(), 0, 1, -1, 0))
+    assert difference(shown(clip)[0], np.rot90(photo, -1)) < 10
+
+
+def test_pixels_that_are_nearly_square_are_not_resampled(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3, change=aspect_of(Fraction(1001, 1000)))
+    plain = write(tmp_path / "b.mp4", [photo] * 3)
+    np.testing.assert_array_equal(shown(clip)[0], shown(plain)[0])
+
+
+def test_an_aspect_that_is_nonsense_is_named_and_left(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3, change=aspect_of(Fraction(50, 1)))
+    pixels, notes = shown(clip)
+    assert pixels.shape == photo.shape and len(notes) == 1 and "not applied" in notes[0]
+
+
+def test_the_limit_counts_pixels_as_shown(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3, change=aspect_of(Fraction(4, 1)))
+    with pytest.raises(DecodeError, match=r"at most 0\.02 megapixels but got 384 x 120"):
+        shown(clip, max_megapixels=0.02)
+
+
+def test_the_clean_aperture_of_an_mp4(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3)
+    # 64 x 80 around a centre that lies 8 pixels right of the middle and 10 above it
+    changed = with_clean_aperture(clip.read_bytes(), 64, 1, 80, 1, 8, 1, -10, 1)
+    clip.write_bytes(changed)
+    with av.open(str(clip)) as container:
+        assert container.streams.video[0].codec_context.width == 96
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo[10:90, 24:88]) < 4 and not notes
+
+
+def with_pixel_crop(mkv: bytes, side: bytes, pixels: int) -> bytes:
+    """The same mkv with an element of cropping in place of the display's unit."""
+    assert mkv.count(b"\x54\xb2\x81\x04") == 1
+    return mkv.replace(b"\x54\xb2\x81\x04", side + bytes([0x81, pixels]))
+
+
+@pytest.mark.parametrize(
+    ("side", "part"),
+    [
+        (b"\x54\xcc", np.s_[:, 16:]),
+        (b"\x54\xdd", np.s_[:, :-16]),
+        (b"\x54\xbb", np.s_[16:]),
+        (b"\x54\xaa", np.s_[:-16]),
+    ],
+)
+def test_the_cropping_of_matroska(tmp_path, photo, side, part):
+    clip = write(tmp_path / "a.mkv", [photo] * 3)
+    clip.write_bytes(with_pixel_crop(clip.read_bytes(), side, 16))
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo[part]) < 4 and not notes
+
+
+def test_transparent_pixels_are_shown_over_white(tmp_path, photo):
+    clip = tmp_path / "a.mov"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream("qtrle", rate=25)
+        stream.height, stream.width = photo.shape[:2]
+        stream.pix_fmt = "argb"
+        rgba = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+        rgba[:40] = 0
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba), format="rgba")
+        out.mux([*stream.encode(frame), *stream.encode()])
+    pixels, _ = shown(clip)
+    assert (pixels[:40] == 255).all() and difference(pixels[40:], photo[40:]) < 1
+
+
+def test_lines_of_two_moments_are_parted_where_things_moved(tmp_path, photo):
+    photo = cv2.GaussianBlur(photo, (0, 0), 2)  # still lines differ little from those beside them
+    later = np.roll(photo, 8, axis=1)
+    later[60:] = photo[60:]  # the lower half stands still
+    woven = photo.copy()
+    woven[1::2] = later[1::2]
+
+    def interlace(stream):
+        stream.codec_context.flags |= av.codec.context.Flags.interlaced_dct
+        stream.options = {**stream.options, "x264-params": "interlaced=1"}
+
+    clip = write(tmp_path / "a.mp4", [woven] * 3, change=interlace)
+    with av.open(str(clip)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.interlaced_frame
+        stored = frame.to_ndarray(format="rgb24")
+    pixels, _ = shown(clip)
+    assert difference(pixels[:56], photo[:56]) < 0.6 * difference(woven[:56], photo[:56])
+    assert difference(pixels[64:], stored[64:]) < 1
+
+
+# High dynamic range.
+
+TO_2020 = np.array(
+    [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+)  # ITU-R BT.2087
+
+
+def to_light(srgb: np.ndarray) -> np.ndarray:
+    value = srgb / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def to_pq(nits: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084."""
+    power = (nits / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def to_hlg(nits: np.ndarray) -> np.ndarray:
+    """ITU-R BT.2100 for a display of 1000 nits."""
+    light = nits @ [0.2627, 0.6780, 0.0593] / 1000
+    scene = nits / 1000 * np.maximum(light, 1e-9)[..., None] ** (1 / 1.2 - 1)
+    upper = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), upper)
+
+
+@pytest.mark.parametrize(("name", "encode"), [("PQ", to_pq), ("HLG", to_hlg)])
+def test_hdr_of_what_is_no_brighter_than_white_gives_the_picture_back(photo, name, encode):
+    darker = (photo * 0.7).astype(np.uint8)
+    signal = encode(203 * to_light(darker) @ TO_2020.T).astype(np.float32)
+    assert difference(from_hdr(signal, name), darker) < 3
+
+
+def test_highlights_stay_below_white_and_in_order():
+    nits = np.geomspace(1, 1000, 200)
+    grey = np.repeat(to_pq(nits)[None, :, None], 3, 2).astype(np.float32)
+    shown = from_hdr(grey, "PQ")[0, :, 0].astype(int)
+    assert (np.diff(shown) >= 0).all() and shown[-1] >= 250
+    assert len(np.unique(shown[nits > 300])) > 5  # they can be told apart
+
+
+def test_an_hdr_clip(tmp_path, photo):
+    signal = to_pq(203 * to_light((photo * 0.7).astype(np.uint8)) @ TO_2020.T)
+    frame = av.VideoFrame.from_ndarray((signal * 65535).astype(np.uint16), format="rgb48le")
+    frame = frame.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
+    clip = tmp_path / "a.mkv"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width = photo.shape[:2]
+        stream.pix_fmt, stream.options = "yuv420p10le", {"crf": "8"}
+        context = stream.codec_context
+        context.color_trc, context.color_primaries = 16, 9
+        context.colorspace, context.color_range = 9, 1
+        out.mux([*stream.encode(frame), *stream.encode()])
+    pixels, notes = shown(clip)
+    assert difference(pixels, (photo * 0.7).astype(np.uint8)) < 6
+    assert notes == ["it is HDR (PQ), shown in SDR by tone mapping"]

@@ -1,0 +1,212 @@
+"""When pictures are shown: starts, joins, gaps, streams of other lengths, and what jumps cost."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from preprocess.io.clips import key_frames
+from preprocess.io.formats import DecodeError
+from preprocess.io.media import Frames
+from preprocess.io.video import timeline
+
+from ..media import number_of, numbered, write
+
+
+def shown(clip: Path, frames: int) -> list[float]:
+    """Which of the numbered pictures are taken."""
+    return [number_of(key.picture.pixels) for key in key_frames(clip, frames=frames)]
+
+
+@pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov", "ts"])
+@pytest.mark.parametrize("late", [0, 500])
+def test_a_clip_that_starts_late(tmp_path, monkeypatch, suffix, late, small):
+    monkeypatch.setattr(timeline, "_SMALL", small)
+    stamps = range(late, late + 50)
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), stamps=stamps)
+    assert shown(clip, 5) == pytest.approx([5, 15, 25, 35, 45], abs=2)
+
+
+@pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
+def test_sound_that_lasts_longer_than_the_pictures(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(timeline, "_SMALL", small)
+    clip = tmp_path / "a.mkv"
+    with av.open(str(clip), "w") as out:
+        video, sound = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_s16le", rate=8000)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
+            out.mux(video.encode(frame))
+        out.mux(video.encode())
+        for second in range(10):
+            samples = np.zeros((1, 8000), np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.pts = 8000, 8000 * second
+            out.mux(sound.encode(frame))
+    notes: list[str] = []
+    keys = list(key_frames(clip, frames=5, notes=notes))
+    assert [number_of(key.picture.pixels) for key in keys] == pytest.approx(
+        [5, 15, 25, 35, 45], abs=2
+    )
+    assert not notes
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mpg", "mpeg2video"), ("ts", "mpeg2video"),
+                                               ("ts", "libx264"), ("mkv", "libx264")])  # fmt: skip
+@pytest.mark.parametrize("late", [0, 90_000])
+def test_files_put_one_after_the_other(tmp_path, suffix, codec, late):
+    first = write(tmp_path / f"a.{suffix}", map(numbered, range(40)), codec)
+    stamps = range(late, late + 30)
+    second = write(tmp_path / f"b.{suffix}", map(numbered, range(40, 70)), codec, stamps=stamps)
+    if suffix == "mkv" and late:
+        pytest.skip("an hour between two pictures is no fault in Matroska")
+    both = tmp_path / f"both.{suffix}"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    notes: list[str] = []
+    keys = list(key_frames(both, frames=7, notes=notes))
+    seen = [number_of(key.picture.pixels) for key in keys]
+    assert seen == pytest.approx([5, 15, 25, 35, 45, 55, 65], abs=3)
+    assert [25 * key.time for key in keys] == pytest.approx(seen, abs=2)
+    assert not notes
+
+
+def test_a_stamp_that_runs_back_a_little_does_not_stretch_time(tmp_path):
+    # AVI has no time stamps of frames that are sent in another order than shown.
+    clip = write(tmp_path / "a.avi", map(numbered, range(50)), options={"bf": "2"})
+    with av.open(str(clip)) as container:
+        stamps = [frame.pts for frame in container.decode(video=0)]
+    assert stamps != sorted(stamps)
+    assert list(key_frames(clip, frames=5))[-1].time == pytest.approx(1.8, abs=0.2)
+
+
+@pytest.mark.parametrize("suffix", ["h264", "m4v", "mjpeg"])
+def test_streams_without_a_container(tmp_path, suffix):
+    codec = {"h264": "libx264", "m4v": "mpeg4", "mjpeg": "mjpeg"}[suffix]
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), codec)
+    assert shown(clip, 5) == pytest.approx([5, 15, 25, 35, 45], abs=2)
+
+
+def with_edits(mp4: bytes, *edits: tuple[int, int]) -> bytes:
+    """The same mp4 with an edit list: (duration in milliseconds, time in units of the media)."""
+    rows = b"".join(struct.pack(">Iihh", *edit, 1, 0) for edit in edits)
+    elst = struct.pack(">I4sII", 16 + len(rows), b"elst", 0, len(edits)) + rows
+    box = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+    data = bytearray(mp4)
+    old = data.find(b"edts")
+    if old >= 0:
+        data[old : old + 4] = b"free"
+    trak, moov = data.index(b"trak") - 4, data.index(b"moov") - 4
+    end = trak + struct.unpack_from(">I", data, trak)[0]
+    for at in (trak, moov):
+        struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] + len(box))
+    assert moov > data.index(b"mdat")  # so that no offset changes
+    return bytes(data[:end]) + box + bytes(data[end:])
+
+
+@pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([(1000, 12800)], [27.5, 32.5, 37.5, 42.5, 47.5]),  # the second half alone
+        ([(2000, -1), (2000, 0)], [5, 15, 25, 35, 45]),  # after two empty seconds
+        ([(400, 6400)], [13, 15, 17, 19, 21]),  # a short stretch, from within a group of frames
+    ],
+)
+def test_edit_lists(tmp_path, monkeypatch, edits, expected, small):
+    monkeypatch.setattr(timeline, "_SMALL", small)
+    clip = write(tmp_path / "a.mp4", map(numbered, range(50)))
+    with av.open(str(clip)) as container:
+        assert container.streams.video[0].time_base.denominator == 12800
+    clip.write_bytes(with_edits(clip.read_bytes(), *edits))
+    assert shown(clip, 5) == pytest.approx(expected, abs=2)
+
+
+# Which stream.
+
+
+def two_streams(clip: Path, first: int, second: int) -> Path:
+    """A still or clip of 32 x 32, then one of 96 x 64, with so many frames."""
+    with av.open(str(clip), "w") as out:
+        streams = [out.add_stream("mjpeg", rate=25) for _ in range(2)]
+        for stream, size in zip(streams, [(32, 32), (96, 64)], strict=True):
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuvj420p"
+        for stream, count in zip(streams, (first, second), strict=True):
+            for number in range(count):
+                size = (stream.width, stream.height)
+                frame = av.VideoFrame.from_ndarray(numbered(number, size), format="rgb24")
+                frame.pts = number
+                out.mux(stream.encode(frame))
+    return clip
+
+
+def test_a_cover_before_the_film(tmp_path):
+    keys = list(key_frames(two_streams(tmp_path / "a.mkv", 1, 40), frames=4))
+    assert [key.picture.width for key in keys] == [96] * 4
+
+
+def test_a_cover_alone_is_no_clip(tmp_path):
+    song = tmp_path / "song.mp3"
+    with av.open(str(song), "w") as out:
+        sound, cover = out.add_stream("libmp3lame", rate=16000), out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(numbered(1, (32, 32)), format="rgb24")))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16p", "mono")
+        frame.sample_rate = 16000
+        out.mux([*sound.encode(frame), *sound.encode()])
+    with av.open(str(song)) as container:
+        assert container.streams.video
+    with pytest.raises(DecodeError, match=r"song\.mp3: expected .* no video stream"):
+        list(key_frames(song, frames=4))
+
+
+# What jumps cost.
+
+
+@pytest.fixture()
+def decoded(monkeypatch) -> list:
+    """Grows by an entry for each frame that is decoded, and by "jump" for each jump."""
+    events: list = []
+    step, seek = Frames.__next__, Frames.seek
+
+    def count(self):
+        frame = step(self)
+        events.append(frame.pts)
+        return frame
+
+    def jump(self, stamp):
+        events.append("jump")
+        seek(self, stamp)
+
+    monkeypatch.setattr(Frames, "__next__", count)
+    monkeypatch.setattr(Frames, "seek", jump)
+    return events
+
+
+@pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_clip_with_one_key_frame_is_decoded_once(tmp_path, monkeypatch, decoded, suffix, small):
+    monkeypatch.setattr(timeline, "_SMALL", small)
+    pictures = (numbered(number // 5) for number in range(300))  # 60 s
+    clip = write(tmp_path / f"a.{suffix}", pictures, gop=10_000, rate=5,
+                 options={"x264-params": "scenecut=0:keyint=infinite"})  # fmt: skip
+    keys = list(key_frames(clip, frames=6))
+    assert [key.time for key in keys] == pytest.approx([5, 15, 25, 35, 45, 55], abs=1)
+    assert "jump" not in decoded and len(decoded) <= 300
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_jump_goes_where_a_key_frame_lies_beyond(tmp_path, decoded, suffix):
+    pictures = (numbered(number // 5) for number in range(600))  # 120 s, a key frame every 8 s
+    clip = write(tmp_path / f"a.{suffix}", pictures, gop=40, rate=5)
+    keys = list(key_frames(clip, frames=4))
+    assert [key.time for key in keys] == pytest.approx([15, 45, 75, 105], abs=1)
+    for key in keys:
+        assert number_of(key.picture.pixels) == pytest.approx(int(key.time), abs=1.7)
+    assert decoded.count("jump") == 4 and len(decoded) < 250
