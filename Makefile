@@ -22,6 +22,7 @@ test: .venv/test
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # A stamp for each set of extras, renewed when the dependencies change.
 .venv/%: setup.cfg pyproject.toml

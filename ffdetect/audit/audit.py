@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ffdetect.evaluation.matching import parse_matches
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
+from preprocess.io.storage import write_whole
 
 from .cues import Measurements, measure_cache, measure_items
 from .duplicates import RADIUS, leaking_pairs, near_duplicates
@@ -272,7 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = " ".join(["python -m ffdetect.audit", *(sys.argv[1:] if argv is None else argv)])
         try:
             args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(json.dumps(record(found, shown), indent=2) + "\n", "utf-8")
+            text = json.dumps(record(found, shown), indent=2) + "\n"
+            write_whole(args.json, text.encode())
         except OSError as error:
             parser.error(f"{args.json}: cannot be written: {error.strerror or error}")
     joint = found.worst(ALL_CUES)

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torchvision.transforms import v2
 
 from ffdetect.models.device import has_fast_bf16
+from preprocess.io.storage import write_whole
 
 from .ncnn_upscaler import NcnnUpscaler
 
@@ -212,10 +213,10 @@ def _converted(kernel: torch.Tensor, upsampler: str) -> torch.Tensor:
 
 
 def save_autoencoder(network: Autoencoder, file: str | Path, about: dict) -> None:
-    """Write a network with its settings as float16 safetensors."""
+    """Write a network with its settings as float16 safetensors, whole or not at all."""
     metadata = {"settings": asdict(network.settings), "about": about}
     tensors = {n: t.detach().half().contiguous() for n, t in network.state_dict().items()}
-    save_file(tensors, file, {"ffdetect-autoencoder": json.dumps(metadata)})
+    write_whole(Path(file), save(tensors, {"ffdetect-autoencoder": json.dumps(metadata)}))
 
 
 def load_autoencoder(file: str | Path) -> Autoencoder:

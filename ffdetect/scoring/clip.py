@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit, logsumexp
 
 from preprocess.faces.crop import crop_whole
 from preprocess.faces.tracks import ClipFace, clip_faces
@@ -256,7 +257,7 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
     The mean of the tracks' ratios, each as likely as it is often seen: a fake among several
     people shows, and a passer-by or a false face of one frame counts little.
     """
-    return float(np.log(np.average(np.exp(log_ratios), weights=looks)))
+    return float(logsumexp(log_ratios, b=looks / np.sum(looks)))
 
 
 def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float, int]:
@@ -283,7 +284,7 @@ def _log_odds(probability: float) -> float:
 
 
 def _probability(log_ratio: float) -> float:
-    return 1 / (1 + math.exp(-log_ratio))
+    return float(expit(log_ratio))
 
 
 def _reason(error: DecodeError, clip: Path) -> str:

@@ -24,9 +24,11 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from scipy.special import logsumexp
 
 from ffdetect.models.calibration import fit_platt
 from ffdetect.models.weights import WeightsError
+from preprocess.io.storage import write_whole
 
 FUSION = "fusion.json"
 FORMAT = 1
@@ -116,8 +118,7 @@ class Fusion:
         if face is None or voice is None:
             return (face or 0.0) + (voice or 0.0)
         face_only, voice_only, both = self.shares
-        f, v = math.exp(face), math.exp(voice)
-        return math.log(face_only * f + voice_only * v + both * f * v)
+        return float(logsumexp([face, voice, face + voice], b=[face_only, voice_only, both]))
 
     @classmethod
     def of(
@@ -129,7 +130,9 @@ class Fusion:
         return cls(*both, shares, about)
 
     def save(self, file: str | Path) -> None:
-        Path(file).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        """Write it as JSON, whole or not at all."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        write_whole(Path(file), text.encode())
 
     @classmethod
     def load(cls, file: str | Path | None = None) -> Fusion:

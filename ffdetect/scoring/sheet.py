@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from preprocess.io.storage import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +36,6 @@ def save_sheet(figure: Figure, file: str | Path) -> None:
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(file)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    write_whole(file, drawn.getvalue())

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from preprocess.cache.kinds import settings_difference
+from preprocess.io.storage import write_whole
 
 
 def keep_made(folder: Path, made: dict[str, str], resume: bool, what: str = "statistics") -> None:
@@ -27,7 +28,7 @@ def keep_made(folder: Path, made: dict[str, str], resume: bool, what: str = "sta
                 f"({'; '.join(difference)}); leave out --resume to begin anew"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
+    write_whole(record, (json.dumps(made, indent=2) + "\n").encode())
 
 
 def check_checkpoint(file: Path, network: nn.Module) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from preprocess.io.formats import SAMPLE_RATE
 from preprocess.io.sound import NoSoundError, SoundReader, sound_blocks
@@ -117,4 +118,4 @@ class VoiceDetector:
 
 
 def _probability(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit)))
+    return float(expit(logit))
