@@ -92,7 +92,7 @@ def wheel(tmp_path_factory) -> set[str]:
     try:
         import setuptools
 
-        if int(setuptools.__version__.split(".")[0]) >= 71:  # brings its own wheel command
+        if int(setuptools.__version__.split(".")[0]) >= 77:  # brings its own wheel command
             command.append("--no-build-isolation")
     except ImportError:
         pass
