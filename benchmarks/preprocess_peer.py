@@ -32,7 +32,7 @@ def main(out: Path, files: list[Path]) -> None:
     from facenet_pytorch import MTCNN
 
     mtcnn = MTCNN(keep_all=True)
-    found: dict[str, list[dict]] = {}
+    found: dict[str, list] = {}
     out.mkdir(parents=True, exist_ok=True)
     for file in files:
         faces = found[str(file)] = []

@@ -195,8 +195,9 @@ def _verdict(found: Audit) -> str:
         f"Verdict: all cues together tell {where} at AUC {_short(leak.value)}: {leak.verdict}."
     ]
     steps = []
+    worst = {cue: found.worst(cue) for cue in found.measurements.cues()}
     for verdict in ("leaks the label", "weak"):
-        cues = [cue for cue in found.measurements.cues() if found.worst(cue)[1].verdict == verdict]
+        cues = [cue for cue, at in worst.items() if at and at[1].verdict == verdict]
         if cues:
             lines.append(f"{verdict}: {', '.join(cues)}")
         steps += [_STEPS[_ADVICE[cue]] for cue in cues]

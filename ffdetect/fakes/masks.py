@@ -66,6 +66,7 @@ def region_mask(
     if region not in REGIONS:
         raise ValueError(f"expected a region among {list(REGIONS)} but got {region!r}")
     matrix = face_matrix(landmarks)
+    ellipses: tuple[tuple[float, ...], ...]
     if region == "blob":
         ellipses = ((*rng.uniform(0, 1, 2), *rng.uniform(0.12, 0.4, 2)),)
     else:

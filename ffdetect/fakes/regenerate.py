@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{args.cache}: expected real faces (target 0) but found none")
     try:
         with CacheWriter(args.out, settings) as writer:
-            regenerate_cache(reader, writer, kinds, indices)
+            regenerate_cache(reader, writer, kinds, indices.tolist())
     except CacheError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

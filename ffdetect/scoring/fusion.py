@@ -126,8 +126,8 @@ class Fusion:
     ) -> Fusion:
         """With one range for both, the narrower."""
         low, high = max(face.low, voice.low), min(face.high, voice.high)
-        both = (replace(evidence, low=low, high=high) for evidence in (face, voice))
-        return cls(*both, shares, about)
+        face, voice = (replace(evidence, low=low, high=high) for evidence in (face, voice))
+        return cls(face, voice, shares, about)
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON, whole or not at all."""

@@ -49,7 +49,7 @@ class Journal:
         with writing(self._file):
             if self._stream is None:  # a new file, so never one that a link leads to
                 self._file.unlink(missing_ok=True)
-                self._stream = io.FileIO(self._file, "x")
+                self._stream = io.FileIO(str(self._file), "x")
             stream = self._stream
             size = stream.tell()
             try:

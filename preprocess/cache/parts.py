@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from preprocess.io.storage import (
     StorageError,
+    is_remote,
     kept_copy,
     names_in,
     read_bytes,
@@ -77,7 +78,7 @@ def open_part(part: AnyPath, settings: Settings, data: pa.Buffer | None = None) 
         CacheError: the part is damaged or has other columns.
     """
     try:
-        source = pa.memory_map(os.fsencode(part)) if data is None else data
+        source = pa.memory_map(os.fsencode(str(part))) if data is None else data
         table = read_file(source, settings.schema())
         if table is not None:
             table.validate(full=True)  # else offsets that lead out of a buffer end the process
@@ -97,6 +98,7 @@ def fetch_part(part: AnyPath, settings: Settings, expected: str | None) -> pa.Ta
     Args:
         expected: its checksum in the index.
     """
+    assert is_remote(part)
     try:
         if expected is None:
             raise ValueError("cache.json has no checksum of it")
@@ -120,6 +122,7 @@ def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
     Raises:
         CacheError: see `open_part`; or the part cannot be reached.
     """
+    assert is_remote(part)
     try:
         size = size_of(part)
         head, foot = min(_HEAD, size), min(_FOOT, size)

@@ -55,7 +55,9 @@ class Reader(Generic[SettingsT]):
     kind: type[SettingsT] | None = None  # any
 
     def __init__(self, paths: str | AnyPath | Iterable[str | AnyPath]) -> None:
-        given = [paths] if isinstance(paths, str) or hasattr(paths, "parts") else list(paths)
+        if isinstance(paths, str) or not isinstance(paths, Iterable):
+            paths = [paths]
+        given = list(paths)
         self.paths = [match for path in given for match in _expand(as_path(path))]
         if not self.paths:
             raise CacheError(f"expected at least one cache but got {given!r}")
@@ -114,7 +116,7 @@ class Reader(Generic[SettingsT]):
         other data may use the same file names."""
         parts = np.searchsorted(self._ends, np.arange(len(self)), side="right")
         seen: dict[tuple, AnyPath] = {}
-        for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)):
+        for index in np.flatnonzero(self.metadata.duplicated("key", keep=False)).tolist():
             cache, row = self.parts[parts[index]].parent, self._identity(index)
             if seen.setdefault(row, cache) != cache:
                 raise CacheError(

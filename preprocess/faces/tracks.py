@@ -97,7 +97,7 @@ def clip_faces(
                    key=lambda one: (one.time, one.track))  # fmt: skip
     if people == "all":
         return found
-    leading = {}
+    leading: dict[int, int] = {}
     for one in found:
         leading[one.shot] = min(one.track, leading.get(one.shot, one.track))
     return [one for one in found if one.track == leading[one.shot]]

@@ -79,7 +79,7 @@ def _opaque_to_srgb(image: Image.Image, profile: object) -> Image.Image:
             image = image.convert("RGB")
         transform = _transform(profile, image.mode)
         if transform is not None:
-            return ImageCms.applyTransform(image, transform)
+            image = ImageCms.applyTransform(image, transform) or image
     return image.convert("RGB")
 
 

@@ -303,7 +303,7 @@ def _to_array(image: Image.Image) -> np.ndarray:
     rows = max(_STRIP // (3 * image.width), 1)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        pixels[top:bottom] = image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
     return pixels
 
 

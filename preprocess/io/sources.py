@@ -328,7 +328,7 @@ def _note_target(listing: Listing, path: str, written: str) -> None:
 
 def _below(root: AnyPath, folder: AnyPath) -> str:
     """The root's path from a folder above it, "." if it is the folder, "" for any other."""
-    if not is_remote(root):
+    if not is_remote(root) and not is_remote(folder):
         return root.relative_to(folder).as_posix() if root.is_relative_to(folder) else ""
     inside, outside = (f"{str(path).rstrip('/')}/" for path in (root, folder))
     if not inside.startswith(outside):

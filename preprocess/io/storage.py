@@ -251,7 +251,7 @@ def size_of(file: UPath) -> int:
     return reach(file, lambda: file_system(file).size(file.path))
 
 
-def matching(pattern: UPath) -> list[UPath]:
+def matching(pattern: UPath) -> list[AnyPath]:
     """What a glob finds, sorted."""
     found = reach(pattern, lambda: file_system(pattern).glob(pattern.path))
     return [_sibling(pattern, name) for name in sorted(found)]
@@ -305,11 +305,11 @@ def remove(file: AnyPath) -> None:
 
 def move(file: AnyPath, name: str) -> None:
     """Give a file another name in its folder; on an object store, by a copy."""
-    target = file.with_name(name)
     if not is_remote(file):
-        file.replace(target)
+        file.replace(file.with_name(name))
         return
-    reach(file, lambda: file_system(file).cp_file(file.path, target.path))
+    target = file.with_name(name).path
+    reach(file, lambda: file_system(file).cp_file(file.path, target))
     remove(file)
 
 
