@@ -15,8 +15,7 @@ from PIL import Image, ImageCms
 from .formats import DecodeError
 
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use, each stored in 16
-_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_CLASSES = ("scnr", "mntr", "prtr", "spac")  # profiles of devices and of colour spaces
+_PROFILED = ("L", "RGB", "CMYK")  # modes that a profile is applied to
 _SAME = 2  # grey levels: profiles that change no colour by more are sRGB, of whatever make
 _KEPT = 16  # transforms; a data set has few profiles, and those of printers take megabytes
 
@@ -72,10 +71,10 @@ def _from_floats(values: np.ndarray) -> Image.Image:
 def _opaque_to_srgb(image: Image.Image, profile: object) -> Image.Image:
     if image.mode == "1":
         image = image.convert("L")
-    elif image.mode not in (*_SPACES, "LAB"):
+    elif image.mode not in (*_PROFILED, "LAB"):
         image = image.convert("RGB")
-    if isinstance(profile, bytes) and profile and image.mode in _SPACES:
-        if image.mode == "L" and _space(profile) == "RGB":  # grey pictures often carry one
+    if isinstance(profile, bytes) and profile and image.mode in _PROFILED:
+        if image.mode == "L" and profile[16:20] == b"RGB ":  # grey pictures often carry one
             image = image.convert("RGB")
         transform = _transform(profile, image.mode)
         if transform is not None:
@@ -83,21 +82,12 @@ def _opaque_to_srgb(image: Image.Image, profile: object) -> Image.Image:
     return image.convert("RGB")
 
 
-def _space(profile: bytes) -> str:
-    return profile[16:20].decode("latin-1").strip()
-
-
 @lru_cache(_KEPT)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """To sRGB; None where there is nothing to do, or nothing that can be done."""
-    if _space(profile) != _SPACES[mode]:
-        return None
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.device_class.strip() not in _CLASSES:
-            return None
         transform = ImageCms.buildTransform(
-            source, ImageCms.createProfile("sRGB"), mode, "RGB",
+            io.BytesIO(profile), ImageCms.createProfile("sRGB"), mode, "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
         if mode == "CMYK":

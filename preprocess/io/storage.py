@@ -21,7 +21,6 @@ import contextlib
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections import deque
@@ -190,8 +189,10 @@ def _what(entry: os.DirEntry) -> str:
     try:
         if entry.is_dir():
             return "folder"
-        mode = entry.stat().st_mode
-        return "" if stat.S_ISREG(mode) else "pipe or device"
+        if entry.is_file():  # mostly known without asking for each
+            return ""
+        entry.stat()
+        return "pipe or device"
     except OSError:  # reading it will say why
         return ""
 

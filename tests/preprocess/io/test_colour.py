@@ -190,6 +190,7 @@ def test_srgb_of_any_make_changes_nothing_and_is_looked_at_once(picture, icc):
     for _ in range(3):
         np.testing.assert_array_equal(decode_image(data).pixels, picture)
     assert colour._transform.cache_info().misses == 1
+    assert colour._transform(icc, "RGB") is None
 
 
 def test_grey_profiles(picture):
