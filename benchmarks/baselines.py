@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.framing import framing
 from ffdetect.evaluation.matching import judged_rows
 from ffdetect.evaluation.splits import split_rows
+from ffdetect.models.base import Logits, Scorer
 from ffdetect.models.device import pick_device
-from ffdetect.models.network import Scorer
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
@@ -33,7 +34,6 @@ from . import challenge_recipe
 from .cross_generator import Result, evaluate, heading, score_cache
 from .kept import digest, file_digest, kept_scores
 from .paired import bootstrap_means, interval
-from .streams import read_streams
 
 
 @dataclass(frozen=True)
@@ -146,16 +146,16 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
 def _streams(
     name: str, network: Scorer, made: dict, reader: CacheReader, test: np.ndarray
 ) -> list[Way]:
-    if network.settings.streams != "both":
-        raise ValueError(f"{name}: expected both streams but it has {network.settings.streams}")
-
     @functools.cache
-    def read() -> dict[str, np.ndarray]:
-        return read_streams(network, reader, test)
+    @torch.inference_mode()
+    def read() -> Logits:
+        batches = np.array_split(test, 1 + len(test) // 32)
+        parts = [network.stream_logits(reader.crops(rows)) for rows in batches]
+        return Logits(*(torch.cat(logits) for logits in zip(*parts, strict=True)))
 
     return [
         Way(f"{name}-{stream}", f"its {stream} stream alone", {**made, "stream": stream},
-            lambda stream=stream: read()[stream])
+            lambda stream=stream: getattr(read(), stream).sigmoid().numpy())
         for stream in ("rgb", "frequency")
     ]  # fmt: skip
 

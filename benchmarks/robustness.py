@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.matching import comparisons, spread
 from ffdetect.evaluation.metrics import auc
-from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
+from ffdetect.scoring.detector import SHIPPED, Detector
 from preprocess.cache.reader import CacheReader
 
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
@@ -339,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _identity(reader: CacheReader, rows: np.ndarray, weights: Path | None) -> dict:
     """What scores depend on: a stopped run is only continued with the same."""
-    file = weights or resources.files("ffdetect.weights") / SHIPPED_WEIGHTS
+    file = weights or resources.files("ffdetect.weights") / SHIPPED["best"]
     parts = [(part.name, part.stat().st_mtime_ns) for part in reader.parts]
     rest = [str(reader.paths[0].resolve()), parts, rows.tolist()]
     return {

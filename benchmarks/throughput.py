@@ -26,11 +26,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from ffdetect.models.weights import Checkpoint, load_checkpoint
-from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
+from ffdetect.scoring.detector import SHIPPED, Detector
 from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
-from preprocess.faces import maps
 from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
@@ -143,7 +142,7 @@ def time_stages(
     Args:
         find_faces: without, nothing is detected and the whole picture is the crop.
     """
-    network, kind = checkpoint.network.to(device), checkpoint.network.settings.residual
+    network = checkpoint.network.to(device)
     finder, settings = FaceDetector(checkpoint.crop, device), checkpoint.crop
 
     def decode() -> None:
@@ -161,16 +160,12 @@ def time_stages(
         stack = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
         work["batches"] = [batch.to(device) for batch in stack.split(effort.batch)]
 
-    def compute_maps() -> None:
-        work["maps"] = [(maps.spectrum(b), maps.residual(b, kind)) for b in work["batches"]]
-
     def score() -> None:
-        for batch, own in zip(work["batches"], work["maps"], strict=True):
-            torch.sigmoid(network(batch, *own)).cpu()
+        for batch in work["batches"]:
+            torch.sigmoid(network(batch)).cpu()
 
     work: dict[str, list] = {}
-    stages = {"decode": decode, "detect": detect, "crop": crop, "maps": compute_maps,
-              "network": score}  # fmt: skip
+    stages = {"decode": decode, "detect": detect, "crop": crop, "network": score}
     if not find_faces:
         del stages["detect"]
     times: dict[str, list[float]] = {name: [] for name in stages}
@@ -275,7 +270,7 @@ def _cpu_model() -> str:
 
 def measure(files: Sequence[Path], effort: Effort, find_faces: bool) -> dict:
     """All three questions: "loading" -> `Comparison`, device -> its scoring and stages."""
-    with resources.as_file(resources.files("ffdetect.weights") / SHIPPED_WEIGHTS) as file:
+    with resources.as_file(resources.files("ffdetect.weights") / SHIPPED["best"]) as file:
         results: dict = {}
         for name in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             device, checkpoint = torch.device(name), load_checkpoint(file)

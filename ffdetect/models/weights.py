@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from preprocess.cache.kinds import settings_difference
 from preprocess.faces.face import CropSettings
-from preprocess.faces.maps import SPECTRUM_NAME
 
+from .base import Scorer
 from .calibration import Calibration
-from .network import NetworkSettings, Scorer, create_network
+from .registry import DESIGNS, create_network
 
 FORMAT = 1
 
@@ -49,10 +49,14 @@ def save_checkpoint(
     half: bool = True,
     calibration: Calibration | None = None,
 ) -> None:
-    """Write weights (float16 unless `half` is False) and settings; whole or not at all."""
+    """Write what a network has learnt, and settings; whole or not at all.
+
+    Args:
+        half: as float16. Heads that were solved on statistics of many sizes need float32.
+    """
     file = Path(file)
     state = {}
-    for name, tensor in network.state_dict().items():
+    for name, tensor in network.learnt().items():
         tensor = tensor.detach().cpu()
         if half and tensor.is_floating_point():
             tensor = tensor.half()
@@ -64,7 +68,7 @@ def save_checkpoint(
         "version": FORMAT,
         "crop": crop.to_dict(),
         "network": network.settings.to_dict(),
-        **_inputs(network),
+        **network.inputs(),
         "about": about,
     }
     _write(file, state, metadata, calibration)
@@ -90,23 +94,6 @@ def _write(file: Path, state: dict, metadata: dict, calibration: Calibration | N
     temporary = file.with_name(file.name + ".tmp")
     save_file(state, temporary, {"ffdetect": json.dumps(metadata)})
     temporary.replace(file)
-
-
-def _inputs(network: Scorer) -> dict:
-    """How this version turns a crop into what the network sees; weights must have seen the same."""
-    settings = network.settings
-    normal = network if settings.design == "traces" else getattr(network.rgb, "backbone", None)
-    used = settings.streams != "rgb"
-    return {
-        "maps": {
-            "residual": settings.residual if used else None,
-            "spectrum": SPECTRUM_NAME if used and settings.design == "gated" else None,
-        },
-        "normalisation": {
-            "mean": None if normal is None else list(normal.mean),
-            "std": None if normal is None else list(normal.std),
-        },
-    }
 
 
 def load_checkpoint(file: str | Path) -> Checkpoint:
@@ -136,15 +123,23 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
                 f"{file}: expected weights format {FORMAT} but got {settings['version']}"
             )
         crop = CropSettings(**settings["crop"])
-        network = create_network(NetworkSettings(**settings["network"]))
-        floats = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
-        network.load_state_dict(floats)
+        design = settings["network"].get("design")
+        if design not in DESIGNS:
+            raise WeightsError(
+                f"{file}: expected a network of a design among {sorted(DESIGNS)} but got "
+                f"{design!r}, which this version no longer has: train it anew by ffdetect.train, "
+                "or leave the file out and take the weights of the package"
+            )
+        network = create_network(settings["network"])
+        network.load_learnt(
+            {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+        )
         about = settings["about"]
         calibration = settings.get("calibration")  # older files have none
         if calibration is not None:
             calibration = Calibration.from_dict(calibration)
-        written = {name: settings[name] for name in _inputs(network)}
-        difference = settings_difference(written, _inputs(network))
+        inputs = network.inputs()
+        difference = settings_difference({name: settings[name] for name in inputs}, inputs)
         if difference:
             raise WeightsError(
                 f"{file}: expected inputs as this version computes them but the weights were "

@@ -24,7 +24,6 @@ from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
 from preprocess.io.media import skipped
 
-from .detector import CLIP_WEIGHTS
 from .fusion import Fusion
 
 if TYPE_CHECKING:
@@ -234,7 +233,7 @@ def _score_tracks(
 
 def _log_ratios(detector: Detector) -> Callable[[float], float]:
     """What the logits of its network are worth."""
-    if detector.shipped == CLIP_WEIGHTS:
+    if detector.shipped == "best":
         return Fusion.load().face.log_ratio
     own = detector.calibration
     return (lambda logit: logit / own.temperature + own.bias) if own else (lambda logit: logit)
@@ -243,8 +242,7 @@ def _log_ratios(detector: Detector) -> Callable[[float], float]:
 def pool(logits: np.ndarray) -> float:
     """The logits of a track's frames as one: their mean without the fifth at either end.
 
-    Measured in `benchmarks/results/clip_scores.md`: it ranks clips as well as any rule there, and
-    one frame of a hand before the face cannot move it.
+    One frame of a hand before the face cannot move it.
     """
     ordered = np.sort(np.asarray(logits, np.float64))
     cut = int(len(ordered) * _TRIM)

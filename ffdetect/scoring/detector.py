@@ -31,8 +31,7 @@ from .verdict import judge
 if TYPE_CHECKING:
     from .clip import VideoScore
 
-SHIPPED_WEIGHTS = "dualstream.safetensors"
-CLIP_WEIGHTS = "clips.safetensors"
+SHIPPED = {"best": "dualstream.safetensors", "fast": "fast.safetensors"}
 _NO_FACE = ("raise", "whole", "nan")
 
 
@@ -60,7 +59,7 @@ class Detector:
         device: where the network and MTCNN run.
         precision: "fp32", "bf16" or "fp16".
         max_megapixels: larger pictures are refused before they are decoded.
-        shipped: name of the weights if they are of this package, else "".
+        shipped: "best" or "fast" if the weights are of this package, else "".
         face_detector: finds the faces.
     """
 
@@ -87,31 +86,24 @@ class Detector:
         weights: str | Path | None = None,
         device: str | torch.device = "auto",
         precision: str = "fp32",
-        *,
-        clips: bool = False,
     ) -> Detector:
         """Load weights and build the detector; nothing is fetched from anywhere.
 
         Args:
-            weights: a file written by `ffdetect.train`; None for the weights in this package.
+            weights: a file; or of this package, "best" (as None) or "fast".
             device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1" ...
-            precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. The shipped weights
-                read fine statistics: in bf16 their scores move by 0.04 on average and by 0.29 at
-                most (300 faces on a CPU), and their thresholds hold for fp32 alone. On a CPU
-                without avx512_bf16 or AMX, bf16 is many times slower.
-            clips: of this package's weights, those for frames of clips, which video codecs have
-                softened; the weights for pictures take that for a trace.
+            precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. Thresholds hold for
+                fp32 alone. On a CPU without avx512_bf16 or AMX, bf16 is many times slower.
 
         Raises:
             WeightsError: a missing, damaged or foreign weights file.
             ValueError: an unknown device or precision.
         """
         chosen = pick_device(device)
-        if weights is not None:
+        name = "best" if weights is None else str(weights)
+        if name not in SHIPPED:
             return cls(load_checkpoint(weights), chosen, precision)
-        name = CLIP_WEIGHTS if clips else SHIPPED_WEIGHTS
-        shipped = resources.files("ffdetect.weights") / name
-        with resources.as_file(shipped) as file:
+        with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
             detector = cls(load_checkpoint(file), chosen, precision)
         detector.shipped = name
         return detector
@@ -180,29 +172,10 @@ class Detector:
         no_face: str = "nan",
         tta: str = "none",
     ) -> VideoScore:
-        """Score a clip over time, by its faces and its voice; see `clip.score_video`.
-
-        Of the weights of this package, those for clips are taken, whichever were loaded.
-        """
+        """Score a clip over time, by its faces and its voice; see `clip.score_video`."""
         from .clip import score_video
 
-        return score_video(
-            self.for_clips, clip, frames=frames, voice=voice, no_face=no_face, tta=tta
-        )
-
-    @property
-    def for_clips(self) -> Detector:
-        """The detector that clips are scored with: this one, unless it has the weights of this
-        package for pictures; then one with those for clips, loaded when first needed."""
-        if self.shipped != SHIPPED_WEIGHTS:
-            return self
-        detector = self._for_clips
-        detector.max_megapixels = self.max_megapixels
-        return detector
-
-    @cached_property
-    def _for_clips(self) -> Detector:
-        return type(self).load(None, self.device, self.precision, clips=True)
+        return score_video(self, clip, frames=frames, voice=voice, no_face=no_face, tta=tta)
 
     def analyze(self, img: object, *, tta: str = "none") -> Analysis:
         """Find, score and judge every face of a picture.

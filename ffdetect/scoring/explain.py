@@ -20,11 +20,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from preprocess.cache.schema import CacheSettings
 from tqdm import tqdm
 
-from ffdetect.models.network import DualStream, RGBStream
-from ffdetect.models.traces import TraceNet
+from ffdetect.models.base import Scorer
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
 
@@ -95,6 +94,7 @@ def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
         None if logit is None else float(logit.sigmoid())
         for logit in (logits.rgb, logits.frequency)
     )
+    kind = network.residual or CacheSettings.residual  # a picture for people, if nothing else
     return Explanation(
         name=analysis.name,
         score=chosen.score,
@@ -102,81 +102,25 @@ def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
         frequency=frequency,
         crop=chosen.crop,
         heat=heat_map(network, crops),
-        residual=maps.residual(crops, network.settings.residual)[0].cpu().numpy(),
+        residual=maps.residual(crops, kind)[0].cpu().numpy(),
         spectrum=maps.spectrum(crops)[0].cpu().numpy(),
     )
 
 
-def heat_map(network: DualStream | TraceNet, crops: torch.Tensor) -> np.ndarray:
+def heat_map(network: Scorer, crops: torch.Tensor) -> np.ndarray:
     """The heat of one ready crop, uint8 1 x 3 x H x W: float32 H x W, see `Explanation`.
 
     Raises:
-        ImportError: captum is missing.
-        ValueError: a backbone without any square feature map.
+        ImportError, ValueError: of `Scorer.evidence`.
     """
-    if isinstance(network, TraceNet):
-        shares = _trace_shares(network, crops)
-    else:
-        shares = _layer_shares(network, crops)
     heat = np.zeros(crops.shape[-2:], np.float32)
-    for share in shares:
+    for share in network.evidence(crops):
         # Channels are either second or, in some transformers, last.
-        share = share[0].sum(0 if share.shape[-1] == share.shape[-2] else -1).detach()
+        share = share[0].sum(0 if share.shape[-1] == share.shape[-2] else -1)
         places = share.cpu().numpy() * share.numel()
         heat += cv2.resize(places, heat.shape[::-1], interpolation=cv2.INTER_LINEAR)
     sigma = _SMOOTHING * heat.shape[1]
     return cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)  # keeps the mean
-
-
-def _trace_shares(network: TraceNet, crops: torch.Tensor) -> list[torch.Tensor]:
-    watched: list[torch.Tensor] = []
-    with torch.inference_mode(False), torch.enable_grad():
-        logit = network.stream_logits(crops.clone(), watched=watched).fused.sum()
-        gradients = torch.autograd.grad(logit, watched)
-    return [(x * g).detach() for x, g in zip(watched, gradients, strict=True)]
-
-
-def _layer_shares(network: DualStream, crops: torch.Tensor) -> Sequence[torch.Tensor]:
-    try:
-        from captum.attr import LayerGradientXActivation
-    except ImportError as error:
-        raise ImportError("heat maps need captum: pip install 'ffdetect[explain]'") from error
-    layers = []
-    if network.rgb is not None:
-        layers.append(_last_map(network.rgb, crops))
-    if network.frequency is not None:
-        layers.append(network.frequency.on_residual)
-    # Captum wants float inputs; the networks are given bytes, as when they score.
-    method = LayerGradientXActivation(lambda x: network(x.to(torch.uint8)), layers)
-    with torch.inference_mode(False), torch.enable_grad():
-        return method.attribute(crops.clone().float())
-
-
-def _last_map(stream: RGBStream, crops: torch.Tensor) -> nn.Module:
-    """The part of a stream that gives its last feature map.
-
-    A feature map is square, as crops are, smaller than the crop and more than a pooled vector.
-    For a transformer that keeps its places in a list, that is the embedding of its patches.
-    """
-    found: list[nn.Module] = []
-
-    def look(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4:
-            sides = [s for s in (output.shape[2:], output.shape[1:3]) if s[0] == s[1]]
-            if sides and 1 < sides[0][0] < crops.shape[-1]:
-                found.append(module)
-
-    hooks = [module.register_forward_hook(look) for module in stream.modules()]
-    try:
-        with torch.no_grad():
-            stream(crops)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not found:
-        backbone = type(stream.backbone).__name__
-        raise ValueError(f"expected a backbone with a feature map but {backbone} has none")
-    return found[-1]
 
 
 def save_explanation(explanation: Explanation, file: str | Path) -> None:
@@ -226,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("pictures", nargs="+", type=Path, metavar="PICTURE")
     add("--out", type=Path, required=True, help="a folder, or FILE.png for a single picture")
-    add("--weights", type=Path, help="(default: the weights of this package)")
+    add("--weights", type=Path, help="a file, or of this package best or fast (default: best)")
     add("--face", type=int, default=0, help="which face, 0 is the largest (%(default)s)")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     args = parser.parse_args(argv)

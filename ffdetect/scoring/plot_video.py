@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("clip", type=Path, metavar="CLIP")
     add("--out", type=Path, required=True, metavar="FILE.png")
-    add("--weights", type=Path, help="of faces (default: the weights of this package)")
+    add("--weights", type=Path, help="of faces: a file, or best or fast (default: best)")
     add("--frames", type=int, default=FRAMES, help="key frames to look at (%(default)s)")
     add("--no-voice", action="store_true", help="do not listen")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
@@ -161,10 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out.resolve() == args.clip.resolve():
         parser.error(f"{args.clip}: expected another --out, this one is the clip itself")
     try:
-        if args.weights:
-            detector = Detector.load(args.weights, args.device)
-        else:
-            detector = Detector.load(None, args.device, clips=True)
+        detector = Detector.load(args.weights, args.device)
     except ValueError as error:
         parser.error(str(error))
     try:

@@ -106,7 +106,7 @@ def predict_items(
         if is_clip(item.file):
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
-            yield _score_clip(detector.for_clips, item, batch_size, frames, voice, tta)
+            yield _score_clip(detector, item, batch_size, frames, voice, tta)
             continue
         try:
             waiting.append((item, *_crop(detector, item)))
@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     add("data", type=Path, metavar="DATA", help="a folder of pictures or clips, or one file")
     add("--out", type=Path, default=Path("prediction.txt"), help="(%(default)s)")
     add("--labels", type=Path, help="label file: also print AUC and TPR@FPR=1e-3")
-    add("--weights", type=Path, help="(default: the weights of this package)")
+    add("--weights", type=Path, help="a file, or of this package best or fast (default: best)")
     add("--frames", type=int, default=FRAMES, help="key frames of a clip (%(default)s)")
     add("--no-voice", action="store_true", help="score clips by their faces alone")
     add("--batch-size", type=int, default=32, help="(%(default)s)")

@@ -290,7 +290,7 @@ class FaceDataset(Dataset):
     """
 
     def __init__(
-        self, reader: CacheReader, rows: Sequence[int], jpeg: int = 0, residual: str = "npr"
+        self, reader: CacheReader, rows: Sequence[int], jpeg: int = 0, residual: str | None = "npr"
     ) -> None:
         self.reader, self.rows, self.jpeg = reader, rows, jpeg
         other = reader.settings.residual != residual

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from ffdetect.evaluation.metrics import generator_aucs
-from ffdetect.models.backbones import layer_rates
-from ffdetect.models.network import DualStream
+from ffdetect.models.base import Trainable
 
 from .augment import mix_faces
 from .data import Pair
@@ -32,7 +31,7 @@ class LitDetector(L.LightningModule):
 
     def __init__(
         self,
-        network: DualStream,
+        network: Trainable,
         *,
         epochs: int,
         steps: int,
@@ -65,8 +64,9 @@ class LitDetector(L.LightningModule):
         loss = target_loss(logits.fused, soft, aim.label_smoothing, aim.focus)
         shown = {"loss": loss}
         total = loss
-        if self.network.settings.streams == "both":
-            for single in (logits.rgb, logits.frequency):
+        streams = [logit for logit in (logits.rgb, logits.frequency) if logit is not None]
+        if len(streams) > 1:  # one alone is the fused logit
+            for single in streams:
                 single_loss = target_loss(single, soft, aim.label_smoothing, aim.focus)
                 total = total + _STREAM_LOSS * single_loss
         if aim.consistency:
@@ -101,14 +101,9 @@ class LitDetector(L.LightningModule):
         self.print(f"\nepoch {self.current_epoch}: val_auc {mean:.4f}  {shown}")
 
     def configure_optimizers(self) -> dict:
-        known = {id(parameter) for parameter in self.network.pretrained}
-        new = [p for p in self.network.parameters() if id(p) not in known]
-        groups = [{"params": new, "lr": self.rate}]
-        rate = self.rate * self.backbone_rate
-        if self.layer_decay < 1:
-            groups += layer_rates(self.network.rgb.backbone, rate, self.layer_decay)
-        elif learning := [p for p in self.network.pretrained if p.requires_grad]:
-            groups.append({"params": learning, "lr": rate})
+        groups = self.network.parameter_groups(
+            self.rate, self.rate * self.backbone_rate, self.layer_decay
+        )
         optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
         # A tenth of the run, but never exactly one step: OneCycleLR would divide by zero.
         rise = max(0.1, 1.5 / max(self.total, 2))

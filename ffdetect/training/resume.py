@@ -13,18 +13,18 @@ from preprocess.cache.kinds import settings_difference
 from preprocess.io.storage import write_whole
 
 
-def keep_made(folder: Path, made: dict[str, str], resume: bool, what: str = "statistics") -> None:
-    """Record in `what`.json how the `what` of a folder are made.
+def keep_made(folder: Path, made: dict[str, str], resume: bool) -> None:
+    """Record in checkpoints.json how the checkpoints of a folder are made.
 
     Raises:
         ValueError: they are to be gone on with, but were made in another way.
     """
-    record = folder / f"{what}.json"
+    record = folder / "checkpoints.json"
     if resume and record.exists():
         difference = settings_difference(made, json.loads(record.read_text("utf-8")))
         if difference:
             raise ValueError(
-                f"{folder}: expected {what} of this command but they differ "
+                f"{folder}: expected checkpoints of this command but they differ "
                 f"({'; '.join(difference)}); leave out --resume to begin anew"
             )
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,106 +1,146 @@
-"""What a `traces` network is solved from: statistics of many augmented pairs, read once."""
+"""python -m ffdetect.training.solve STORE --manifest FILE --out FILE: solve the shipped network.
+
+STORE holds statistics of faces (`ffdetect.training.statistics`); the manifest has the columns
+path, target, generator, family, source and group. Lines are solved from all faces. Temperature,
+bias and thresholds come from scores of faces whose family, or real source, was left out: the
+recipe is solved anew for every fold. The recipe's defaults are what inner folds chose
+(`benchmarks.cross_family`).
+"""
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from torch.utils.data import DataLoader
+from scipy.special import expit
 from tqdm import tqdm
 
-from ffdetect.evaluation.metrics import generator_aucs
-from ffdetect.models.traces import PairStatistics, Statistics, TraceNet
+from ffdetect.evaluation.splits import Fold, outer_folds
+from ffdetect.evaluation.thresholds import threshold_over_units
+from ffdetect.models.calibration import FPRS, Calibration, fit_platt
+from ffdetect.models.dual_stream import DualStream, DualStreamSettings
+from ffdetect.models.weights import save_checkpoint
+from preprocess.faces.face import CropSettings
 
-from .data import FaceDataset, PairDataset
-from .ranks import Ranks
+from .recipes import Faces, Recipe, Solver
+from .ridge import RidgeSettings, balanced
+from .statistics import MATCHED, Store
 
-_BATCH = 16  # pairs
-_PART = 256  # pairs of one file
+CROP = CropSettings(size=320, margin=0.2)  # the frame of the matched protocol
 
 
-def read_statistics(
-    network: TraceNet,
-    pairs: PairDataset,
-    count: int,
-    folder: Path,
-    *,
-    resume: bool = False,
-    workers: int = 0,
-) -> PairStatistics:
-    """Statistics of the first `count` pairs, kept in `folder` as they come.
-
-    Args:
-        resume: go on from the parts in the folder, which must be of the same command.
-        workers: processes that draw and augment the pairs.
-
-    Ranks take turns at the parts, in a folder that all of them see.
-    """
-    ranks = Ranks.of_environment()
-    folder.mkdir(parents=True, exist_ok=True)
-    with ranks.together():
-        if not resume and ranks.first:
-            for old in folder.glob("statistics-*.npz"):
-                old.unlink()
-    network.eval()
-    wanted = {
-        folder / f"statistics-{start:07d}-{min(start + _PART, count):07d}.npz": range(
-            start, min(start + _PART, count)
-        )
-        for start in range(0, count, _PART)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 when solved, 2 for wrong arguments or stores."""
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="the weights file")
+    args = parser.parse_args(argv)
+    try:
+        recipe = recipe_of(args)
+        faces = read_faces(args, recipe.degraded)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    solver = Solver(faces)
+    calibration = calibrate(solver, recipe, outer_folds(faces.rows))
+    network = solved_network(solver, recipe)
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "data": faces.table.groupby(["generator"]).size().to_dict(),
+        "recipe": recipe.to_dict(),
     }
-    with ranks.together(), tqdm(total=count, unit="pair", disable=not ranks.first) as bar:
-        for number, (file, numbers) in enumerate(wanted.items()):
-            if number % ranks.count == ranks.rank and not file.exists():
-                values = _read(network, pairs, numbers, workers)
-                temporary = file.with_suffix(".tmp.npz")
-                np.savez(temporary, **values)
-                temporary.replace(file)
-            bar.update(len(numbers))
-    parts = []
-    for file in wanted:
-        if not file.exists():
-            raise ValueError(f"{file}: expected the parts of every rank in a folder they share")
-        with np.load(file) as stored:  # never pickle
-            parts.append({name: stored[name] for name in stored.files})
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    kinds, swapped = whole.pop("kinds"), whole.pop("swapped")
-    faces = Statistics(**{name: torch.from_numpy(v) for name, v in whole.items()})
-    return PairStatistics(faces, kinds, swapped)
+    save_checkpoint(args.out, network, CROP, about, half=False, calibration=calibration)
+    print(f"{args.out}: {len(faces.table)} faces; {calibration}")
+    return 0
 
 
-def _read(
-    network: TraceNet, pairs: PairDataset, numbers: range, workers: int
-) -> dict[str, np.ndarray]:
-    loader = DataLoader(pairs, _BATCH, sampler=numbers, num_workers=workers)
-    found, kinds, swapped = [], [], []
-    with torch.no_grad():  # in float32, as scores are: bfloat16 moved scores by .04, at most by .29
-        for batch in loader:
-            found.append(network.statistics(batch.crops.flatten(0, 1)))
-            kinds += batch.kind
-            swapped.append(batch.swapped)
-    faces = Statistics(*(torch.cat(values) for values in zip(*found, strict=True)))
-    values = {name: value.numpy() for name, value in faces._asdict().items()}
-    return {**values, "kinds": np.array(kinds), "swapped": torch.cat(swapped).numpy()}
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Arguments that name data and recipe, for benchmarks too."""
+    default = Recipe()
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("stores", nargs="+", type=Path, metavar="STORE")
+    add("--manifest", nargs="+", type=Path, required=True, metavar="FILE.csv")
+    add("--most", type=int, default=150, help="faces of a generator or source (%(default)s)")
+    add("--rgb", default=",".join(default.rgb), help="readers (%(default)s)")
+    add("--frequency", default=",".join(default.frequency), help="readers (%(default)s)")
+    add("--degraded", type=int, default=default.degraded, metavar="N", help="(%(default)s)")
+    add("--shrinkage", type=float, default=default.ridge.shrinkage, help="(%(default)s)")
+    add("--source-penalty", type=float, default=default.ridge.source_penalty, help="(%(default)s)")
+    add("--frequency-share", type=float, default=default.frequency_share, help="(%(default)s)")
+    return parser
 
 
-def validation_auc(
-    network: TraceNet,
-    val: FaceDataset,
-    names: np.ndarray,
-    matches: dict[str, tuple[str, ...]],
-) -> dict[str, float]:
-    """AUC of each fake generator against reals of its kind.
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe that arguments ask for."""
+    return Recipe(
+        rgb=tuple(filter(None, args.rgb.split(","))),
+        frequency=tuple(filter(None, args.frequency.split(","))),
+        degraded=args.degraded,
+        ridge=RidgeSettings(args.shrinkage, args.source_penalty),
+        frequency_share=args.frequency_share,
+    )
 
-    Args:
-        names: generator or real source of every row of the cache.
-        matches: fake generator -> real sources it is compared with; others with the rest.
-    """
-    rows, target, logit = [], [], []
+
+def read_faces(args: argparse.Namespace, degraded: int) -> Faces:
+    """The faces that arguments name."""
+    manifest = pd.concat(
+        [pd.read_csv(file, keep_default_na=False) for file in args.manifest], ignore_index=True
+    )
+    views = [MATCHED, *(f"P{number}" for number in range(1, degraded + 1))]
+    return Faces.read([Store(folder) for folder in args.stores], manifest, views, args.most)
+
+
+def left_out_scores(
+    solver: Solver, recipe: Recipe, folds: Sequence[Fold]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that folds test, and their fused scores; a real may be there once for every fold."""
+    rows, scores = [], []
+    for fold in tqdm(folds, unit="fold", desc="calibration"):
+        lines = solver.solve(recipe, fold.train)
+        rows.append(fold.test)
+        scores.append(solver.scores(recipe, lines, fold.test)["fused"])
+    return np.concatenate(rows), np.concatenate(scores)
+
+
+def calibrate(solver: Solver, recipe: Recipe, folds: Sequence[Fold]) -> Calibration:
+    """What scores mean, measured on families and real sources left out."""
+    rows, logit = left_out_scores(solver, recipe, folds)
+    target, unit = solver.target[rows], solver.unit[rows]
+    temperature, bias = fit_platt(target, logit, balanced(target, unit))
+    score = expit(logit / temperature + bias).astype(np.float32)
+    reals = target == 0
+    thresholds = {fpr: threshold_over_units(score[reals], unit[reals], fpr) for fpr in FPRS}
+    generators = solver.faces.table["generator"].value_counts()
+    return Calibration(
+        temperature=temperature,
+        bias=bias,
+        thresholds={fpr: min(value, 1.0) for fpr, value in thresholds.items()},
+        reals=int((solver.target == 0).sum()),
+        fakes=int((solver.target == 1).sum()),
+        sources={str(name): int(count) for name, count in generators.items()},
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
+    """The network with lines solved from all faces."""
+    network = DualStream(DualStreamSettings(recipe.rgb, recipe.frequency))
+    lines = solver.solve(recipe, np.arange(len(solver.target)))
+    for stream, names in (("rgb", recipe.rgb), ("frequency", recipe.frequency)):
+        head = solver.gram(names, recipe.degraded).head_of(lines[stream])
+        network.heads[stream].load_state_dict(head.state_dict())
+    share = recipe.frequency_share
     with torch.no_grad():
-        for batch in tqdm(DataLoader(val, 32), unit="batch", desc="validation"):
-            rows.append(batch["row"])
-            target.append(batch["target"])
-            logit.append(network(batch["crop"], residual=batch.get("residual")))
-    seen, truth, score = (torch.cat(parts).numpy() for parts in (rows, target, logit))
-    return generator_aucs(names[seen], truth, score, matches)
+        network.fusion.weight.copy_(torch.tensor([[1 - share, share]]))
+        network.fusion.bias.zero_()
+    return network
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from ffdetect.evaluation.splits import split_rows
-from ffdetect.models.backbones import freeze_stages
+from ffdetect.models.base import Scorer, Trainable
 from ffdetect.models.device import pick_device
-from ffdetect.models.network import DualStream, NetworkSettings, Scorer, create_network
+from ffdetect.models.gated import GatedNetwork, GatedSettings
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
@@ -23,13 +23,10 @@ from preprocess.faces.maps import SPECTRUM_TILE
 from .data import FaceDataset, Mix, PairDataset
 from .ranks import Ranks
 from .resume import check_checkpoint, keep_made
-from .train_options import check_design, make_parser, mix_of, objective_of, of_other_designs
+from .train_options import make_parser, mix_of, objective_of
 
-# Options that leave the statistics of a pair as they are.
-_NOT_OF_STATISTICS = ("out", "resume", "workers", "device", "trace_pairs", "val_limit", "val_jpeg",
-                      "own_reals", "face_epochs", "sureness")  # fmt: skip
-# Options that may change when a run by descent is gone on with.
-_NOT_OF_DESCENT = ("out", "resume", "workers", "device", "precision")
+# Options that may change when a run is gone on with.
+_NOT_OF_THE_RUN = ("out", "resume", "workers", "device", "precision")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +49,6 @@ def _prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
     for name, least in (
         ("epochs", 1),
-        ("trace_pairs", 16),
-        ("face_epochs", 1),
         ("steps", 1),
         ("batch", 2),
         ("val_limit", 1),
@@ -61,8 +56,6 @@ def _prepare(args: argparse.Namespace):
         if getattr(args, name) < least:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"expected {option} of at least {least} but got {getattr(args, name)}")
-    if not args.sureness > 0:
-        raise ValueError(f"expected --sureness above 0 but got {args.sureness}")
     ranks = Ranks.of_environment().count
     if args.batch // 2 % ranks:
         raise ValueError(
@@ -78,9 +71,7 @@ def _prepare(args: argparse.Namespace):
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
     objective = objective_of(args)
     network = _network(args, reader)
-    check_design(args, network.settings.design)
-    if network.settings.design == "gated":
-        _check_descent(args, network)
+    _check_descent(args, network)
     _check_resume(args, network)
     _check_names(args.without, reader, twins)
     train, val = split_rows(
@@ -98,28 +89,25 @@ def _prepare(args: argparse.Namespace):
     mix = mix_of(args)
     pairs = PairDataset(
         reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
-        window=args.window or network.settings.size, seed=args.seed, mild=args.mild,
+        window=args.window or size, seed=args.seed, mild=args.mild,
         policy=args.policy, views=2 if objective.consistency else 1,
     )  # fmt: skip
     val = _limit(reader, val, args.val_limit)
-    faces = FaceDataset(reader, val, args.val_jpeg, network.settings.residual)
+    faces = FaceDataset(reader, val, args.val_jpeg, network.residual)
     return reader, network, pairs, faces, mix
 
 
-def _check_descent(args: argparse.Namespace, network: DualStream) -> None:
+def _check_descent(args: argparse.Namespace, network: Trainable) -> None:
     """Refuse what this network cannot be trained with, and freeze what shall stay."""
     if not 0 <= args.ema < 1:
         raise ValueError(f"expected --ema of at least 0 and below 1 but got {args.ema}")
     if not 0 < args.layer_decay <= 1:
         raise ValueError(f"expected --layer-decay above 0 and at most 1 but got {args.layer_decay}")
-    if network.settings.streams == "frequency" and (args.freeze or args.layer_decay < 1):
-        raise ValueError(
-            "--freeze and --layer-decay: expected a backbone but got --streams frequency"
-        )
+    network.parameter_groups(1.0, 1.0, args.layer_decay)  # refuses what it cannot have
     if args.freeze:
         if not (args.init or args.weights):
             raise ValueError("expected --init or --weights: --freeze would keep random weights")
-        freeze_stages(network.rgb.backbone, args.freeze)
+        network.freeze(args.freeze)
 
 
 def _check_names(without: Sequence[str], *readers: CacheReader | None) -> None:
@@ -133,13 +121,13 @@ def _last_checkpoint(args: argparse.Namespace) -> Path:
     return args.out.with_suffix(".run") / "last.ckpt"
 
 
-def _check_resume(args: argparse.Namespace, network: Scorer) -> None:
+def _check_resume(args: argparse.Namespace, network: Trainable) -> None:
     last = _last_checkpoint(args)
     if args.resume and last.exists():
         check_checkpoint(last, network)
 
 
-def _network(args: argparse.Namespace, reader: CacheReader) -> Scorer:
+def _network(args: argparse.Namespace, reader: CacheReader) -> Trainable:
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
         if checkpoint.crop != reader.settings.crop:
@@ -147,15 +135,20 @@ def _network(args: argparse.Namespace, reader: CacheReader) -> Scorer:
                 f"{args.weights}: trained on crops with {checkpoint.crop} "
                 f"but the cache has {reader.settings.crop}"
             )
-        return checkpoint.network.requires_grad_(True).train()
-    settings = {
-        "backbone": args.backbone,
-        "size": reader.settings.crop.size,
-        "residual": args.residual or reader.settings.residual,
-        "streams": args.streams,
-        "design": args.design,
-    }
-    network = create_network(NetworkSettings(**settings))
+        network = checkpoint.network
+        if not isinstance(network, Trainable):
+            raise ValueError(
+                f"{args.weights}: expected a network that learns by descent but got one of design "
+                f"{network.settings.design!r}"
+            )
+        return network.requires_grad_(True).train()
+    settings = GatedSettings(
+        backbone=args.backbone,
+        size=reader.settings.crop.size,
+        residual=args.residual or reader.settings.residual,
+        streams=args.streams,
+    )
+    network = GatedNetwork(settings)
     if args.init:
         network.load_pretrained(args.init)
     return network
@@ -165,13 +158,11 @@ def _fit(
     args: argparse.Namespace,
     device: torch.device,
     reader: CacheReader,
-    network: Scorer,
+    network: Trainable,
     pairs: PairDataset,
     val: FaceDataset,
     mix: Mix,
 ) -> int:
-    if network.settings.design == "traces":
-        return _solve(args, reader, network, pairs, val)
     import lightning as L
 
     from .fit import fit
@@ -183,7 +174,7 @@ def _fit(
     try:
         with ranks.together():
             if ranks.first:
-                keep_made(folder, _made(args, _NOT_OF_DESCENT), args.resume, "checkpoints")
+                keep_made(folder, _made(args), args.resume)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -212,65 +203,24 @@ def _fit(
     if not ranks.first:
         return 0
     network.load_state_dict(fitted.state)
-    about = _about(args, network.settings, pairs, fitted.auc)
+    about = _about(args, network, pairs, fitted.auc)
     save_checkpoint(args.out, network, reader.settings.crop, about)
     seen = " (trained on it)" if args.fit_all or args.fit_fakes else ""
     print(f"{args.out}: validation AUC {fitted.auc:.4f}{seen}")
     return 0
 
 
-def _solve(
-    args: argparse.Namespace,
-    reader: CacheReader,
-    network: Scorer,
-    pairs: PairDataset,
-    val: FaceDataset,
-) -> int:
-    """A `traces` network: no descent through it, its heads are solved."""
-    from .solve import read_statistics, validation_auc
-
-    folder = args.out.with_suffix(".run")
-    ranks = Ranks.of_environment()
-    try:
-        with ranks.together():
-            if ranks.first:
-                keep_made(folder, _made(args, _NOT_OF_STATISTICS), args.resume)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        seen = read_statistics(
-            network, pairs, args.trace_pairs, folder, resume=args.resume, workers=args.workers
-        )
-    except KeyboardInterrupt:
-        print(f"stopped; --resume goes on from {folder}", file=sys.stderr)
-        return 130
-    if not ranks.first:
-        return 0
-    network.solve(seen, args.seed, own_reals=args.own_reals, face_epochs=args.face_epochs,
-                  sureness=args.sureness)  # fmt: skip
-    names = reader.metadata["generator"].to_numpy()
-    aucs = validation_auc(network, val, names, pairs.mix.matches)
-    auc = float(np.mean(list(aucs.values())))
-    print("  ".join(f"{name} {value:.3f}" for name, value in aucs.items()))
-    about = _about(args, network.settings, pairs, auc)
-    save_checkpoint(args.out, network, reader.settings.crop, about)
-    print(f"{args.out}: validation AUC {auc:.4f}" + (" (trained on it)" if args.fit_all else ""))
-    return 0
-
-
-def _made(args: argparse.Namespace, aside: Sequence[str]) -> dict[str, str]:
-    return {name: str(value) for name, value in vars(args).items() if name not in aside}
+def _made(args: argparse.Namespace) -> dict[str, str]:
+    return {name: str(value) for name, value in vars(args).items() if name not in _NOT_OF_THE_RUN}
 
 
 def _about(
-    args: argparse.Namespace, network: NetworkSettings, pairs: PairDataset, auc: float | None
+    args: argparse.Namespace, network: Scorer, pairs: PairDataset, auc: float | None
 ) -> dict:
     unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
-    unused |= of_other_designs(network.design)
     recipe = {name: value for name, value in vars(args).items() if name not in unused}
     # The cache or --weights may have decided these.
-    recipe |= {name: value for name, value in network.to_dict().items() if name in recipe}
+    recipe |= {name: value for name, value in network.settings.to_dict().items() if name in recipe}
     return {
         "date": datetime.date.today().isoformat(),
         "data": pairs.counts,

@@ -7,22 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffdetect.evaluation.matching import parse_matches
-from ffdetect.models.network import DESIGNS, STREAMS, NetworkSettings
-from ffdetect.models.traces import FACE_EPOCHS
+from ffdetect.models.gated import STREAMS, GatedSettings
 from preprocess.faces.maps import RESIDUALS
 from preprocess.io.storage import as_path
 
 from .augment import MIXES, POLICIES
 from .data import BALANCES, Mix
 from .losses import Objective
-
-# Options that one design alone looks at: others refuse them, and do not record them.
-_OF_DESIGN = {
-    "gated": ("backbone", "streams", "epochs", "steps", "batch", "rate", "backbone_rate",
-              "layer_decay", "freeze", "ema", "precision", "mix", "label_smoothing", "hard",
-              "consistency"),
-    "traces": ("trace_pairs", "own_reals", "face_epochs", "sureness"),
-}  # fmt: skip
 
 
 def read_options(argv: Sequence[str]) -> dict[str, object]:
@@ -58,24 +49,6 @@ def objective_of(args: argparse.Namespace) -> Objective:
     return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
 
 
-def of_other_designs(design: str) -> set[str]:
-    """Names of the options that only other designs look at."""
-    return {name for other, names in _OF_DESIGN.items() if other != design for name in names}
-
-
-def check_design(args: argparse.Namespace, design: str) -> None:
-    """Refuse options that this design would not look at.
-
-    Raises:
-        ValueError: there are some; the message names them.
-    """
-    others, parser = of_other_designs(design), make_parser()
-    given = [n for n, v in vars(args).items() if n in others and v != parser.get_default(n)]
-    if given:
-        options = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ValueError(f"expected options of the design {design!r} but got {options}")
-
-
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     """The options of `python -m ffdetect.train`."""
     parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=description)
@@ -88,9 +61,8 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
 
     add = parser.add_argument_group("network").add_argument
-    add("--design", choices=DESIGNS, default="gated", help="of the network (%(default)s)")
-    add("--backbone", default=NetworkSettings.backbone, help="of --design gated (%(default)s)")
-    add("--streams", choices=STREAMS, default="both", help="of --design gated (%(default)s)")
+    add("--backbone", default=GatedSettings.backbone, help="a timm model (%(default)s)")
+    add("--streams", choices=STREAMS, default="both", help="(%(default)s)")
     add("--residual", choices=sorted(RESIDUALS), help="(default: as in the cache)")
     add("--init", type=Path, help="safetensors file to start the backbone from")
     add("--weights", type=Path, help="go on from weights written by this command")
@@ -131,15 +103,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         help="validate re-compressed; 0: as cached (%(default)s)")  # fmt: skip
     add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
 
-    add = parser.add_argument_group("--design traces").add_argument
-    add("--trace-pairs", type=int, default=4000, help="to solve its heads from (%(default)s)")
-    add("--own-reals", action="store_true", help="learn swaps against their own reals alone")
-    add("--face-epochs", type=int, default=FACE_EPOCHS, metavar="N",
-        help="passes over swaps; fewer carry further from these (%(default)s)")  # fmt: skip
-    add("--sureness", type=float, default=1.0, metavar="FACTOR",
-        help="of the logits of traces; few people make them too large (%(default)s)")  # fmt: skip
-
-    add = parser.add_argument_group("length and rates of descent (--design gated)").add_argument
+    add = parser.add_argument_group("length and rates").add_argument
     add("--epochs", type=int, default=10, help="(%(default)s)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
     add("--batch", type=int, default=32,
@@ -153,7 +117,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
 
-    add = parser.add_argument_group("loss of descent (--design gated)").add_argument
+    add = parser.add_argument_group("loss").add_argument
     add("--mix", choices=sorted(MIXES), default="", help="mix the faces and targets of a batch")
     add("--label-smoothing", type=float, default=0.0, metavar="E",
         help="share of a target that is spread over both classes (%(default)s)")  # fmt: skip

@@ -143,7 +143,7 @@ def test_the_recipe_learns_what_is_plain_to_see(tmp_path):
     got = scores(24, [39, 24, 26, 37, 30, 31])
     assert got.dtype == np.float32 and ((got >= 0) & (got <= 1)).all()
     assert roc_auc_score([1, 0, 0, 1, 0, 1], got) == 1
-    np.testing.assert_allclose(scores(5, [30, 31]), scores(5, [30, 31]), atol=1e-3)
+    np.testing.assert_array_equal(scores(5, [30, 31]), scores(5, [30, 31]))
 
 
 def test_a_classifier_starts_from_pretrained_weights(tmp_path):
@@ -182,13 +182,12 @@ def test_weights_that_have_seen_the_tested_faces_are_refused(
     ("more", "message"),
     [
         (["--models", ""], "expected ways .* but got"),
-        (["--models", "resnet19"], "expected a timm model but got 'resnet19'"),
+        (["--models", "resnet19"], "expected a timm model .* but got 'resnet19'"),
         (["--models", "test_resnet", "--init", "resnet18=x"], r"--init for one of .* \['resnet18'"),
         (["--models", "test_resnet", "--init", "x"], "expected --init NAME=FILE but got 'x'"),
         (["--models", "test_resnet", "--pair", "test_resnet"], "--pair A,B .* got 'test_r"),
         (["--models", "test_resnet", "--pair", "test_resnet,rgb"], "A,B .* 'test_resnet,rgb"),
         (["--models", "test_resnet", "--epochs", "0"], "expected --epochs of at least 1 but got 0"),
-        (["--models", "test_resnet", "--init", "test_resnet=no"], "no: expected a safetensors"),
         (["--models", "", "--weights", "a=nowhere"], "nowhere: expected a weights file"),
         (["--models", "", "--streams", "a"], r"expected --streams among \[\] but got \['a'\]"),
         (["--without", "sora"], r"expected --without among .* but got \['sora'\]"),

@@ -12,6 +12,7 @@ from benchmarks.clip_pooling import (
     clip_table,
     compare_gathering,
     compare_pooling,
+    people,
 )
 
 
@@ -21,6 +22,17 @@ def one_frame_tells(frames: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     first = ~frames.duplicated("path").to_numpy()
     logits[first] += 6 * frames["target"].to_numpy()[first]
     return logits, first
+
+
+def test_a_person_is_in_one_fold_whatever_the_source(clip_frames):
+    faces = clip_frames.assign(group=[
+        f"{'set' if kind == 'real' else kind}/{group.rsplit('/', 1)[1]}"
+        for kind, group in zip(clip_frames["generator"], clip_frames["group"], strict=True)
+    ])  # fmt: skip
+    fold = people(faces, 3)
+    assert sorted(set(fold)) == [0, 1, 2]
+    person = faces["group"].str.split("/").str[1]
+    assert (pd.Series(fold).groupby(person).nunique() == 1).all()
 
 
 def test_clips_are_judged_by_heads_that_knew_nothing_of_them(clip_frames):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 
 from ffdetect.evaluation import framing
 from ffdetect.models.weights import save_checkpoint
-from ffdetect.scoring.detector import SHIPPED_WEIGHTS, Detector
+from ffdetect.scoring.detector import Detector
 from preprocess import crop
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
@@ -41,8 +40,6 @@ def tiny(tiny_weights: Path) -> Detector:
 @pytest.fixture(scope="session")
 def shipped() -> Detector:
     """The detector with the weights of the package."""
-    if not (resources.files("ffdetect.weights") / SHIPPED_WEIGHTS).is_file():
-        pytest.fail(f"expected the shipped weights ffdetect/weights/{SHIPPED_WEIGHTS}")
     return Detector.load(device="cpu")
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ffdetect.models.calibration import Calibration
-from ffdetect.models.network import DualStream, NetworkSettings
+from ffdetect.models.gated import GatedNetwork, GatedSettings
 from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
@@ -29,11 +29,11 @@ CALIBRATION = Calibration(
 )
 
 
-def tiny_network(seed: int = 0, **settings) -> DualStream:
+def tiny_network(seed: int = 0, **settings) -> GatedNetwork:
     """A random network in evaluation mode, whose scores spread over 0..1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = DualStream(NetworkSettings(**{"backbone": "test_resnet", **settings}))
+        network = GatedNetwork(GatedSettings(**{"backbone": "test_resnet", **settings}))
     network.eval()
     with torch.no_grad():
         for norm in network.modules():

@@ -160,6 +160,21 @@ def test_settings_that_do_not_fit_are_refused_by_name(tmp_path, tiny_weights, ch
     assert str(caught.value).startswith(f"{file}: expected")
 
 
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda s: s["network"].update(design="traces"), "'traces'"),
+        (lambda s: s["network"].update(design=None), "None"),
+    ],
+)
+def test_weights_of_former_designs_are_refused_with_advice(tmp_path, tiny_weights, change, got):
+    file = tmp_path / "w.safetensors"
+    rewrite(tiny_weights, file, change)
+    with pytest.raises(WeightsError, match=f"but got {got}.* train it anew") as caught:
+        load_checkpoint(file)
+    assert str(caught.value).startswith(f"{file}: expected a network of a design")
+
+
 def test_another_version_is_named(tmp_path, tiny_weights):
     file = tmp_path / "w.safetensors"
     rewrite(tiny_weights, file, lambda s: s.update(version=2))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from ffdetect import Detector, NoFaceError
 from ffdetect.models.device import has_fast_bf16, pick_device
 from ffdetect.models.weights import WeightsError, save_checkpoint
+from ffdetect.scoring.detector import SHIPPED
 from preprocess import crop
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
@@ -338,6 +341,20 @@ def test_a_detector_tells_what_it_was_trained_on(tiny):
     assert tiny.about == {"data": "none", "seed": 0}
     assert tiny.crop_settings == CropSettings()
     assert tiny.device == torch.device("cpu") and tiny.precision == "fp32"
+
+
+def test_the_packages_weights_have_names(tiny_weights, tmp_path, monkeypatch):
+    """A path that only looks like a name is a path."""
+    for name, file in SHIPPED.items():
+        shutil.copy(tiny_weights, tmp_path / file)
+        monkeypatch.setitem(SHIPPED, name, str(tmp_path / file))
+    names = {None: "best", "best": "best", "fast": "fast", Path("fast"): "fast"}
+    for weights, name in names.items():
+        assert Detector.load(weights, "cpu").shipped == name
+    shutil.copy(tiny_weights, tmp_path / "fast")
+    assert Detector.load(tmp_path / "fast", "cpu").shipped == ""
+    with pytest.raises(WeightsError, match="good: expected a weights file"):
+        Detector.load("good", "cpu")
 
 
 def test_shipped_weights_score_a_face(shipped, astronaut):

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from ffdetect.fakes.regenerate import create_regenerator
-from ffdetect.models.network import DualStream
+from ffdetect.models.gated import GatedNetwork
 from ffdetect.models.weights import save_checkpoint
 from ffdetect.scoring import explain as command
 from ffdetect.scoring.detector import Detector, NoFaceError
@@ -49,7 +49,7 @@ def add_grid(crops: torch.Tensor) -> torch.Tensor:
     return marked.clamp(0, 255).to(torch.uint8)
 
 
-def train_on_grids(streams: str) -> DualStream:
+def train_on_grids(streams: str) -> GatedNetwork:
     """A tiny network that tells crops with a grid all over from those without."""
     network = tiny_network(size=128, streams=streams).train()
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
@@ -93,7 +93,7 @@ def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared, sh
         crop = shipped.crop_largest(decode_image(file))
         if crop is None:
             continue
-        mask = half(SIDES[count % 4], 256)
+        mask = half(SIDES[count % 4], len(crop))
         with torch.inference_mode():
             pixels = torch.from_numpy(crop.copy()).permute(2, 0, 1)
             twins = regenerate(pixels, np.random.default_rng(count))

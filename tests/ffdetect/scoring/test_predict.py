@@ -141,21 +141,6 @@ def test_clips_without_faces_or_pictures_are_scored_and_named(run, tiny, tmp_pat
     assert any(line.startswith("blind.mkv: no pictures: ") for line in lines)
 
 
-def test_the_package_has_weights_of_their_own_for_clips(shipped, astronaut, tmp_path):
-    folder = tmp_path / "mixed"
-    folder.mkdir()
-    for name in ("a.avi", "c.avi"):
-        write_clip(folder / name, astronaut)
-    (folder / "b.png").write_bytes(encode(astronaut, "PNG"))
-    out = tmp_path / "scores.txt"
-    command = [str(folder), "--out", str(out), "--frames", "2", "--device", "cpu"]
-    assert predict.main(command) == 0
-    expected = Detector.load(device="cpu", clips=True).score_video(folder / "a.avi", frames=2)
-    scored = table(tmp_path / "scores_video.txt")["y_pred"].tolist()
-    assert scored == pytest.approx([expected.score] * 2, abs=1e-4)
-    assert table(out)["y_pred"][0] == pytest.approx(shipped.score(astronaut), abs=1e-4)
-
-
 def test_a_stopped_run_of_clips_goes_on(run, astronaut, tmp_path, monkeypatch):
     folder = tmp_path / "clips"
     folder.mkdir()

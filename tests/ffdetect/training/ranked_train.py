@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ffdetect.training import solve, train
+from ffdetect.training import train
 from ffdetect.training.data import FaceDataset, PairDataset
 
 
@@ -29,7 +29,6 @@ def note(kind: type, file: Path) -> None:
 def main(notes: str, *arguments: str) -> int:
     torch.set_num_threads(1)
     rank = os.environ.get("RANK", "0")
-    solve._PART = 8
     note(PairDataset, Path(notes, f"pairs-{rank}"))
     note(FaceDataset, Path(notes, f"faces-{rank}"))
     return train.main(arguments)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Bernoulli, kl_divergence
 
 from ffdetect.models.backbones import freeze_stages, layer_rates
-from ffdetect.models.network import Logits, NetworkSettings
+from ffdetect.models.base import Logits
 from ffdetect.training.data import Pair
 from ffdetect.training.losses import Objective
 
@@ -25,14 +25,15 @@ class Brightness(nn.Module):
 
     def __init__(self, streams: str, rgb: float = 1.0, frequency: float = 1.0) -> None:
         super().__init__()
-        self.settings = NetworkSettings(streams=streams)
+        self.streams = streams
         self.rgb_scale, self.frequency_scale = rgb, frequency
         self.seen: list[torch.Tensor] = []
 
     def stream_logits(self, crops: torch.Tensor) -> Logits:
         self.seen.append(crops)
         logit = (crops.float().mean((1, 2, 3)) - 128) / 20
-        return Logits(logit, self.rgb_scale * logit, self.frequency_scale * logit)
+        other = self.frequency_scale * logit if self.streams == "both" else None
+        return Logits(logit, self.rgb_scale * logit, other)
 
 
 def module(network: nn.Module, generators=(), matches=None, **options) -> LitDetector:

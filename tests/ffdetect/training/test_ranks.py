@@ -8,14 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from ffdetect.training import solve
 from ffdetect.training.data import EpochSampler
 from ffdetect.training.ranks import Ranks
-from ffdetect.training.train import main
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
 ROOT = Path(__file__).parents[3]
@@ -82,18 +79,3 @@ def test_descent_by_two_ranks(faces_cache, tmp_path):
     assert sorted(faces[0] + faces[1]) == sorted(2 * [*range(len(faces[0] + faces[1]) // 2)])
     assert done.stdout.count("validation AUC") == 1
     assert all(value.isfinite().all() for value in load_file(out).values())
-
-
-def test_statistics_by_two_ranks_solve_what_one_solves(faces_cache, tmp_path, monkeypatch):
-    more = ["--design", "traces", "--trace-pairs", "16", "--share-blends", "0.5"]
-    outs, notes = [tmp_path / f"{ranks}.safetensors" for ranks in (1, 2)], tmp_path / "notes"
-    monkeypatch.setattr(solve, "_PART", 8)
-    assert main([str(faces_cache), "--out", str(outs[0]), *OPTIONS, *more]) == 0
-    train_by_two(faces_cache, outs[1], notes, *more)
-    pairs = drawn(notes, "pairs")
-    assert [len(numbers) for numbers in pairs] == [8, 8]
-    assert sorted(pairs[0] + pairs[1]) == list(range(16))
-    one, two = map(load_file, outs)
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], rtol=1e-2, atol=1e-3)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ffdetect.models.weights import load_checkpoint
+from ffdetect.models.registry import create_network
+from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from ffdetect.scoring.detector import Detector
 from ffdetect.training import train, train_options
 from ffdetect.training.losses import Objective
@@ -65,7 +66,6 @@ def test_the_weights_tell_how_they_were_made(trained):
     assert recipe["backbone"] == "test_resnet" and recipe["match"] == ["dfdc_swap=dfdc"]
     assert recipe["share_blends"] == 0.3 and recipe["seed"] == 0
     assert recipe["epochs"] == 2 and recipe["streams"] == "both" and recipe["residual"] == "npr"
-    assert "trace_pairs" not in recipe  # of another design
     assert 0 <= about["validation_auc"] <= 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"])
     assert not any(str(trained.parent) in str(value) for value in recipe.values())
@@ -201,14 +201,13 @@ def test_every_option_of_descent_reaches_the_training(trained, faces_cache, tmp_
     assert rates == pytest.approx([1e-3, *(0.2e-3 * 0.7**n for n in (2, 1, 0))])
 
 
-@pytest.mark.parametrize("design", ["gated", "traces"])
-def test_a_policy_is_the_same_for_both_of_a_pair(design, tmp_path, monkeypatch):
+def test_a_policy_is_the_same_for_both_of_a_pair(tmp_path, monkeypatch):
     crop = random_crops(1)[0].permute(1, 2, 0).numpy()
     rows = [{"crop": crop, "target": target, "split": split, "generator": str(target)}
             for target in (0, 1) for split in ("train", "dev")]  # fmt: skip
     write_cache(tmp_path / "faces", rows)
-    command = [str(tmp_path / "faces"), "--out", "x", "--design", design, "--residual", "npr"]
-    command += ["--backbone", "test_resnet"] if design == "gated" else []
+    command = [str(tmp_path / "faces"), "--out", "x", "--residual", "npr"]
+    command += ["--backbone", "test_resnet"]
     drawn = {}
     for policy in ("", "augmix", "randaugment"):
         more = ["--policy", policy] if policy else []
@@ -288,7 +287,11 @@ def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path
         (["--layer-decay", "0"], "expected --layer-decay above 0 and at most 1 but got 0.0"),
         (
             ["--layer-decay", "0.7", "--streams", "frequency"],
-            "--layer-decay: expected a backbone but got --streams frequency",
+            "expected a backbone but got streams 'frequency'",
+        ),
+        (
+            ["--init", "nowhere.safetensors", "--streams", "frequency"],
+            "expected a backbone but got streams 'frequency'",
         ),
         (["--freeze", "1"], "expected --init or --weights: --freeze would keep random weights"),
     ],
@@ -297,28 +300,6 @@ def test_wrong_arguments_end_with_a_message(faces_cache, tmp_path, capsys, more,
     err = refused(capsys, faces_cache, tmp_path / "net.safetensors", *more)
     assert re.search(message, err), err
     assert not (tmp_path / "net.run").exists()
-
-
-@pytest.mark.parametrize(
-    ("design", "more"),
-    [
-        ("traces", "--backbone resnet18 --streams rgb"),
-        ("traces", "--epochs 2 --steps 2 --batch 4 --rate 0.1 --backbone-rate 0.1"),
-        ("traces", "--layer-decay 0.7 --freeze 1 --ema 0.9 --precision fp32"),
-        ("traces", "--mix mixup --label-smoothing 0.1 --hard 2 --consistency 1"),
-        ("gated", "--trace-pairs 20"),
-    ],
-)
-def test_options_of_another_design_are_refused(faces_cache, tmp_path, capsys, design, more):
-    given = more.split()
-    for part in (given, *(given[i : i + 2] for i in range(0, len(given), 2))):
-        command = [str(faces_cache), "--out", str(tmp_path / "net.safetensors"), *part]
-        with pytest.raises(SystemExit) as caught:
-            train.main([*command, "--device", "cpu", "--design", design])
-        assert caught.value.code == 2
-        err, expected = capsys.readouterr().err, f"expected options of the design '{design}'"
-        assert expected in err
-        assert set(err.split("but got")[1].replace(",", " ").split()) == set(part[::2])
 
 
 def test_a_wrong_cache_ends_with_a_message(tmp_path, capsys):
@@ -406,6 +387,14 @@ def test_weights_of_other_crops_are_refused_naming_both(
 ):
     err = refused(capsys, faces_cache, tmp_path / "n.safetensors", "--weights", str(tiny_weights))
     assert str(tiny_weights) in err and "size=256" in err and "size=128" in err
+
+
+def test_weights_that_were_solved_do_not_go_on_by_descent(faces_cache, tmp_path, capsys):
+    settings = {"design": "dual_stream", "rgb": ["lite_rgb"], "frequency": ["lite_residual"]}
+    file, crop = tmp_path / "solved.safetensors", CacheReader(faces_cache).settings.crop
+    save_checkpoint(file, create_network(settings), crop, {}, half=False)
+    err = refused(capsys, faces_cache, tmp_path / "n.safetensors", "--weights", str(file))
+    assert f"{file}: expected a network that learns by descent" in err and "dual_stream" in err
 
 
 def test_a_folded_backbone_is_marked_as_such(faces_cache, tmp_path):

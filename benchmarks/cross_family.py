@@ -1,0 +1,216 @@
+"""python -m benchmarks.cross_family STORE --manifest FILE --out OUT: families never seen.
+
+Every family of generators is left out of training together with a third of the real sources, and
+the recipe is chosen among `RECIPES` by folds inside the rest. Faces are framed and coded alike
+(`ffdetect.training.views.matched`). Products of statistics are standardised over all faces, without
+labels. Swaps in video frames are known to training and their videos are not; they are also judged
+with their family left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffdetect.evaluation.bootstrap import Interval, auc_interval, bootstrap
+from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.protocol import NestedProtocol, Outcome
+from ffdetect.evaluation.splits import Fold, Rows, group_folds, inner_folds
+from ffdetect.evaluation.thresholds import false_alarms, threshold_over_units
+from ffdetect.training.recipes import Recipe, Solver
+from ffdetect.training.ridge import RidgeSettings
+from ffdetect.training.solve import make_parser, read_faces
+
+_PLAIN = RidgeSettings(1e-2, 0.0)
+_KEPT = RidgeSettings(1e-2, 30.0)
+BASELINE = Recipe(("clip_resized",), (), 0, _PLAIN)
+RECIPES = {
+    "ridge on CLIP blocks 5 to 8": BASELINE,
+    "with a penalty between real sources": replace(BASELINE, ridge=_KEPT),
+    "and less shrinkage": replace(BASELINE, ridge=RidgeSettings(1e-3, 30.0)),
+    "and a degraded view": replace(BASELINE, degraded=1, ridge=_KEPT),
+    "and the frequency stream, a quarter": Recipe(
+        ("clip_resized",), ("lite_residual",), 1, _KEPT, 0.25
+    ),
+    "and half of the frequency stream": Recipe(
+        ("clip_resized",), ("lite_residual",), 1, _KEPT, 0.5
+    ),
+    "and EfficientNet-Lite on the picture": Recipe(
+        ("clip_resized", "lite_rgb"), ("lite_residual",), 1, _KEPT, 0.25
+    ),
+}
+FAST = {
+    "fast: EfficientNet-Lite, picture and residual": Recipe(
+        ("lite_rgb",), ("lite_residual",), 1, _KEPT, 0.5
+    ),
+    "fast: less shrinkage": Recipe(
+        ("lite_rgb",), ("lite_residual",), 1, RidgeSettings(1e-3, 30.0), 0.5
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="OUT.json, OUT.md and OUT.ledger.json")
+    add("--fast", action="store_true", help="recipes of the fast network")
+    add("--inner", type=int, default=3, help="inner folds (%(default)s)")
+    add("--reason", default="", help="why outer folds are run again with other recipes")
+    args = parser.parse_args(argv)
+    recipes = FAST if args.fast else RECIPES
+    try:
+        faces = read_faces(args, max(recipe.degraded for recipe in recipes.values()))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    solver, rows = Solver(faces), faces.rows
+    protocol = NestedProtocol(
+        rows,
+        lambda index: index,
+        inner=lambda rows, fold: inner_folds(rows, fold, count=args.inner),
+        ledger=args.out.with_suffix(".ledger.json"),
+    )
+    outcome = protocol.run(recipes, solver.fit, solver.score, args.reason)
+    command = "python -m benchmarks.cross_family " + " ".join(map(str, argv or sys.argv[1:]))
+    result = {"command": command, **judge(solver, rows, outcome, recipes)}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    args.out.with_suffix(".md").write_text(markdown(result), "utf-8")
+    print(markdown(result))
+    return 0
+
+
+def judge(
+    solver: Solver, rows: Rows, outcome: Outcome, recipes: dict[str, Recipe]
+) -> dict[str, Any]:
+    """Figures of the outer folds, and of the baseline and each stream on the same folds."""
+    families = {}
+    baseline = next(iter(recipes.values()))
+    rates: dict[float, list[tuple[float, float]]] = {0.1: [], 0.01: []}
+    alarms: dict[str, list[float]] = {}
+    for fold in outcome.folds:
+        own = outcome.outer.fold == fold.name
+        index, score = outcome.outer.row[own], outcome.outer.score[own]
+        recipe = recipes[outcome.choices[fold.name].recipe]
+        families[fold.name] = {
+            "recipe": outcome.choices[fold.name].recipe,
+            "fakes": int((rows.target[index] == 1).sum()),
+            "reals": int((rows.target[index] == 0).sum()),
+            "auc": _listed(auc_interval(rows.target[index], score, rows.unit[index])),
+            **_beside(solver, recipe, baseline, fold, rows),
+        }
+        inner = outcome.choices[fold.name].inner
+        known = rows.target[inner.row] == 0
+        for fpr, found in rates.items():
+            line = threshold_over_units(
+                inner.score[known], rows.unit[inner.row][known], fpr, confidence=0.5
+            )
+            real = rows.target[index] == 0
+            flagged = score >= line
+            found.append((float(flagged[~real].mean()), float(flagged[real].mean())))
+            if fpr == 0.1:
+                for alarm in false_alarms(score[real], rows.unit[index][real], line):
+                    if alarm.reals >= 20:
+                        alarms.setdefault(alarm.source, []).append(alarm.rate)
+    swaps = known_swaps(solver, rows, recipes[outcome.recipe])
+    mean = _mean_interval(rows, outcome)
+    worst = {name: float(np.mean(values)) for name, values in alarms.items()}
+    return {
+        "recipes compared inside": outcome.recipes,
+        "looks at the outer folds": outcome.looks,
+        "recipe chosen by most": outcome.recipe,
+        "mean": _listed(mean),
+        "families": families,
+        "swaps of known makers, unseen videos": swaps,
+        "at inner thresholds": {
+            f"{fpr:g}": {"tpr": float(np.mean([t for t, _ in found])),
+                         "fpr": float(np.mean([f for _, f in found]))}
+            for fpr, found in rates.items()
+        },
+        "false alarms by source at 0.1": dict(sorted(worst.items(), key=lambda x: -x[1])),
+    }  # fmt: skip
+
+
+def _beside(
+    solver: Solver, recipe: Recipe, baseline: Recipe, fold: Fold, rows: Rows
+) -> dict[str, float]:
+    """AUC of the baseline, of each stream, and of the fused score on a degraded view."""
+    target = rows.target[fold.test]
+    plain = solver.scores(baseline, solver.solve(baseline, fold.train), fold.test)
+    lines = solver.solve(recipe, fold.train)
+    seen = solver.scores(recipe, lines, fold.test)
+    found = {"baseline": auc(target, plain["fused"])}
+    found |= {s: auc(target, seen[s]) for s in ("rgb", "frequency") if s in seen}
+    if recipe.degraded:
+        found["degraded"] = auc(target, solver.scores(recipe, lines, fold.test, 1)["fused"])
+    return found
+
+
+def known_swaps(solver: Solver, rows: Rows, recipe: Recipe) -> list[float]:
+    """AUC over swaps whose maker trained and whose videos did not, with its interval."""
+    index, scores = [], []
+    for fold in group_folds(rows, ["dfdc_swap"]):
+        index.append(fold.test)
+        scores.append(solver.scores(recipe, solver.solve(recipe, fold.train), fold.test)["fused"])
+    tested = np.concatenate(index)
+    return _listed(
+        auc_interval(rows.target[tested], np.concatenate(scores), group=rows.ties[0][tested])
+    )
+
+
+def _mean_interval(rows: Rows, outcome: Outcome) -> Interval:
+    """Mean AUC over families, drawn within each unit of each fold."""
+    index, score, fold = outcome.outer.row, outcome.outer.score, outcome.outer.fold
+    target = rows.target[index]
+    stratum = np.char.add(np.char.add(fold.astype(str), "/"), rows.unit[index])
+
+    def figure(drawn: np.ndarray) -> float:
+        parts = [drawn[fold[drawn] == name] for name in np.unique(fold)]
+        return float(np.mean([auc(target[part], score[part]) for part in parts]))
+
+    return bootstrap(figure, stratum, rounds=300)
+
+
+def _listed(interval: Interval) -> list[float]:
+    return [round(float(x), 4) for x in (interval.value, interval.low, interval.high)]
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a page."""
+    families = result["families"]
+    columns = ["baseline", "rgb", "frequency", "degraded"]
+    lines = [
+        f"`{result['command']}`\n",
+        f"Recipes compared inside: {result['recipes compared inside']}; looks at the outer "
+        f"folds: {result['looks at the outer folds']}; chosen by most: "
+        f"{result['recipe chosen by most']}.\n",
+        "| family left out | fakes | reals | AUC | " + " | ".join(columns) + " |",
+        "|---" * (4 + len(columns)) + "|",
+    ]
+    for name, row in families.items():
+        value, low, high = row["auc"]
+        more = " | ".join(f"{row[c]:.3f}" if c in row else "" for c in columns)
+        lines.append(f"| {name} | {row['fakes']} | {row['reals']} | {value:.3f} "
+                     f"[{low:.3f}, {high:.3f}] | {more} |")  # fmt: skip
+    means = [[row[c] for row in families.values() if c in row] for c in columns]
+    more = " | ".join(f"{np.mean(values):.3f}" if values else "" for values in means)
+    mean, low, high = result["mean"]
+    lines.append(f"| **mean** | | | **{mean:.3f}** [{low:.3f}, {high:.3f}] | {more} |\n")
+    value, low, high = result["swaps of known makers, unseen videos"]
+    lines.append(f"DFDC swaps, videos unseen: {value:.3f} [{low:.3f}, {high:.3f}].\n")
+    for fpr, rates in result["at inner thresholds"].items():
+        lines.append(f"At the inner folds' threshold for {fpr}: TPR {rates['tpr']:.3f}, false "
+                     f"alarms on sources left out {rates['fpr']:.3f}.\n")  # fmt: skip
+    alarms = result["false alarms by source at 0.1"]
+    lines.append("False alarms at 0.1 by source left out: "
+                 + ", ".join(f"{n} {v:.2f}" for n, v in alarms.items()) + ".\n")  # fmt: skip
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What a stream reads of a crop: one vector of statistics of a frozen trunk's layers.
+
+| name | of what |
+|---|---|
+| clip_resized | CLIP on the whole crop, shrunk to the trunk's side |
+| clip_native | CLIP on the middle of the crop, no pixel resampled |
+| lite_rgb | EfficientNet-Lite0 on the middle of the crop |
+| lite_residual | EfficientNet-Lite0 on the high-frequency residual of the middle |
+
+Another reader is a class and an entry in `READERS`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from preprocess.faces import maps
+
+from .pooling import area_resize, channel_moments, face_ellipse, middle, token_moments
+from .trunks import ClipTrunk, LiteTrunk
+
+_CLIP_TAPS = (5, 6, 7, 8)
+_LITE_SIDE = 256
+_LITE_STAGES = 7
+_RESIDUAL = "detail"
+_RESIDUAL_LIMIT = 4.0
+_RESIDUAL_GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
+
+
+class ClipReader(nn.Module):
+    """Moments of the tokens after some blocks of CLIP.
+
+    Args:
+        trunk: shared by all readers of it.
+        native: the middle of the crop as it is, not the whole crop shrunk.
+    """
+
+    def __init__(self, trunk: ClipTrunk, native: bool) -> None:
+        super().__init__()
+        self.trunk, self.native = trunk, native
+        self.features = len(_CLIP_TAPS) * 7 * trunk.width
+        # Half axes of the face in the view, as shares of its side.
+        self.ellipse = (0.42, 0.50) if native else (0.30, 0.38)
+        for name, values in (("mean", trunk.mean), ("std", trunk.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def view(self, crops: torch.Tensor) -> torch.Tensor:
+        """float32 N x 3 x 224 x 224, what the trunk is given of uint8 N x 3 x H x W."""
+        side = self.trunk.side
+        pixels = middle(crops, side).float() if self.native else area_resize(crops, side)
+        return (pixels / 255 - self.mean) / self.std
+
+    def forward(
+        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """uint8 N x 3 x H x W -> float32 N x features."""
+        tapped = self.trunk(self.view(crops), _CLIP_TAPS, watched)
+        places = round((tapped[0].shape[1] - 1) ** 0.5)
+        inside = face_ellipse(places, *self.ellipse, crops.device)
+        return torch.cat([token_moments(tokens, inside).flatten(1) for tokens in tapped], 1)
+
+
+class LiteReader(nn.Module):
+    """Moments of the channels after every stage of EfficientNet-Lite0.
+
+    Args:
+        trunk: shared by all readers of it.
+        residual: of the high-frequency residual, not of the picture itself.
+    """
+
+    def __init__(self, trunk: LiteTrunk, residual: bool) -> None:
+        super().__init__()
+        self.trunk, self.residual = trunk, residual
+        with torch.no_grad():
+            self.features = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
+
+    def forward(
+        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """uint8 N x 3 x H x W -> float32 N x features."""
+        pixels = middle(crops, min(_LITE_SIDE, *crops.shape[-2:]))
+        if self.residual:
+            x = maps.residual(pixels, _RESIDUAL).float() * (_RESIDUAL_GAIN / 128)
+            x = x.clamp(-_RESIDUAL_LIMIT, _RESIDUAL_LIMIT)
+        else:
+            x = (pixels.float() - 127) / 128
+        return torch.cat([channel_moments(stage) for stage in self.trunk(x, watched)], 1)
+
+
+class _Entry(NamedTuple):
+    trunk: str
+    reader: type[ClipReader] | type[LiteReader]
+    option: bool
+
+
+READERS: dict[str, _Entry] = {
+    "clip_resized": _Entry("clip_vit_b16", ClipReader, False),
+    "clip_native": _Entry("clip_vit_b16", ClipReader, True),
+    "lite_rgb": _Entry("efficientnet_lite0", LiteReader, False),
+    "lite_residual": _Entry("efficientnet_lite0", LiteReader, True),
+}
+
+
+def create_reader(name: str, trunk: nn.Module) -> ClipReader | LiteReader:
+    """The reader of this name on its trunk."""
+    entry = READERS[name]
+    return entry.reader(trunk, entry.option)

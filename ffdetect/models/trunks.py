@@ -1,0 +1,145 @@
+"""Frozen pretrained networks whose inner layers the streams read.
+
+A trunk's tensors lie in a file of their own in `ffdetect.weights`, which never changes: weights
+files hold only what was learnt beside it, and name the trunk.
+
+| name | what | source |
+|---|---|---|
+| clip_vit_b16 | image tower of CLIP ViT-B/16, the first blocks | Radford et al. 2021, MIT |
+| efficientnet_lite0 | EfficientNet-Lite0 without its last layers | Tan & Le 2019, Apache-2.0 |
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+_CLIP_BLOCKS = 8  # later ones tell objects apart, not real from generated
+
+
+class ClipTrunk(nn.Module):
+    """The first blocks of CLIP's ViT-B/16 (Radford et al. 2021, "Learning Transferable Visual
+    Models From Natural Language Supervision")."""
+
+    file = "clip_vit_b16.int8.safetensors"
+    side = 224
+    mean = (0.48145466, 0.4578275, 0.40821073)
+    std = (0.26862954, 0.26130258, 0.27577711)
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = timm.create_model("vit_base_patch16_clip_quickgelu_224", num_classes=0)
+        self.patch_embed, self.norm_pre = whole.patch_embed, whole.norm_pre
+        self.cls_token, self.pos_embed = whole.cls_token, whole.pos_embed
+        self.blocks = whole.blocks[:_CLIP_BLOCKS]
+        self.width = whole.embed_dim
+
+    def forward(
+        self,
+        pixels: torch.Tensor,
+        taps: Sequence[int],
+        watched: list[torch.Tensor] | None = None,
+    ) -> list[torch.Tensor]:
+        """Tokens after some blocks.
+
+        Args:
+            pixels: float32 N x 3 x 224 x 224, normalised.
+            taps: numbers of blocks, 1 for the first, ascending.
+            watched: takes the tokens after the first tap, which everything passes through, so
+                that gradients by them can be had.
+
+        Returns:
+            float32 N x 197 x 768 each; the first token is the class token, the others lie in rows
+            of 14.
+        """
+        x = self.patch_embed(pixels)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        x = self.norm_pre(x)
+        tapped = []
+        for number, block in enumerate(self.blocks[: max(taps)], 1):
+            x = block(x)
+            if watched is not None and number == min(taps):
+                x = x.detach().requires_grad_()
+                watched.append(x)
+            if number in taps:
+                tapped.append(x)
+        return tapped
+
+
+class LiteTrunk(nn.Module):
+    """The stages of EfficientNet-Lite0 (after Tan & Le 2019, "EfficientNet: Rethinking Model
+    Scaling for Convolutional Neural Networks")."""
+
+    file = "efficientnet_lite0.fp16.safetensors"
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+        self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
+        self.blocks = whole.blocks
+
+    def forward(
+        self, pixels: torch.Tensor, watched: list[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
+        """Output of every stage, float32 N x C x h x w.
+
+        Args:
+            pixels: float32 N x 3 x H x W, (x - 127) / 128 of bytes.
+            watched: takes the output of the first stage, so that gradients by it can be had.
+        """
+        x = self.bn1(self.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
+        outputs: list[torch.Tensor] = []
+        for stage in self.blocks:
+            x = stage(x)
+            if watched is not None and not outputs:
+                x = x.detach().requires_grad_()
+                watched.append(x)
+            outputs.append(x)
+        return outputs
+
+
+TRUNKS: dict[str, type[ClipTrunk] | type[LiteTrunk]] = {
+    "clip_vit_b16": ClipTrunk,
+    "efficientnet_lite0": LiteTrunk,
+}
+
+
+def load_trunk(name: str) -> ClipTrunk | LiteTrunk:
+    """A trunk with its pretrained tensors, frozen, float32.
+
+    Raises:
+        ValueError: no such trunk.
+    """
+    if name not in TRUNKS:
+        raise ValueError(f"expected a trunk among {sorted(TRUNKS)} but got {name!r}")
+    with torch.device("meta"):  # no time for random tensors that are replaced at once
+        trunk = TRUNKS[name]()
+    with resources.as_file(resources.files("ffdetect.weights") / trunk.file) as file:
+        trunk.load_state_dict(read_tensors(file), assign=True)
+    return trunk.eval().requires_grad_(False)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """float32 tensors; ``NAME.q`` in int8 times ``NAME.scale`` of each output channel is NAME."""
+    tensors = load_file(file)
+    state = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".q"):
+            plain = name.removesuffix(".q")
+            state[plain] = tensor.float() * tensors[plain + ".scale"].float()[:, None]
+        elif not name.endswith(".scale"):
+            state[name] = tensor.float()
+    return state
+
+
+def trunk_digest(name: str) -> str:
+    """SHA-256 of a trunk's file; weights that were learnt beside another are refused."""
+    data = (resources.files("ffdetect.weights") / TRUNKS[name].file).read_bytes()
+    return hashlib.sha256(data).hexdigest()

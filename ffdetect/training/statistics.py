@@ -1,0 +1,199 @@
+"""python -m ffdetect.training.statistics FRAMES --out STORE: what the streams' heads learn from.
+
+FRAMES are caches of faces with room around them (`preprocess.crop --size 388 --margin 0.35
+--native 1`). Every face is seen as the matched protocol has it and, with --degraded N, in N random
+degraded views (`views`); what the readers of a network tell of them goes into STORE, part by part,
+so that a stopped run goes on where it was. `ffdetect.training.solve` takes it from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ffdetect.models.dual_stream import DualStream, DualStreamSettings
+from ffdetect.models.readers import READERS
+from ffdetect.models.trunks import trunk_digest
+from preprocess.cache.reader import CacheReader
+from preprocess.io.storage import as_path
+
+from .views import FRAME_MARGIN, FRAME_SIDE, degraded, matched
+
+FORMAT = 1
+_PART = 32  # faces of one file
+MATCHED = "matched"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Attributes:
+    keys: str N, PATH#FRAME of every face.
+    values: reader -> float16 N x features.
+    """
+
+    keys: np.ndarray
+    values: dict[str, np.ndarray]
+
+    def take(self, rows: np.ndarray) -> Statistics:
+        """Some of the faces."""
+        return Statistics(self.keys[rows], {n: v[rows] for n, v in self.values.items()})
+
+
+def view_of(frame: np.ndarray, key: str, view: str) -> np.ndarray:
+    """A framed face in one view: uint8 388 x 388 x 3 -> 320 x 320 x 3.
+
+    Args:
+        key: of the face, PATH#FRAME.
+        view: `MATCHED`, or the name of a degraded one, which decides it together with the key.
+    """
+    return matched(frame) if view == MATCHED else degraded(frame, f"{key}#{view}")
+
+
+class Store:
+    """Statistics of faces on disk, one folder for readers of one network.
+
+    Args:
+        folder: made if it is not there.
+        readers: names from `READERS`; those that wrote the folder if None.
+
+    Raises:
+        ValueError: the folder holds statistics of other readers or of other trunks.
+    """
+
+    def __init__(self, folder: Path, readers: Sequence[str] | None = None) -> None:
+        self.folder = folder
+        file = folder / "store.json"
+        known = json.loads(file.read_text("utf-8")) if file.exists() else None
+        if readers is None:
+            if known is None:
+                raise ValueError(f"{folder}: expected a store of statistics but found none")
+            readers = list(known["readers"])
+        unknown = [name for name in readers if name not in READERS]
+        if unknown:
+            raise ValueError(f"{folder}: expected readers among {sorted(READERS)}, not {unknown}")
+        self.readers = list(readers)
+        about = {
+            "format": FORMAT,
+            "readers": {name: trunk_digest(READERS[name].trunk) for name in self.readers},
+        }
+        if known is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+        elif known != about:
+            raise ValueError(f"{folder}: expected statistics of {about} but got those of {known}")
+
+    def parts(self, view: str) -> list[Path]:
+        """The files of a view, in order."""
+        return sorted(self.folder.glob(f"{view}-*.npz"))
+
+    def read(self, view: str) -> Statistics:
+        """Everything known of a view.
+
+        Raises:
+            ValueError: there is nothing.
+        """
+        parts = []
+        for file in self.parts(view):
+            with np.load(file) as part:  # never pickle
+                parts.append({name: part[name] for name in ("keys", *self.readers)})
+        if not parts:
+            raise ValueError(f"{self.folder}: expected faces in the view {view!r} but got none")
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        keys, first = np.unique(whole.pop("keys"), return_index=True)
+        return Statistics(keys, {name: values[first] for name, values in whole.items()})
+
+    def write(self, view: str, statistics: Statistics) -> None:
+        """Add a part, whole or not at all."""
+        file = self.folder / f"{view}-{len(self.parts(view)):05d}.npz"
+        temporary = file.with_name(file.stem + ".tmp")
+        with temporary.open("wb") as stream:
+            np.savez(stream, keys=statistics.keys, **statistics.values)
+        temporary.replace(file)
+
+    def missing(self, view: str, keys: Sequence[str]) -> list[int]:
+        """Positions of the keys that a view lacks."""
+        known: set[str] = set()
+        for file in self.parts(view):
+            with np.load(file) as part:
+                known.update(part["keys"].tolist())
+        return [number for number, key in enumerate(keys) if key not in known]
+
+
+def face_keys(reader: CacheReader) -> list[str]:
+    """PATH#FRAME of every row."""
+    faces = reader.metadata
+    return [f"{path}#{frame}" for path, frame in zip(faces["path"], faces["frame"], strict=True)]
+
+
+@torch.inference_mode()
+def read_statistics(
+    network: DualStream, frames: CacheReader, rows: Sequence[int], view: str
+) -> Iterator[Statistics]:
+    """Statistics of some rows of a cache, part by part."""
+    keys = face_keys(frames)
+    for start in range(0, len(rows), _PART):
+        own = rows[start : start + _PART]
+        pictures = np.stack([view_of(frames.crop(row), keys[row], view) for row in own])
+        found = network.statistics(torch.from_numpy(pictures).movedim(-1, 1))
+        values = {name: value.half().numpy() for name, value in found.items()}
+        yield Statistics(np.array([keys[row] for row in own]), values)
+
+
+def open_frames(paths: Sequence[Path]) -> CacheReader:
+    """Caches of framed faces.
+
+    Raises:
+        ValueError: faces are cut out otherwise.
+    """
+    frames = CacheReader(paths)
+    crop = frames.settings.crop
+    if (crop.size, crop.margin, crop.native) != (FRAME_SIDE, FRAME_MARGIN, 1.0):
+        raise ValueError(
+            f"{paths[0]}: expected faces cut out with --size {FRAME_SIDE} --margin {FRAME_MARGIN} "
+            f"--native 1 but got {crop}"
+        )
+    return frames
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0; 2 for wrong arguments; 130 when stopped, and the next run goes on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ffdetect.training.statistics", description=__doc__
+    )
+    add = parser.add_argument
+    add("frames", nargs="+", type=as_path, metavar="FRAMES", help="caches of framed faces")
+    add("--out", type=Path, required=True, metavar="STORE")
+    add("--rgb", default="clip_resized,lite_rgb", help="readers (%(default)s)")
+    add("--frequency", default="lite_residual", help="readers (%(default)s)")
+    add("--degraded", type=int, default=1, metavar="N", help="views of each face (%(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        settings = DualStreamSettings(tuple(args.rgb.split(",")), tuple(args.frequency.split(",")))
+        frames = open_frames(args.frames)
+        store = Store(args.out, settings.readers)
+    except ValueError as error:
+        parser.error(str(error))
+    network, keys = DualStream(settings), face_keys(frames)
+    try:
+        for view in (MATCHED, *(f"P{number}" for number in range(1, args.degraded + 1))):
+            rows = store.missing(view, keys)
+            with tqdm(total=len(rows), unit="face", desc=view) as bar:
+                for part in read_statistics(network, frames, rows, view):
+                    store.write(view, part)
+                    bar.update(len(part.keys))
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from {args.out}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

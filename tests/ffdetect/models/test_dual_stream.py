@@ -1,0 +1,143 @@
+"""The shipped design: its streams, its fusion, and what of it is kept in a weights file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ffdetect.models import dual_stream
+from ffdetect.models.dual_stream import DualStream, DualStreamSettings
+from ffdetect.models.weights import WeightsError, load_checkpoint, save_checkpoint
+from preprocess.faces.face import CropSettings
+from tests.ffdetect.helpers import random_crops
+
+
+@pytest.fixture(scope="module")
+def network() -> DualStream:
+    """Of the small trunk alone, with random heads of a size that gives logits of some units."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = DualStream(DualStreamSettings(("lite_rgb",), ("lite_rgb", "lite_residual"))).eval()
+    statistics = made.statistics(random_crops(16))
+    for stream, names in made.streams.items():
+        x = torch.cat([statistics[name] for name in names], 1)
+        made.heads[stream].centre.copy_(x.mean(0))
+        made.heads[stream].scale.copy_(x.std(0).clamp_min(1e-3))
+    return made
+
+
+@torch.inference_mode()
+def test_the_fusion_is_a_line_on_the_logits_of_streams(network):
+    crops = random_crops(4, seed=9)
+    logits = network.stream_logits(crops)
+    weight, bias = network.fusion.weight[0], network.fusion.bias
+    expected = weight[0] * logits.rgb + weight[1] * logits.frequency + bias
+    torch.testing.assert_close(logits.fused, expected)
+    seen = network.statistics(crops)
+    both = torch.cat([seen["lite_rgb"], seen["lite_residual"]], 1)
+    torch.testing.assert_close(logits.rgb, network.heads["rgb"](seen["lite_rgb"]))
+    torch.testing.assert_close(logits.frequency, network.heads["frequency"](both))
+    assert logits.fused.std() > 0.01
+
+
+@torch.inference_mode()
+def test_cached_maps_change_nothing(network):
+    crops = random_crops(2)
+    other = torch.zeros(2, 3, 128, 128, dtype=torch.int8)
+    torch.testing.assert_close(network(crops, residual=other), network(crops))
+
+
+@torch.inference_mode()
+def test_statistics_do_not_depend_on_the_batch(network):
+    crops = random_crops(5)
+    together = network.statistics(crops)
+    for name, values in together.items():
+        alone = torch.cat([network.statistics(crop[None])[name] for crop in crops])
+        torch.testing.assert_close(values, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_readers_share_a_trunk_that_is_not_learnt(network):
+    assert network.readers["lite_rgb"].trunk is network.readers["lite_residual"].trunk
+    tensors = ("centre", "scale", "linear.weight", "linear.bias")
+    expected = {f"heads.{stream}.{name}" for stream in ("rgb", "frequency") for name in tensors}
+    assert network.learnt().keys() == expected | {"fusion.weight", "fusion.bias"}
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_evidence_is_the_slope_of_the_logit(network):
+    """Nudging a feature map along its evidence moves the logit as the gradient says."""
+    crops = random_crops(1, seed=3)
+    shares = network.evidence(crops)
+    watched: list[torch.Tensor] = []
+    network.statistics(crops, watched)
+    assert [share.shape for share in shares] == [x.shape for x in watched]
+    step = 1e-3  # the network has many bends
+
+    def logit(scale: float) -> float:
+        hooks = [
+            network.readers["lite_rgb"]
+            .trunk.blocks[0]
+            .register_forward_hook(lambda module, inputs, output: output * scale)
+        ]
+        with torch.inference_mode():
+            value = float(network(crops))
+        for hook in hooks:
+            hook.remove()
+        return value
+
+    slope = (logit(1 + step) - logit(1 - step)) / (2 * step)
+    total = sum(float(share.sum()) for share in shares)
+    assert total == pytest.approx(slope, rel=0.05, abs=0.01)
+
+
+def test_looking_for_evidence_works_in_inference_mode_and_leaves_no_trace(network):
+    crops = random_crops(1)
+    before = network(crops)
+    with torch.inference_mode():
+        inside = network.evidence(crops)
+    for first, second in zip(inside, network.evidence(crops), strict=True):
+        torch.testing.assert_close(first, second)
+    torch.testing.assert_close(network(crops), before)
+
+
+def test_weights_hold_heads_alone_and_name_the_trunk(network, tmp_path):
+    file = tmp_path / "w.safetensors"
+    save_checkpoint(file, network, CropSettings(size=128), {"note": "x"}, half=False)
+    stored = load_file(file)
+    assert stored.keys() == network.learnt().keys()
+    assert {t.dtype for t in stored.values()} == {torch.float32}
+    again = load_checkpoint(file).network
+    assert again.settings == network.settings
+    crops = random_crops(2)
+    with torch.inference_mode():
+        np.testing.assert_allclose(again(crops), network(crops), atol=1e-4)
+
+
+def test_weights_learnt_beside_another_trunk_are_refused(network, tmp_path, monkeypatch):
+    file = tmp_path / "w.safetensors"
+    save_checkpoint(file, network, CropSettings(size=128), {}, half=False)
+    monkeypatch.setattr(dual_stream, "trunk_digest", lambda name: "another")
+    with pytest.raises(WeightsError, match=r"trunks.efficientnet_lite0: .*not 'another'") as caught:
+        load_checkpoint(file)
+    assert str(caught.value).startswith(f"{file}: expected inputs as this version")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rgb": ("lite",)}, "expected a reader among .* but got 'lite'"),
+        ({"frequency": ()}, "expected a reader for each"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DualStreamSettings(**settings)
+
+
+def test_settings_come_back_from_json():
+    settings = DualStreamSettings(("clip_resized", "clip_native"), ("lite_residual",))
+    assert settings.trunks == ("clip_vit_b16", "efficientnet_lite0")
+    values = {**settings.to_dict(), "rgb": list(settings.rgb)}
+    assert DualStreamSettings.from_dict(values) == settings

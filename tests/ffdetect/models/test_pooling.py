@@ -1,0 +1,78 @@
+"""What streams read of layers, against OpenCV and plain numpy."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ffdetect.models.pooling import (
+    area_resize,
+    channel_moments,
+    face_ellipse,
+    middle,
+    token_moments,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("side", [512, 320, 301, 224, 96])
+def test_areas_are_averaged_as_by_opencv(astronaut, side):
+    pixels = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None]
+    expected = cv2.resize(astronaut, (side, side), interpolation=cv2.INTER_AREA).astype(float)
+    got = area_resize(pixels, side)
+    assert got.shape == (1, 3, side, side) and got.dtype == torch.float32
+    assert torch.equal(got, got.round())
+    away = np.abs(got[0].permute(1, 2, 0).numpy() - expected)
+    assert away.max() <= 1 and (away > 0).mean() < 0.01  # halves are rounded either way
+
+
+def test_areas_of_oblong_pictures(astronaut):
+    cut = np.ascontiguousarray(astronaut[:300, :400])
+    expected = cv2.resize(cut, (224, 224), interpolation=cv2.INTER_AREA).astype(float)
+    got = area_resize(torch.from_numpy(cut).permute(2, 0, 1)[None], 224)[0].permute(1, 2, 0)
+    assert np.abs(got.numpy() - expected).max() <= 1
+
+
+def test_the_middle_is_not_resampled(astronaut):
+    pixels = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None]
+    got = middle(pixels[..., :480], 224)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(got, astronaut[144:368, 128:352])
+
+
+def test_moments_of_channels():
+    x = np.random.default_rng(0).normal(3, 2, (2, 5, 6, 7)).astype(np.float32)
+    expected = np.concatenate([x.mean((2, 3)), x.std((2, 3), ddof=1)], 1)
+    np.testing.assert_allclose(channel_moments(torch.from_numpy(x)), expected, rtol=1e-4)
+
+
+def test_moments_of_tokens_place_by_place():
+    x = np.random.default_rng(1).normal(1, 3, (2, 1 + 49, 5)).astype(np.float32)
+    inside = [
+        ((c + 0.5) / 7 - 0.5) ** 2 / 0.3**2 + ((r + 0.5) / 7 - 0.5) ** 2 / 0.4**2 < 1
+        for r in range(7)
+        for c in range(7)
+    ]
+    assert 0 < sum(inside) < 49
+    mask = face_ellipse(7, 0.3, 0.4, CPU)
+    assert mask.tolist() == inside
+    parts = [x[:, 1:], x[:, 1:][:, inside], x[:, 1:][:, np.invert(inside)]]
+    moments = [f for part in parts for f in (part.mean(1), part.std(1, ddof=1))]
+    expected = np.stack([x[:, 0], *moments], 1)
+    got = token_moments(torch.from_numpy(x), mask)
+    assert got.shape == (2, 7, 5)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_the_same_everywhere_has_no_infinite_slope():
+    tokens = torch.ones(1, 50, 3, requires_grad=True)
+    token_moments(tokens, face_ellipse(7, 0.3, 0.4, CPU)).sum().backward()
+    assert tokens.grad is not None and tokens.grad.isfinite().all()
+
+
+def test_an_ellipse_is_upright_and_in_the_middle():
+    mask = face_ellipse(14, 0.30, 0.38, CPU).view(14, 14)
+    assert torch.equal(mask, mask.flip(0)) and torch.equal(mask, mask.flip(1))
+    assert mask.any(1).sum() > mask.any(0).sum()  # higher than wide

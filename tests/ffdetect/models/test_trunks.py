@@ -1,0 +1,110 @@
+"""Trunks against timm's own networks with the same tensors, and how their files are read."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from ffdetect.models.trunks import (
+    TRUNKS,
+    ClipTrunk,
+    LiteTrunk,
+    load_trunk,
+    read_tensors,
+    trunk_digest,
+)
+
+
+@pytest.fixture(scope="module")
+def clip() -> ClipTrunk:
+    return load_trunk("clip_vit_b16")
+
+
+@pytest.fixture(scope="module")
+def lite() -> LiteTrunk:
+    return load_trunk("efficientnet_lite0")
+
+
+def face(astronaut: np.ndarray, side: int) -> torch.Tensor:
+    """float32 2 x 3 x side x side in -1..1: a face and its mirror image."""
+    top, left = 40, 140
+    cut = torch.from_numpy(astronaut[top : top + side, left : left + side].copy())
+    x = cut.permute(2, 0, 1)[None].float() / 127.5 - 1
+    return torch.cat([x, x.flip(-1)])
+
+
+@torch.inference_mode()
+def test_tokens_are_those_of_timm(clip, astronaut):
+    whole = timm.create_model("vit_base_patch16_clip_quickgelu_224", num_classes=0).eval()
+    whole.load_state_dict(clip.state_dict(), strict=False)
+    x = face(astronaut, 224)
+    expected = whole.forward_intermediates(
+        x, [0, 2], return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
+    )
+    got = clip(x, (1, 3))
+    assert [tokens.shape for tokens in got] == [(2, 197, 768)] * 2
+    for tokens, (places, first) in zip(got, expected, strict=True):
+        torch.testing.assert_close(tokens, torch.cat([first, places], 1), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_stages_are_those_of_timm(lite, astronaut):
+    whole = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
+    whole.load_state_dict(lite.state_dict(), strict=False)
+    seen: list[torch.Tensor] = []
+    for stage in whole.blocks:
+        stage.register_forward_hook(lambda _, __, output: seen.append(output))
+    x = face(astronaut, 128)
+    whole.forward_features(x)
+    got = lite(x)
+    assert len(got) == len(seen) == 7
+    for stage, expected in zip(got, seen, strict=True):
+        torch.testing.assert_close(stage, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_trunks_are_frozen_and_evaluate(clip, lite):
+    for trunk in (clip, lite):
+        assert not trunk.training and not any(p.requires_grad for p in trunk.parameters())
+        assert all(t.dtype == torch.float32 for n, t in trunk.state_dict().items()
+                   if "num_batches" not in n)  # fmt: skip
+
+
+def test_one_channel_has_one_scale(tmp_path):
+    q = torch.tensor([[1, -2], [100, 127]], dtype=torch.int8)
+    scale = torch.tensor([0.5, 0.25], dtype=torch.float16)
+    save_file({"a.q": q, "a.scale": scale, "b": torch.ones(2).half()}, tmp_path / "t.safetensors")
+    got = read_tensors(tmp_path / "t.safetensors")
+    assert set(got) == {"a", "b"} and all(t.dtype == torch.float32 for t in got.values())
+    assert got["a"].tolist() == [[0.5, -1.0], [25.0, 31.75]]
+
+
+def test_files_hold_what_trunks_use_and_nothing_else():
+    for kind in TRUNKS.values():
+        with resources.as_file(resources.files("ffdetect.weights") / kind.file) as file:
+            stored = load_file(file)
+        names = {name.removesuffix(".q").removesuffix(".scale") for name in stored}
+        with torch.device("meta"):
+            assert names == set(kind().state_dict())
+
+
+def test_a_changed_file_has_another_digest(tmp_path, monkeypatch):
+    name = "efficientnet_lite0"
+    before, kind = trunk_digest(name), TRUNKS[name]
+    data = bytearray((resources.files("ffdetect.weights") / kind.file).read_bytes())
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(data)
+    monkeypatch.setattr(kind, "file", str(copy))
+    assert trunk_digest(name) == before
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    assert trunk_digest(name) != before
+
+
+def test_an_unknown_trunk_is_named():
+    with pytest.raises(ValueError, match=r"expected a trunk among .* but got 'oak'"):
+        load_trunk("oak")

@@ -1,0 +1,101 @@
+"""Views that heads learn from: repeatable, blind to the class, and of the protocol's shape."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffdetect.training import views
+from ffdetect.training.views import FRAME_SIDE, SIDE, degraded, jpeg, matched, middle
+
+
+@pytest.fixture(scope="module")
+def frame(astronaut) -> np.ndarray:
+    """A face with its surroundings: uint8 388 x 388 x 3."""
+    return np.ascontiguousarray(astronaut[:FRAME_SIDE, 40 : 40 + FRAME_SIDE])
+
+
+def test_the_middle_is_the_protocols_square(frame):
+    got = middle(frame)
+    np.testing.assert_array_equal(got, frame[34:354, 34:354])
+    assert got.shape == (SIDE, SIDE, 3)
+
+
+def test_a_matched_view_is_coded_once(frame):
+    stream = io.BytesIO()
+    Image.fromarray(middle(frame)).save(stream, "JPEG", quality=85)
+    np.testing.assert_array_equal(matched(frame), np.asarray(Image.open(stream)))
+
+
+def test_less_quality_changes_more(frame):
+    x = middle(frame)
+    loss = [np.abs(jpeg(x, quality).astype(float) - x).mean() for quality in (95, 70, 40)]
+    assert 0 < loss[0] < loss[1] < loss[2]
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c", "d"])
+def test_the_key_decides_everything(frame, key):
+    first, second = degraded(frame, key), degraded(frame, key)
+    assert first.shape == (SIDE, SIDE, 3) and first.dtype == np.uint8
+    assert np.abs(first.astype(int) - second).max() <= 1
+    assert np.abs(first.astype(int) - degraded(frame, key + "x")).mean() > 1
+
+
+def test_a_view_still_shows_the_face(frame):
+    wanted = cv2.resize(cv2.cvtColor(middle(frame), cv2.COLOR_RGB2GRAY), (32, 32)).astype(float)
+    for number in range(6):
+        seen = degraded(frame, f"face {number}")
+        small = cv2.resize(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), (32, 32)).astype(float)
+        alike = max(np.corrcoef(x.ravel(), wanted.ravel())[0, 1] for x in (small, small[:, ::-1]))
+        assert alike > 0.7
+
+
+def test_the_picture_has_no_say_in_what_is_done_to_it(frame, monkeypatch):
+    """Real and fake of one key go through the same codings, whatever they show."""
+    done: list[tuple] = []
+    recoded, as_clip = views._recoded, views._as_clip
+
+    def note(x, coding, **options):
+        done.append((x.shape, coding, tuple(sorted(options.items()))))
+        return recoded(x, coding, **options)
+
+    def note_clip(x, codec, crf, rng):
+        done.append((x.shape, codec, crf))
+        return as_clip(x, codec, crf, rng)
+
+    monkeypatch.setattr(views, "_recoded", note)
+    monkeypatch.setattr(views, "_as_clip", note_clip)
+    other = np.ascontiguousarray(255 - frame[::-1])
+    for number in range(4):
+        degraded(frame, f"pair {number}")
+        first = done.copy()
+        done.clear()
+        degraded(other, f"pair {number}")
+        assert done == first
+        done.clear()
+
+
+def test_keys_draw_every_kind_of_coding(frame, monkeypatch):
+    seen: Counter[str] = Counter()
+    grey = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(views, "_recoded", lambda x, coding, **_: (seen.update([coding]), x)[1])
+    monkeypatch.setattr(views, "_as_clip", lambda x, codec, *_: (seen.update([codec]), x)[1])
+    for number in range(300):
+        views._coded(grey, np.random.default_rng(number))
+    assert seen.keys() == {"JPEG", "WEBP", "libx264", "libx265", "libvpx-vp9"}
+    assert seen["JPEG"] > seen["libx264"] > 0
+    assert sum(seen.values()) < 300  # some are not coded at all
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+def test_a_frame_of_a_clip_is_the_picture_coded(frame, codec):
+    x = middle(frame)[:101, :103]
+    got = views._as_clip(x, codec, 28, np.random.default_rng(0))
+    assert got.shape == (100, 102, 3) and got.dtype == np.uint8
+    away = np.abs(got.astype(float) - x[:100, :102]).mean()
+    assert 0.3 < away < 20
