@@ -20,10 +20,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from preprocess.cache.schema import CacheSettings
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
+from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
 
