@@ -199,7 +199,7 @@ class Detector:
         for number, (face, crop) in enumerate(zip(faces, crops, strict=True)):
             score = float(scores[number])
             quality = measure(picture, face, crop)
-            verdict = judge(score, seen[:, number], quality, self.thresholds)
+            verdict = judge(score, seen[:, number], quality, self.calibration)
             scored.append(
                 ScoredFace(
                     face.box, face.landmarks, face.probability, score, crop,

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logsumexp
 
-from ffdetect.models.calibration import fit_platt
+from ffdetect.evaluation.calibration import fit_platt
 from ffdetect.models.weights import WeightsError
 from preprocess.io.storage import write_whole
 

@@ -1,30 +1,28 @@
 """Real, fake or uncertain: what may be said of one face, and why not more.
 
-The rule errs towards "uncertain": to call a face fake accuses somebody. It takes thresholds that
-were measured on real faces, every view of the face on the same side of them, and a face that is
-large, sharp and clean enough for the score to mean anything.
+The rule errs towards "uncertain": to call a face fake accuses somebody, to call it real clears it.
+It takes thresholds that were measured on real and fake faces, every view of the face on the same
+side of them, and a face that is large, sharp and clean enough for the score to mean anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ffdetect.models.calibration import Calibration
 
 from .quality import Quality
 
 FAKE_FPR = 0.01  # "fake": of real faces one in a hundred scores as high
-REAL_FPR = 0.1  # "real": lower than the score that one real face in ten passes
+REAL_FPR = 0.1  # "real": few fakes score as low, nor do nine real faces in ten score higher
 
-# Measured by `benchmarks.limits` on 42 real and 70 drawn portraits, damaged step by step, with the
-# shipped weights, which had seen them undamaged (AUC .80; with so few faces all is rough). "Above"
-# is the score that 7 % of the undamaged reals pass, far below that of "fake".
-MIN_SIDE = 96  # pixels. At 96 px AUC is .76; at 64 px .69, and only 4 % of fakes come above.
-MAX_BLUR = 0.64  # Median at a Gaussian blur of 1.4 px: AUC .68, 88 % of reals come above.
-MIN_JPEG_QUALITY = 30  # AUC .70 at 30, .65 at 20; from 40 down no fake comes above.
-MAX_BLOCKS = 1.0  # Median at JPEG 20 is .95; for files saved anew, whose tables tell nothing.
-
-# Measured by `benchmarks.robustness`: at WebP 70, 33 % of the reals come above the score that one
-# in ten passes undisturbed. The file does not tell its quality.
+# Below these, damaged portraits were told badly, or real ones came out as fake: benchmarks/results/
+# limits.json and robustness.md. A WebP file does not tell its quality.
+MIN_SIDE = 96  # pixels
+MAX_BLUR = 0.64
+MIN_JPEG_QUALITY = 30
+MAX_BLOCKS = 1.0  # for files saved anew, whose tables tell nothing
 SMOOTHING_FORMATS = ("webp",)
 
 
@@ -40,10 +38,7 @@ class Verdict:
 
 
 def judge(
-    score: float,
-    views: Sequence[float],
-    quality: Quality,
-    thresholds: Mapping[float, float] | None,
+    score: float, views: Sequence[float], quality: Quality, calibration: Calibration | None
 ) -> Verdict:
     """The verdict on one face.
 
@@ -51,19 +46,23 @@ def judge(
         score: calibrated, 0 to 1.
         views: calibrated scores of the face's views (`ffdetect.scoring.tta`).
         quality: of the face.
-        thresholds: false-positive rate -> score (`Detector.thresholds`). Without them nobody
-            knows how often a real face scores as high, and every face is uncertain.
+        calibration: of the weights. Without it nobody knows how often a real face scores as high,
+            and every face is uncertain; without its threshold of real, none is real.
     """
     reasons = quality_reasons(quality)
-    if thresholds is None:
+    if calibration is None:
         reasons = ("uncalibrated: how often a real face scores as high is not known", *reasons)
         return Verdict("uncertain", reasons)
-    side = _side(score, thresholds)
+    low, high = _ends(calibration)
+    side = _side(score, low, high)
     if side == "uncertain":
-        low, high = thresholds[REAL_FPR], thresholds[FAKE_FPR]
-        reasons = (f"score {score:.3f} lies between {low:.3f} (real) and {high:.3f} (fake)",
-                   *reasons)  # fmt: skip
-    elif any(_side(view, thresholds) != side for view in views):
+        if low is None:
+            between = f"score {score:.3f} is below {high:.3f} (fake), and how many fakes score as "
+            reasons = (between + "low is not known", *reasons)
+        else:
+            between = f"score {score:.3f} lies between {low:.3f} (real) and {high:.3f} (fake)"
+            reasons = (between, *reasons)
+    elif any(_side(view, low, high) != side for view in views):
         span = f"{min(views):.3f} to {max(views):.3f}"
         reasons = (f"views of the face disagree: scores {span}", *reasons)
     return Verdict("uncertain", reasons) if reasons else Verdict(side)
@@ -85,7 +84,15 @@ def quality_reasons(quality: Quality) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _side(score: float, thresholds: Mapping[float, float]) -> str:
-    if score >= thresholds[FAKE_FPR]:
+def _ends(calibration: Calibration) -> tuple[float | None, float]:
+    """Up to where a score is real, and from where it is fake."""
+    high = calibration.thresholds[FAKE_FPR]
+    if calibration.real_threshold is None:
+        return None, high
+    return min(calibration.thresholds[REAL_FPR], calibration.real_threshold), high
+
+
+def _side(score: float, low: float | None, high: float) -> str:
+    if score >= high:
         return "fake"
-    return "real" if score < thresholds[REAL_FPR] else "uncertain"
+    return "real" if low is not None and score <= low else "uncertain"

@@ -20,19 +20,16 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ffdetect.evaluation.calibration import (
+    cross_fitted,
+    operating_points,
+    weights_within_kinds,
+)
 from ffdetect.evaluation.matching import parse_matches
 from ffdetect.evaluation.metrics import calibration_error
 from ffdetect.evaluation.splits import split_rows
-from ffdetect.models.calibration import (
-    FPRS,
-    Calibration,
-    balanced_weights,
-    cross_fitted,
-    fit_platt,
-    probabilities,
-    supported,
-    threshold_at,
-)
+from ffdetect.evaluation.thresholds import supported
+from ffdetect.models.calibration import FPRS, Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.kinds import settings_difference
@@ -140,7 +137,7 @@ def score_rows(
 
 
 def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Calibration:
-    """Fit temperature and bias, and take thresholds from the real faces.
+    """Fit temperature and bias, and take thresholds that shall hold for sources left out.
 
     Args:
         faces: rows of `CacheReader.metadata`, all with a label.
@@ -150,18 +147,18 @@ def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Cal
     Raises:
         ValueError: no kind has both reals and fakes, or fakes do not score above reals.
     """
-    target = faces["target"].to_numpy()
-    values = logit.double().numpy()
-    temperature, bias = fit_platt(target, values, balanced_weights(target, kind))
-    score = probabilities(logit, temperature, bias).numpy()[target == 0]
+    target, unit = faces["target"].to_numpy(), faces["generator"].to_numpy().astype(str)
+    weight = weights_within_kinds(target, kind)
+    found = operating_points(target, unit, logit.double().numpy(), weight, FPRS)
     return Calibration(
-        temperature=temperature,
-        bias=bias,
-        thresholds={fpr: threshold_at(score, fpr) for fpr in FPRS},
+        temperature=found.temperature,
+        bias=found.bias,
+        thresholds=found.thresholds,
         reals=int((target == 0).sum()),
         fakes=int((target == 1).sum()),
         sources={str(name): int(n) for name, n in faces["generator"].value_counts().items()},
         date=datetime.date.today().isoformat(),
+        real_threshold=found.real_threshold,
     )
 
 
@@ -183,7 +180,7 @@ def report(
 ) -> str:
     """What was found, with errors that are honest: of faces whose group was left out."""
     target, group = faces["target"].to_numpy(), faces["group"].to_numpy()
-    weight = balanced_weights(target, kind)
+    weight = weights_within_kinds(target, kind)
     values = logit.double().numpy()
     before = calibration_error(target, torch.sigmoid(logit).numpy(), weight=weight)
     curve: list[str] = []
@@ -205,6 +202,7 @@ def report(
     for fpr, threshold in calibration.thresholds.items():
         caught = (score[target == 1] >= threshold).mean()
         lines.append(f"FPR {fpr:<8g} score >= {threshold:.4f} catches {caught:.3f} of these fakes")
+    lines.append(f"real          score <= {calibration.real_threshold:.4f}")
     flagged = pd.Series(score >= calibration.thresholds[0.01])[target == 0]
     sources = faces["generator"].to_numpy()[target == 0]
     shares = ", ".join(f"{name or '?'} {share:.3f}" for name, share in

@@ -26,6 +26,7 @@ CALIBRATION = Calibration(
     fakes=800,
     sources={"ffhq": 1200, "gan": 800},
     date="2024-05-06",
+    real_threshold=0.45,
 )
 
 

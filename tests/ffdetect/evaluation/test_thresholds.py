@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from ffdetect.evaluation.metrics import balanced_weights
 from ffdetect.evaluation.thresholds import (
@@ -45,18 +46,34 @@ def test_the_threshold_is_just_above_a_score_in_its_own_precision(dtype):
     assert dtype(threshold) == threshold == np.nextafter(dtype(1), dtype(2))
 
 
-@pytest.mark.parametrize(
-    ("count", "fpr"), [(9, 0.1), (99, 0.01), (150, 0.01), (8, 0.1), (50, 0.01)]
-)
-def test_thresholds_for_further_reals_are_never_too_low_on_average(count, fpr):
-    rng = np.random.default_rng(count)
-    thresholds = [threshold_at_fpr(rng.random(count), fpr, unseen=True) for _ in range(4000)]
-    reached = 1 - np.clip(thresholds, 0, 1).mean()  # of uniform scores
-    exact = max(np.floor(fpr * (count + 1) + 1e-9), 1) / (count + 1)
-    assert reached == pytest.approx(exact, rel=0.1)
-    assert supported(count, fpr) == (exact <= fpr + 1e-9)
-    few = rng.random(count)
-    assert supported(count, fpr) or threshold_at_fpr(few, fpr, unseen=True) > few.max()
+@pytest.mark.parametrize("count", [1, 5, 9, 10, 99, 100, 998, 999, 1000, 4321])
+@pytest.mark.parametrize("fpr", [0.1, 0.01, 0.001])
+def test_a_threshold_is_the_conservative_quantile(count, fpr):
+    reals = np.random.default_rng(count).random(count).astype(np.float32)
+    threshold = threshold_at_fpr(reals, fpr, unseen=True)
+    flagged = (reals >= threshold).sum()
+    # One more real would be flagged by chance if it fell among the flagged ones or beside them.
+    assert not supported(count, fpr) or (flagged + 1) / (count + 1) <= fpr + 1e-9
+    if supported(count, fpr):
+        assert (flagged + 2) / (count + 1) > fpr  # and no higher than it needs to be
+        level = np.ceil((1 - fpr) * (count + 1) - 1e-9) / count
+        order = np.quantile(reals, level, method="inverted_cdf")
+        assert order < threshold <= np.nextafter(order, np.float32(2))
+    else:
+        assert flagged == 0 and threshold == np.nextafter(reals.max(), np.float32(2))
+    assert supported(count, fpr) == (count >= round(1 / fpr) - 1)
+
+
+@pytest.mark.parametrize("fpr", [0.1, 0.01, 0.001])
+def test_reals_never_seen_are_flagged_no_more_often_than_promised(fpr):
+    rng = np.random.default_rng(0)
+    rates = []
+    for _ in range(300):
+        scores = expit(rng.normal(-1, 2, 1200)).astype(np.float32)
+        fresh = expit(rng.normal(-1, 2, 4000)).astype(np.float32)
+        rates.append((fresh >= threshold_at_fpr(scores, fpr, unseen=True)).mean())
+    error = np.std(rates) / np.sqrt(len(rates))
+    assert fpr * 0.75 < np.mean(rates) < fpr + 3 * error
 
 
 def test_units_weigh_alike_whatever_their_size():

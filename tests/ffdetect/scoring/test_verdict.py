@@ -18,34 +18,34 @@ from ffdetect.scoring.verdict import Verdict, judge, quality_reasons
 from tests.ffdetect.helpers import CALIBRATION, encode
 
 GOOD = Quality(side=180, blur=0.45, blocks=0.2, jpeg_quality=90, format="jpeg")
-THRESHOLDS = {0.1: 0.5, 0.01: 0.75, 0.001: 0.875}
+MEASURED = replace(CALIBRATION, thresholds={0.1: 0.5, 0.01: 0.75, 0.001: 0.875}, real_threshold=0.4)
 
 
 @pytest.mark.parametrize(
     ("score", "expected"),
-    [(0.0, "real"), (0.499, "real"), (0.5, "uncertain"), (0.749, "uncertain"), (0.75, "fake"),
-     (1.0, "fake")],
+    [(0.0, "real"), (0.4, "real"), (0.401, "uncertain"), (0.5, "uncertain"),
+     (0.749, "uncertain"), (0.75, "fake"), (1.0, "fake")],
 )  # fmt: skip
 def test_the_thresholds_decide_about_a_good_face(score, expected):
-    found = judge(score, [score], GOOD, THRESHOLDS)
+    found = judge(score, [score], GOOD, MEASURED)
     assert found.verdict == expected
     assert bool(found.reasons) == (expected == "uncertain")
     if found.reasons:
-        assert found.reasons == (f"score {score:.3f} lies between 0.500 (real) and 0.750 (fake)",)
+        assert found.reasons == (f"score {score:.3f} lies between 0.400 (real) and 0.750 (fake)",)
 
 
 @pytest.mark.parametrize(
-    ("score", "views"), [(0.8, [0.8, 0.9, 0.7]), (0.8, [0.1, 0.9]), (0.3, [0.3, 0.2, 0.5])]
+    ("score", "views"), [(0.8, [0.8, 0.9, 0.7]), (0.8, [0.1, 0.9]), (0.3, [0.3, 0.2, 0.45])]
 )
 def test_one_view_on_another_side_is_enough_to_doubt(score, views):
-    found = judge(score, views, GOOD, THRESHOLDS)
+    found = judge(score, views, GOOD, MEASURED)
     span = f"{min(views):.3f} to {max(views):.3f}"
     assert found == Verdict("uncertain", (f"views of the face disagree: scores {span}",))
 
 
 def test_views_that_agree_leave_the_verdict():
-    assert judge(0.8, [0.76, 0.9], GOOD, THRESHOLDS) == Verdict("fake")
-    assert judge(0.2, [0.0, 0.49], GOOD, THRESHOLDS) == Verdict("real")
+    assert judge(0.8, [0.76, 0.9], GOOD, MEASURED) == Verdict("fake")
+    assert judge(0.2, [0.0, 0.39], GOOD, MEASURED) == Verdict("real")
 
 
 BAD = [
@@ -61,7 +61,7 @@ BAD = [
 @pytest.mark.parametrize("score", [0.01, 0.99])
 @pytest.mark.parametrize(("change", "message"), BAD)
 def test_a_face_that_shows_too_little_is_uncertain(score, change, message):
-    found = judge(score, [score], replace(GOOD, **change), THRESHOLDS)
+    found = judge(score, [score], replace(GOOD, **change), MEASURED)
     assert found.verdict == "uncertain" and len(found.reasons) == 1
     assert re.search(message, found.reasons[0])
 
@@ -74,7 +74,7 @@ def test_the_limits_themselves_are_good_enough():
 
 
 def test_every_reason_is_told():
-    found = judge(0.6, [0.6], Quality(20, 0.9, 3.0, 5, "webp"), THRESHOLDS)
+    found = judge(0.6, [0.6], Quality(20, 0.9, 3.0, 5, "webp"), MEASURED)
     assert found.verdict == "uncertain" and len(found.reasons) == 6
 
 
@@ -82,6 +82,20 @@ def test_every_reason_is_told():
 def test_nobody_is_judged_without_a_calibration(score):
     found = judge(score, [score], GOOD, None)
     assert found.verdict == "uncertain" and found.reasons[0].startswith("uncalibrated")
+
+
+def test_real_is_as_strong_a_word_as_fake():
+    """It takes a score that few fakes stay under, and that most reals stay under too."""
+    assert judge(0.45, [0.45], GOOD, MEASURED).verdict == "uncertain"
+    higher = replace(MEASURED, real_threshold=0.7)
+    assert judge(0.45, [0.45], GOOD, higher).verdict == "real"
+    assert judge(0.6, [0.6], GOOD, higher).verdict == "uncertain"
+    unknown = judge(0.01, [0.01], GOOD, replace(MEASURED, real_threshold=None))
+    assert unknown.verdict == "uncertain"
+    assert unknown.reasons == (
+        "score 0.010 is below 0.750 (fake), and how many fakes score as low is not known",
+    )
+    assert judge(0.8, [0.8], GOOD, replace(MEASURED, real_threshold=None)).verdict == "fake"
 
 
 @pytest.fixture
@@ -96,7 +110,7 @@ def judging(tiny, monkeypatch):
 
 
 def with_thresholds(low: float, high: float) -> Calibration:
-    return replace(CALIBRATION, thresholds={0.1: low, 0.01: high, 0.001: 1.0})
+    return replace(CALIBRATION, thresholds={0.1: low, 0.01: high, 0.001: 1.0}, real_threshold=low)
 
 
 def test_a_detector_judges_each_face(tiny, judging, astronaut):

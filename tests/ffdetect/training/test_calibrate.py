@@ -14,6 +14,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.thresholds import threshold_over_units
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from ffdetect.scoring.detector import Detector
 from ffdetect.training.calibrate import calibration_curve, kinds, main
@@ -95,9 +96,13 @@ def test_validation_rows_are_measured_unless_all_are_asked_for(
     assert found.temperature == pytest.approx(temperature, rel=0.3)
     assert found.bias == pytest.approx(bias, abs=0.3)
     score = expit(logits[used] / found.temperature + found.bias)[target == 0]
-    rank = int(np.ceil(0.9 * (len(score) + 1)))
-    assert found.thresholds[0.1] == pytest.approx(np.sort(score)[rank - 1], abs=1e-5)
+    source = np.array([row["generator"] for row in rows])[used][target == 0]
+    for fpr, threshold in found.thresholds.items():
+        expected = threshold_over_units(score.astype(np.float32), source, fpr)
+        assert threshold == pytest.approx(expected, abs=1e-5)
     assert found.thresholds[0.001] == pytest.approx(score.max(), abs=1e-5)
+    fakes = expit(logits[used] / found.temperature + found.bias)[target == 1]
+    assert (fakes <= found.real_threshold).mean() <= 0.15
     out = capsys.readouterr().out
     assert f"{found.reals} real, {found.fakes} fake" in out
     assert f"temperature  {found.temperature:.4f}" in out

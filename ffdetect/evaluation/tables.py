@@ -1,0 +1,104 @@
+"""Reports as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .report import Report
+
+
+def markdown(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    cells = [
+        list(columns),
+        ["---"] * len(columns),
+        *[[str(cell) for cell in line] for line in lines],
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def save_record(out: Path, values: Mapping[str, Any], text: str) -> None:
+    """Write OUT.json and OUT.md, each whole or not at all.
+
+    Args:
+        out: path without suffix; its folder is made.
+        values: of JSON's types.
+        text: Markdown.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in ((".json", json.dumps(values, indent=2)), (".md", text)):
+        file = out.with_name(out.name + suffix)
+        temporary = file.with_name(file.name + ".tmp")
+        temporary.write_text(content.rstrip() + "\n", "utf-8")
+        temporary.replace(file)
+
+
+def save_report(report: Report, out: Path) -> None:
+    """Write a report as OUT.json and OUT.md."""
+    save_record(out, report_dict(report), report_markdown(report))
+
+
+def report_dict(report: Report) -> dict[str, Any]:
+    """JSON's types; false-positive rates are strings, the worst are named."""
+    values = _plain(asdict(report))
+    worst = {"family": report.worst_family.family, "source": report.worst_source.source}
+    return {**values, "worst": worst}
+
+
+def report_markdown(report: Report) -> str:
+    """Headline figures, then a line a family and a line a real source, the worst first."""
+    rates = list(report.pooled_tpr)
+    worst, loudest = report.worst_family, report.worst_source
+    again = f" Outer folds were run {report.looks} times." if report.looks > 1 else ""
+    again += "".join(f" Reason: {reason}." for reason in report.reasons)
+    head = [
+        f"`{report.command}` ({report.date})",
+        f"{report.recipes} recipes were compared inside the outer folds; chosen: "
+        f"{', '.join(sorted(set(report.chosen.values())))}.{again}",
+        markdown(
+            ["", "figure [95 %]"],
+            [
+                ["mean AUC over families left out", report.mean_auc],
+                ["pooled AUC", report.pooled_auc],
+                *[[f"pooled TPR at FPR {r:g}", i] for r, i in report.pooled_tpr.items()],
+                ["calibration error", f"{report.calibration_error:.3f}"],
+                ["worst family", f"{worst.family}, AUC {worst.auc}"],
+                [f"worst real source at the threshold for {rates[0]:g}",
+                 f"{loudest.source}, {loudest.flagged[rates[0]]:.1%} flagged"],
+            ],
+        ),
+    ]  # fmt: skip
+    caught = [f"caught at {rate:g}" for rate in rates]
+    families = markdown(
+        ["family", "fakes / reals", "AUC [95 %]", *caught, 'called "real"'],
+        [
+            [f.family, f"{f.fakes} / {f.reals}", f.auc, *[f"{f.caught[r]:.1%}" for r in rates],
+             f"{f.called_real:.1%}"]
+            for f in report.families
+        ],
+    )  # fmt: skip
+    flagged = [f"flagged at {rate:g}" for rate in rates]
+    sources = markdown(
+        ["real source", "reals", *flagged, 'called "real"'],
+        [
+            [s.source, s.reals, *[f"{s.flagged[r]:.1%}" for r in rates], f"{s.called_real:.1%}"]
+            for s in report.sources
+        ],
+    )
+    curve = markdown(
+        ["mean score", "share of fakes", "rows"],
+        [[f"{said:.2f}", f"{so:.2f}", count] for said, so, count in report.curve],
+    )
+    return "\n\n".join([*head, families, sources, curve]) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {f"{k:g}" if isinstance(k, float) else k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,147 @@
+"""A report says what the scores say, and names the worst."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve as sklearn_curve
+from sklearn.metrics import roc_auc_score
+
+from ffdetect.evaluation.calibration import operating_points
+from ffdetect.evaluation.metrics import balanced_weights, tpr_at_fpr
+from ffdetect.evaluation.protocol import NestedProtocol, Outcome
+from ffdetect.evaluation.report import Report, calibration_curve, report
+from ffdetect.evaluation.splits import Rows, inner_folds, outer_folds
+from ffdetect.evaluation.tables import markdown, report_dict, report_markdown, save_report
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    """Five families, one of them of video; six cameras and the video; all told to some degree."""
+    names = [f"gan{i}" for i in range(4)] + ["swap"] + [f"camera{i}" for i in range(6)] + ["video"]
+    unit = np.repeat(names, 40)
+    group = np.array([f"{i // 2}" for i in range(len(unit))])
+    target = np.isin(unit, names[:5]).astype(int)
+    return Rows(unit, target, (group,), {"swap": ["video"]})
+
+
+@pytest.fixture(scope="module")
+def logit(rows) -> np.ndarray:
+    """gan3 is told badly; camera2 looks fake; videos score higher than photos."""
+    rng = np.random.default_rng(0)
+    shift = {"gan3": 0.3, "camera2": 2.2, "video": 0.5, "swap": 2.5}
+    return rng.normal([shift.get(u, 2.0 * t) for u, t in zip(rows.unit, rows.target, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def outcome(rows, logit) -> Outcome:
+    protocol = NestedProtocol(
+        rows,
+        logit.__getitem__,
+        outer_folds(rows),
+        lambda rows, fold: inner_folds(rows, fold, count=2, parts=2),
+    )
+    scales = {"as it is": 1.0, "turned": -1.0}
+    return protocol.run(scales, lambda scale, train: scale, lambda s, test: s * test.data())
+
+
+@pytest.fixture(scope="module")
+def found(outcome, rows) -> Report:
+    return report(outcome, rows, "python -m some.command", rounds=60)
+
+
+def test_families_are_judged_in_their_own_fold_by_reals_of_their_kind(found, outcome, rows, logit):
+    assert np.diff([f.auc.value for f in found.families]).min() >= 0
+    for fold in outcome.folds:
+        (family,) = fold.families
+        result = next(f for f in found.families if f.family == family)
+        reals = [s for s in fold.sources if (s == "video") == (family == "swap")]
+        own = fold.test[np.isin(rows.unit[fold.test], [family, *reals])]
+        expected = roc_auc_score(rows.target[own], logit[own])
+        assert result.auc.value == pytest.approx(expected)
+        assert result.auc.low < expected < result.auc.high
+        assert (result.fakes, result.reals) == (40, 40 * len(reals))
+    assert found.mean_auc.value == pytest.approx(np.mean([f.auc.value for f in found.families]))
+    assert found.worst_family.family == "gan3"
+
+
+def test_thresholds_come_from_the_inner_folds(found, outcome, rows):
+    for fold in outcome.folds:
+        inner = outcome.choices[fold.name].inner
+        target, unit = rows.target[inner.row], rows.unit[inner.row]
+        weight = balanced_weights(target, unit)
+        points = operating_points(target, unit, inner.score, weight, (0.1, 0.01, 0.001))
+        own = outcome.outer.fold == fold.name
+        score = points.probability(outcome.outer.score[own])
+        fakes = rows.target[outcome.outer.row[own]] == 1
+        result = next(f for f in found.families if f.family in fold.families)
+        for fpr, threshold in points.thresholds.items():
+            assert result.caught[fpr] == pytest.approx((score[fakes] >= threshold).mean())
+        low = min(points.real_threshold, points.thresholds[0.1])
+        assert result.called_real == pytest.approx((score[fakes] <= low).mean(), abs=1e-9)
+
+
+def test_the_real_source_that_looks_fake_is_named(found):
+    loud = found.worst_source
+    assert loud.source == "camera2"
+    quiet = next(s for s in found.sources if s.source == "camera4")
+    assert loud.reals == quiet.reals == 40
+    assert loud.flagged[0.1] > 0.3 > quiet.flagged[0.1]
+    for source in found.sources:
+        assert source.flagged[0.1] >= source.flagged[0.01] >= source.flagged[0.001]
+
+
+def test_pooled_figures_and_the_curve_are_those_of_calibrated_scores(found, outcome, rows):
+    score = np.empty(len(outcome.outer.row))
+    for fold in outcome.folds:
+        inner = outcome.choices[fold.name].inner
+        target, unit = rows.target[inner.row], rows.unit[inner.row]
+        weight = balanced_weights(target, unit)
+        own = outcome.outer.fold == fold.name
+        points = operating_points(target, unit, inner.score, weight, (0.1,))
+        score[own] = points.probability(outcome.outer.score[own])
+    target, unit = rows.target[outcome.outer.row], rows.unit[outcome.outer.row]
+    assert found.pooled_auc.value == pytest.approx(roc_auc_score(target, score))
+    expected = tpr_at_fpr(target, score, 0.1, balanced_weights(target, unit))
+    assert found.pooled_tpr[0.1].value == pytest.approx(expected)
+    assert sum(count for *_, count in found.curve) == len(target)
+
+
+@pytest.mark.parametrize("bins", [5, 10])
+def test_the_curve_equals_scikit_learns(bins):
+    rng = np.random.default_rng(0)
+    score = np.append(rng.random(500), [0, 1])
+    target = (rng.random(502) < score**2).astype(int)
+    so, said = sklearn_curve(target, score, n_bins=bins)
+    found = calibration_curve(target, score, np.ones(502), bins)
+    np.testing.assert_allclose([(s, f) for s, f, _ in found], np.c_[said, so], atol=1e-12)
+
+
+def test_it_is_written_as_json_and_markdown(found, tmp_path):
+    save_report(found, tmp_path / "results" / "pictures")
+    values = json.loads((tmp_path / "results" / "pictures.json").read_text("utf-8"))
+    assert values == json.loads(json.dumps(report_dict(found)))
+    assert values["recipes"] == 2 and values["looks"] == 1
+    assert values["worst"] == {"family": "gan3", "source": found.worst_source.source}
+    assert set(values["families"][0]["caught"]) == {"0.1", "0.01", "0.001"}
+    text = (tmp_path / "results" / "pictures.md").read_text("utf-8")
+    assert f"| worst family | gan3, AUC {found.worst_family.auc} |" in text
+    assert "2 recipes were compared inside" in text and "`python -m some.command`" in text
+    assert f"| gan3 | 40 / {found.worst_family.reals} | {found.worst_family.auc} |" in text
+    assert not list((tmp_path / "results").glob("*.tmp"))
+
+
+def test_a_second_look_is_told(outcome, rows, found):
+    again = replace(found, looks=3, reasons=["a column was wrong"])
+    text = report_markdown(again)
+    assert "Outer folds were run 3 times. Reason: a column was wrong." in text
+    assert "Outer folds" not in report_markdown(found)
+
+
+def test_a_table_has_a_line_a_row():
+    assert markdown(["a", "b"], [[1, "x"], [2.5, "y"]]) == (
+        "| a | b |\n| --- | --- |\n| 1 | x |\n| 2.5 | y |"
+    )
