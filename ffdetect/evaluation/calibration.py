@@ -13,24 +13,17 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from .thresholds import real_threshold, threshold_over_units
+from .metrics import balanced_weights
+from .thresholds import Thresholds, thresholds
 
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """How scores are read.
-
-    Attributes:
-        temperature, bias: of Platt scaling.
-        thresholds: false-positive rate -> probability that at most this share of a mean real
-            source reaches.
-        real_threshold: probability that at most a tenth of a mean family of fakes stays under.
-    """
+    """How logits are read: Platt's temperature and bias, and thresholds of the probability."""
 
     temperature: float
     bias: float
-    thresholds: dict[float, float]
-    real_threshold: float
+    thresholds: Thresholds
 
     def probability(self, logit: np.ndarray) -> np.ndarray:
         """Logits of any shape -> probabilities of fake, float32."""
@@ -38,30 +31,20 @@ class OperatingPoints:
 
 
 def operating_points(
-    target: np.ndarray,
-    unit: np.ndarray,
-    logit: np.ndarray,
-    weight: np.ndarray,
-    fprs: Sequence[float],
+    target: np.ndarray, unit: np.ndarray, logit: np.ndarray, fprs: Sequence[float]
 ) -> OperatingPoints:
-    """Temperature, bias and thresholds that shall hold for sources and families left out.
+    """Calibration that shall hold for sources and families left out; each counts alike.
 
     Args:
-        target: int N, 1 fake, 0 real.
-        unit: str N, the family of a fake, the source of a real; each counts alike in thresholds.
+        target, unit, fprs: see `ffdetect.evaluation.thresholds.thresholds`.
         logit: float N, uncalibrated, by networks that saw neither the row nor its unit.
-        weight: float N, in the fit; see `ffdetect.evaluation.metrics.balanced_weights` and
-            `weights_within_kinds`.
-        fprs: false-positive rates.
 
     Raises:
         ValueError: a class is missing, or fakes do not score above reals.
     """
-    temperature, bias = fit_platt(target, logit, weight)
+    temperature, bias = fit_platt(target, logit, balanced_weights(target, unit))
     score = expit(logit / temperature + bias).astype(np.float32)
-    reals, fakes = target == 0, target == 1
-    thresholds = {fpr: threshold_over_units(score[reals], unit[reals], fpr) for fpr in fprs}
-    return OperatingPoints(temperature, bias, thresholds, real_threshold(score[fakes], unit[fakes]))
+    return OperatingPoints(temperature, bias, thresholds(target, unit, score, fprs))
 
 
 def fit_platt(target: np.ndarray, logit: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
@@ -73,7 +56,7 @@ def fit_platt(target: np.ndarray, logit: np.ndarray, weight: np.ndarray) -> tupl
     Args:
         target: 0 real, 1 fake, N.
         logit: of the network, N.
-        weight: at least 0, N; see `operating_points`.
+        weight: at least 0, N; see `weights_within_kinds`.
 
     Raises:
         ValueError: a class is missing, or fakes do not score above reals.

@@ -101,6 +101,24 @@ def calibration_error(
     return float(np.abs(gaps).sum() / weight.sum())
 
 
+def calibration_curve(
+    target: np.ndarray, score: np.ndarray, weight: np.ndarray, bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """What was said and what was so: mean score, share of fakes and rows of each bin with any.
+
+    Args:
+        target, score, weight: as for `calibration_error`.
+        bins: equally wide, over 0 to 1.
+    """
+    target, score = _check(target, score)
+    number = np.minimum((score * bins).astype(int), bins - 1)
+    curve = []
+    for own in (number == i for i in np.unique(number)):
+        said, so = (float(np.average(x[own], weights=weight[own])) for x in (score, target))
+        curve.append((said, so, int(own.sum())))
+    return curve
+
+
 def _check(target: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     target, score = np.asarray(target), np.asarray(score, np.float64)
     if target.shape != score.shape or target.ndim != 1:

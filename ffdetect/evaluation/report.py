@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .bootstrap import Interval, bootstrap_all
-from .calibration import operating_points
+from .calibration import OperatingPoints, operating_points
 from .matching import matched_rows
-from .metrics import auc, balanced_weights, calibration_error, tpr_at_fpr
+from .metrics import auc, balanced_weights, calibration_curve, calibration_error, tpr_at_fpr
 from .protocol import Choice, Outcome, Scores
 from .splits import Rows
-
-FPRS = (0.1, 0.01, 0.001)
+from .thresholds import FPRS
 
 
 @dataclass(frozen=True)
@@ -163,18 +162,6 @@ def report(
     )
 
 
-def calibration_curve(
-    target: np.ndarray, score: np.ndarray, weight: np.ndarray, bins: int = 10
-) -> list[tuple[float, float, int]]:
-    """Mean score, share of fakes and number of rows in equally wide bins that have any."""
-    number = np.minimum((np.asarray(score) * bins).astype(int), bins - 1)
-    curve = []
-    for own in (number == i for i in np.unique(number)):
-        said, so = (float(np.average(x[own], weights=weight[own])) for x in (score, target))
-        curve.append((said, so, int(own.sum())))
-    return curve
-
-
 @dataclass(frozen=True)
 class _Read:
     """Scores of the outer tests, read by what their inner folds measured."""
@@ -197,16 +184,16 @@ def _read(outcome: Outcome, rows: Rows, fprs: Sequence[float]) -> _Read:
         score = points.probability(outer.score[own])
         read.score[own] = score
         for fpr in fprs:
-            read.flagged[fpr][own] = score >= points.thresholds[fpr]
-        real = min(points.real_threshold, np.nextafter(points.thresholds[fprs[0]], -np.inf))
-        read.called_real[own] = score <= real
+            read.flagged[fpr][own] = score >= points.thresholds.fake[fpr]
+        read.called_real[own] = score <= min(
+            points.thresholds.real, points.thresholds.fake[fprs[0]]
+        )
     return read
 
 
-def _points(choice: Choice, rows: Rows, fprs: Sequence[float]):
-    target, unit = rows.target[choice.inner.row], rows.unit[choice.inner.row]
-    weight = balanced_weights(target, unit)
-    return operating_points(target, unit, choice.inner.score, weight, fprs)
+def _points(choice: Choice, rows: Rows, fprs: Sequence[float]) -> OperatingPoints:
+    inner = choice.inner
+    return operating_points(rows.target[inner.row], rows.unit[inner.row], inner.score, fprs)
 
 
 def _matched(outcome: Outcome, rows: Rows) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FPRS = (0.1, 0.01, 0.001)  # false-positive rates that thresholds are measured for
 _SLACK = 1e-9  # shares are sums of floats; 29 of 100 are a share of .29
 
 
@@ -96,6 +97,36 @@ def real_threshold(fakes: np.ndarray, family: np.ndarray, share: float = 0.1) ->
     As sure of further families as `threshold_over_units` is of further sources.
     """
     return -threshold_over_units(-np.asarray(fakes), family, share)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where scores are read as fake and as real.
+
+    Attributes:
+        fake: false-positive rate -> score that at most this share of a mean real source reaches.
+        real: score that at most a tenth of a mean family of fakes stays under.
+    """
+
+    fake: dict[float, float]
+    real: float
+
+
+def thresholds(
+    target: np.ndarray, unit: np.ndarray, score: np.ndarray, fprs: Iterable[float]
+) -> Thresholds:
+    """Thresholds that shall hold for further sources and families.
+
+    Args:
+        target: int N, 1 fake, 0 real.
+        unit: str N, the family of a fake, the source of a real.
+        score: N, by networks that saw neither the row nor its unit, in the precision that scores
+            are compared in.
+        fprs: false-positive rates.
+    """
+    reals, fakes = np.asarray(target) == 0, np.asarray(target) == 1
+    fake = {fpr: threshold_over_units(score[reals], unit[reals], fpr) for fpr in fprs}
+    return Thresholds(fake, real_threshold(score[fakes], unit[fakes]))
 
 
 @dataclass(frozen=True)

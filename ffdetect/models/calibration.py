@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-FPRS = (0.1, 0.01, 0.001)
+from ffdetect.evaluation.thresholds import FPRS
+
 _TEMPERATURES = (1e-3, 1e3)
 _BIAS = 1e3
 

@@ -20,16 +20,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ffdetect.evaluation.calibration import (
-    cross_fitted,
-    operating_points,
-    weights_within_kinds,
-)
+from ffdetect.evaluation.calibration import cross_fitted, fit_platt, weights_within_kinds
 from ffdetect.evaluation.matching import parse_matches
-from ffdetect.evaluation.metrics import calibration_error
+from ffdetect.evaluation.metrics import calibration_curve, calibration_error
 from ffdetect.evaluation.splits import split_rows
-from ffdetect.evaluation.thresholds import supported
-from ffdetect.models.calibration import FPRS, Calibration, probabilities
+from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
+from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.kinds import settings_difference
@@ -118,7 +114,7 @@ def kinds(faces: pd.DataFrame, matches: dict[str, tuple[str, ...]]) -> np.ndarra
         for wanted in (name, *sources):
             if wanted not in generator:
                 raise ValueError(f"expected faces of {wanted} for --match but found none")
-    own = {}
+    own: dict[str, tuple[str, ...]] = {}
     for name, sources in matches.items():
         for member in (name, *sources):
             if own.setdefault(member, sources) != sources:
@@ -149,30 +145,18 @@ def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Cal
     """
     target, unit = faces["target"].to_numpy(), faces["generator"].to_numpy().astype(str)
     weight = weights_within_kinds(target, kind)
-    found = operating_points(target, unit, logit.double().numpy(), weight, FPRS)
+    temperature, bias = fit_platt(target, logit.double().numpy(), weight)
+    found = thresholds(target, unit, probabilities(logit, temperature, bias).numpy(), FPRS)
     return Calibration(
-        temperature=found.temperature,
-        bias=found.bias,
-        thresholds=found.thresholds,
+        temperature=temperature,
+        bias=bias,
+        thresholds=found.fake,
         reals=int((target == 0).sum()),
         fakes=int((target == 1).sum()),
         sources={str(name): int(n) for name, n in faces["generator"].value_counts().items()},
         date=datetime.date.today().isoformat(),
-        real_threshold=found.real_threshold,
+        real_threshold=found.real,
     )
-
-
-def calibration_curve(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> list[str]:
-    """A line for every tenth of the scores: what was said and what was so, in weighted faces."""
-    edges = np.linspace(0, 1, 11)
-    tenth = np.clip(np.digitize(score, edges) - 1, 0, 9)
-    lines = []
-    for number in np.unique(tenth):
-        own = tenth == number
-        said, so = (np.average(x[own], weights=weight[own]) for x in (score, target))
-        lines.append(f"score {edges[number]:.1f} to {edges[number + 1]:.1f}: mean {said:.3f}, "
-                     f"fake {so:.3f} of {own.sum()} faces")  # fmt: skip
-    return lines
 
 
 def report(
@@ -186,7 +170,10 @@ def report(
     curve: list[str] = []
     try:
         honest = cross_fitted(target, values, kind, group)
-        curve = calibration_curve(target, honest, weight)
+        curve = [
+            f"mean score {said:.3f}: fake {so:.3f} of {count} faces"
+            for said, so, count in calibration_curve(target, honest, weight)
+        ]
         after = f"{calibration_error(target, honest, weight=weight):.4f} (fitted on other groups)"
     except ValueError as error:
         after = f"not known: {error}"

@@ -119,16 +119,16 @@ def test_operating_points_are_read_off_calibrated_scores_of_the_units():
     target = np.char.startswith(unit, "gan").astype(int)
     logit = 30 + 5 * rng.normal(1.5 * target + np.repeat(rng.normal(0, 0.4, 11), 60))
     weight = balanced_weights(target, unit)
-    found = operating_points(target, unit, logit, weight, (0.1, 0.01))
+    found = operating_points(target, unit, logit, (0.1, 0.01))
     temperature, bias = scikit_platt(target, logit, weight, True)
     assert (found.temperature, found.bias) == pytest.approx((temperature, bias), rel=1e-3)
     score = found.probability(logit)
     np.testing.assert_allclose(score, expit(logit / temperature + bias), atol=1e-3)
     reals = target == 0
-    for fpr, threshold in found.thresholds.items():
+    for fpr, threshold in found.thresholds.fake.items():
         assert threshold == threshold_over_units(score[reals], unit[reals], fpr)
         assert np.mean([(score[unit == f"camera{i}"] >= threshold).mean() for i in range(6)]) <= fpr
-    assert found.real_threshold == real_threshold(score[~reals], unit[~reals])
-    under = [(score[unit == f"gan{i}"] <= found.real_threshold).mean() for i in range(5)]
+    assert found.thresholds.real == real_threshold(score[~reals], unit[~reals])
+    under = [(score[unit == f"gan{i}"] <= found.thresholds.real).mean() for i in range(5)]
     assert 0.02 < np.mean(under) <= 0.1
-    assert found.thresholds[0.1] <= found.thresholds[0.01]
+    assert found.thresholds.fake[0.1] <= found.thresholds.fake[0.01]

@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve as sklearn_curve
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ffdetect.evaluation.metrics import (
     auc,
+    calibration_curve,
     calibration_error,
     eer,
     generator_aucs,
@@ -141,6 +143,22 @@ def test_a_weight_counts_a_face_as_often():
     weighted = calibration_error(target, score, 5, weight)
     assert weighted == pytest.approx(repeated)
     assert weighted != pytest.approx(calibration_error(target, score, 5))
+
+
+@pytest.mark.parametrize("bins", [5, 10])
+def test_the_curve_equals_scikit_learns(bins):
+    rng = np.random.default_rng(0)
+    score = np.append(rng.random(500), [0, 1])
+    target = (rng.random(502) < score**2).astype(int)
+    so, said = sklearn_curve(target, score, n_bins=bins)
+    found = calibration_curve(target, score, np.ones(502), bins)
+    np.testing.assert_allclose([(s, f) for s, f, _ in found], np.c_[said, so], atol=1e-12)
+
+
+def test_the_curve_counts_faces_by_their_weight():
+    target, score = np.array([0, 1, 1, 0]), np.array([0.05, 0.05, 1.0, 0.96])
+    found = calibration_curve(target, score, np.array([3.0, 1.0, 1.0, 1.0]))
+    assert found == [(pytest.approx(0.05), 0.25, 2), (pytest.approx(0.98), 0.5, 2)]
 
 
 @pytest.mark.parametrize("metric", [auc, eer, calibration_error])

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve as sklearn_curve
 from sklearn.metrics import roc_auc_score
 
 from ffdetect.evaluation.calibration import operating_points
 from ffdetect.evaluation.metrics import balanced_weights, tpr_at_fpr
 from ffdetect.evaluation.protocol import NestedProtocol, Outcome
-from ffdetect.evaluation.report import Report, calibration_curve, report
+from ffdetect.evaluation.report import Report, report
 from ffdetect.evaluation.splits import Rows, inner_folds, outer_folds
 from ffdetect.evaluation.tables import markdown, report_dict, report_markdown, save_report
 
@@ -72,15 +71,14 @@ def test_thresholds_come_from_the_inner_folds(found, outcome, rows):
     for fold in outcome.folds:
         inner = outcome.choices[fold.name].inner
         target, unit = rows.target[inner.row], rows.unit[inner.row]
-        weight = balanced_weights(target, unit)
-        points = operating_points(target, unit, inner.score, weight, (0.1, 0.01, 0.001))
+        points = operating_points(target, unit, inner.score, (0.1, 0.01, 0.001))
         own = outcome.outer.fold == fold.name
         score = points.probability(outcome.outer.score[own])
         fakes = rows.target[outcome.outer.row[own]] == 1
         result = next(f for f in found.families if f.family in fold.families)
-        for fpr, threshold in points.thresholds.items():
+        for fpr, threshold in points.thresholds.fake.items():
             assert result.caught[fpr] == pytest.approx((score[fakes] >= threshold).mean())
-        low = min(points.real_threshold, points.thresholds[0.1])
+        low = min(points.thresholds.real, points.thresholds.fake[0.1])
         assert result.called_real == pytest.approx((score[fakes] <= low).mean(), abs=1e-9)
 
 
@@ -99,25 +97,14 @@ def test_pooled_figures_and_the_curve_are_those_of_calibrated_scores(found, outc
     for fold in outcome.folds:
         inner = outcome.choices[fold.name].inner
         target, unit = rows.target[inner.row], rows.unit[inner.row]
-        weight = balanced_weights(target, unit)
         own = outcome.outer.fold == fold.name
-        points = operating_points(target, unit, inner.score, weight, (0.1,))
+        points = operating_points(target, unit, inner.score, (0.1,))
         score[own] = points.probability(outcome.outer.score[own])
     target, unit = rows.target[outcome.outer.row], rows.unit[outcome.outer.row]
     assert found.pooled_auc.value == pytest.approx(roc_auc_score(target, score))
     expected = tpr_at_fpr(target, score, 0.1, balanced_weights(target, unit))
     assert found.pooled_tpr[0.1].value == pytest.approx(expected)
     assert sum(count for *_, count in found.curve) == len(target)
-
-
-@pytest.mark.parametrize("bins", [5, 10])
-def test_the_curve_equals_scikit_learns(bins):
-    rng = np.random.default_rng(0)
-    score = np.append(rng.random(500), [0, 1])
-    target = (rng.random(502) < score**2).astype(int)
-    so, said = sklearn_curve(target, score, n_bins=bins)
-    found = calibration_curve(target, score, np.ones(502), bins)
-    np.testing.assert_allclose([(s, f) for s, f, _ in found], np.c_[said, so], atol=1e-12)
 
 
 def test_it_is_written_as_json_and_markdown(found, tmp_path):
