@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit
 from tqdm import tqdm
 
+from ffdetect.evaluation.calibration import operating_points
 from ffdetect.evaluation.splits import Fold, outer_folds
-from ffdetect.evaluation.thresholds import threshold_over_units
-from ffdetect.models.calibration import FPRS, Calibration, fit_platt
+from ffdetect.evaluation.thresholds import FPRS
+from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings
 from ffdetect.models.weights import save_checkpoint
 from preprocess.faces.face import CropSettings
 
 from .recipes import Faces, Recipe, Solver
-from .ridge import RidgeSettings, balanced
+from .ridge import RidgeSettings
 from .statistics import MATCHED, Store
 
 CROP = CropSettings(size=320, margin=0.2)  # the frame of the matched protocol
@@ -112,19 +112,17 @@ def calibrate(solver: Solver, recipe: Recipe, folds: Sequence[Fold]) -> Calibrat
     """What scores mean, measured on families and real sources left out."""
     rows, logit = left_out_scores(solver, recipe, folds)
     target, unit = solver.target[rows], solver.unit[rows]
-    temperature, bias = fit_platt(target, logit, balanced(target, unit))
-    score = expit(logit / temperature + bias).astype(np.float32)
-    reals = target == 0
-    thresholds = {fpr: threshold_over_units(score[reals], unit[reals], fpr) for fpr in FPRS}
+    found = operating_points(target, unit, logit, FPRS)
     generators = solver.faces.table["generator"].value_counts()
     return Calibration(
-        temperature=temperature,
-        bias=bias,
-        thresholds={fpr: min(value, 1.0) for fpr, value in thresholds.items()},
+        temperature=found.temperature,
+        bias=found.bias,
+        thresholds={fpr: min(value, 1.0) for fpr, value in found.thresholds.fake.items()},
         reals=int((solver.target == 0).sum()),
         fakes=int((solver.target == 1).sum()),
         sources={str(name): int(count) for name, count in generators.items()},
         date=datetime.date.today().isoformat(),
+        real_threshold=found.thresholds.real,
     )
 
 
