@@ -24,12 +24,14 @@ from preprocess.cache.writer import CacheWriter
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, decode_image, read_encoding
 from preprocess.io.labels import LabelError
+from preprocess.io.sound import SoundReader
 from preprocess.io.sources import find_items
 from tests.fuzz import changed, damage, files_in, fuzz, little_memory
 from tests.preprocess.io.test_clips import write_clip
 from tests.preprocess.io.test_colour import SPACES, cmyk_profile, rgb_profile
 from tests.preprocess.io.test_decode import encode
 from tests.preprocess.rows import SMALL, write_cache
+from tests.preprocess.sounds import buzz, write_sound
 
 WIDE, INKS = {"icc_profile": rgb_profile(*SPACES["Display P3"])}, {"icc_profile": cmyk_profile()}
 FORMATS = [
@@ -40,6 +42,11 @@ FORMATS = [
     ("TIFF L I I;16", {}), ("TIFF LAB", {}), ("TIFF P PA", {}), ("TIFF 1", {}),
 ]  # fmt: skip
 """Format and the modes that a picture is converted to, one after another; options."""
+CLIPS = [
+    ("mp4", "libx264"), ("mov", "mpeg4"), ("avi", "mpeg4"), ("avi", "mjpeg"), ("mkv", "libx264"),
+    ("webm", "libvpx"), ("ts", "libx264"), ("mpg", "mpeg2video"), ("flv", "flv"), ("wmv", "wmv2"),
+]  # fmt: skip
+SOUNDS = "wav flac mp3 m4a ogg mkv".split()
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +68,13 @@ def pictures(astronaut) -> list[bytes]:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("clips")
-    kinds = [("mp4", "libx264"), ("avi", "mpeg4"), ("mkv", "libx264")]
-    return [write_clip(folder / f"clip.{kind}", codec, frames=12) for kind, codec in kinds]
+    return [write_clip(folder / f"clip.{kind}", codec, frames=12) for kind, codec in CLIPS]
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("sounds")
+    return [write_sound(folder / f"a.{suffix}", buzz(0.6)) for suffix in SOUNDS]
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +96,8 @@ def test_pictures(pictures, tmp_path, which, change):
             assert str(file) in str(error)
 
 
-@fuzz(60)
-@given(which=st.integers(0, 2), change=damage())
+@fuzz(80)
+@given(which=st.integers(0, len(CLIPS) - 1), change=damage())
 def test_clips(clips, tmp_path, which, change):
     file = tmp_path / f"damaged{clips[which].suffix}"
     file.write_bytes(change(clips[which].read_bytes()))
@@ -93,6 +105,20 @@ def test_clips(clips, tmp_path, which, change):
         try:
             for picture in decode_video(file, frames=3, max_megapixels=1):
                 assert picture.pixels.ndim == 3 and picture.pixels.size <= 3e6
+        except DecodeError as error:
+            assert str(file) in str(error)
+
+
+@fuzz(60)
+@given(which=st.integers(0, len(SOUNDS) - 1), change=damage())
+def test_sounds(sounds, tmp_path, which, change):
+    file = tmp_path / f"damaged{sounds[which].suffix}"
+    file.write_bytes(change(sounds[which].read_bytes()))
+    with little_memory(300):
+        try:
+            with SoundReader(file) as reader:
+                for block in reader.blocks(0.5):
+                    assert block.dtype == np.float32 and np.isfinite(block).all()
         except DecodeError as error:
             assert str(file) in str(error)
 

@@ -124,3 +124,28 @@ def test_samples_from_memory() -> None:
         sound_blocks(np.zeros(0, np.float32), 16_000, 1.0)
     with pytest.raises(DecodeError, match="finite"):
         list(sound_blocks(np.full(9, np.nan), 16_000, 1.0))
+
+
+def test_the_next_stream_where_nothing_of_the_first_can_be_decoded(tmp_path: Path) -> None:
+    file = tmp_path / "two.mkv"
+    with av.open(str(file), "w") as out:
+        first, second = (out.add_stream("flac", rate=16_000, layout="mono") for _ in range(2))
+        for stream in (first, second):
+            samples = (buzz(1.0) * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+            frame.sample_rate, frame.pts = 16_000, 0
+            for packet in [*stream.encode(frame), *stream.encode()]:
+                if stream is first:
+                    bad = av.Packet(bytes(packet.size))
+                    bad.pts, bad.dts, bad.time_base = packet.pts, packet.dts, packet.time_base
+                    bad.stream, packet = stream, bad
+                out.mux(packet)
+    assert np.abs(read(file) - buzz(1.0)).max() < 1e-3
+
+
+def test_a_title_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.m4a", buzz(1.0))
+    data = file.read_bytes()
+    assert data.count(b"SoundHandler") == 1
+    file.write_bytes(data.replace(b"SoundHandler", b"Sound\x80\xffndler"))
+    assert len(read(file)) > 15_000
