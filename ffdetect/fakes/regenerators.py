@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from torchvision.transforms import v2
 
 from ffdetect.models.device import has_fast_bf16
-from preprocess.io.storage import write_whole
+from ffdetect.models.tensor_file import read_tensors, write_tensors
 
 from .ncnn_upscaler import NcnnUpscaler
 
@@ -216,7 +214,7 @@ def save_autoencoder(network: Autoencoder, file: str | Path, about: dict) -> Non
     """Write a network with its settings as float16 safetensors, whole or not at all."""
     metadata = {"settings": asdict(network.settings), "about": about}
     tensors = {n: t.detach().half().contiguous() for n, t in network.state_dict().items()}
-    write_whole(Path(file), save(tensors, {"ffdetect-autoencoder": json.dumps(metadata)}))
+    write_tensors(file, tensors, {"ffdetect-autoencoder": json.dumps(metadata)})
 
 
 def load_autoencoder(file: str | Path) -> Autoencoder:
@@ -225,7 +223,7 @@ def load_autoencoder(file: str | Path) -> Autoencoder:
     Raises:
         ValueError: no such file, not safetensors, or tensors of another network.
     """
-    metadata, state = _read(Path(file))
+    state, metadata = read_tensors(file)
     try:
         described = json.loads(metadata.get("ffdetect-autoencoder", "{}"))
         with torch.device("meta"):  # no memory is taken before the shapes are known to agree
@@ -235,15 +233,6 @@ def load_autoencoder(file: str | Path) -> Autoencoder:
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: expected the tensors of an autoencoder: {error}") from error
     return network
-
-
-def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    try:
-        with safe_open(file, "pt") as tensors:
-            state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-            return tensors.metadata() or {}, state
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: expected a safetensors file but got: {error}") from error
 
 
 def _autoencode(file: Path, device: str) -> Regenerator:
@@ -270,7 +259,7 @@ def _real_esrgan(file: Path, device: str) -> Regenerator:
     except ImportError as error:
         raise ValueError("upscalers need spandrel: pip install 'ffdetect[train]'") from error
     try:
-        model = spandrel.ModelLoader().load_from_state_dict(_read(file)[1]).model
+        model = spandrel.ModelLoader().load_from_state_dict(read_tensors(file)[0]).model
     except spandrel.UnsupportedModelError as error:
         raise ValueError(f"{file}: expected a Real-ESRGAN network but got another") from error
     # A milder loss at twice the size; at its own size the upscaler invents more.

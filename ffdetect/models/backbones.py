@@ -10,10 +10,10 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import group_parameters
 from torch import nn
+
+from .tensor_file import read_tensors
 
 
 def create_backbone(name: str, size: int) -> nn.Module:
@@ -51,12 +51,10 @@ def load_backbone(backbone: nn.Module, file: str | Path) -> None:
     such a network.
 
     Raises:
-        ValueError: not a safetensors file, or weights of another network.
+        WeightsError: not a safetensors file.
+        ValueError: weights of another network.
     """
-    try:
-        state = {name: tensor.float() for name, tensor in load_file(file).items()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: expected a safetensors file but got: {error}") from error
+    state = {name: tensor.float() for name, tensor in read_tensors(file)[0].items()}
     own = backbone.state_dict()
     wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
     if wrong or state.keys() - own.keys():

@@ -73,6 +73,6 @@ def face_ellipse(side: int, across: float, along: float, device: torch.device) -
     Args:
         across, along: half its width and height, as shares of the picture's side.
     """
-    y = (torch.arange(side, device=device) + 0.5) / side - 0.5
+    y = (torch.arange(side, device=device).float() + 0.5) / side - 0.5
     distance = (y[None] / across).square() + (y[:, None] / along).square()
     return (distance < 1).flatten()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from preprocess.cache.kinds import settings_difference
 from preprocess.faces.face import CropSettings
@@ -16,12 +14,9 @@ from preprocess.faces.face import CropSettings
 from .base import Scorer
 from .calibration import Calibration
 from .registry import DESIGNS, create_network
+from .tensor_file import WeightsError, as_weights_path, read_tensors, write_tensors
 
 FORMAT = 1
-
-
-class WeightsError(ValueError):
-    """A weights file that cannot be used; the message names it and says what was expected."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def save_checkpoint(
         if half and tensor.is_floating_point():
             tensor = tensor.half()
             if not tensor.isfinite().all():
-                raise ValueError(f"{name}: expected values that float16 can hold")
+                raise ValueError(f"{name}: expected finite values that float16 can hold")
         state[name] = tensor.contiguous()
     metadata = {
         "format": "ffdetect",
@@ -81,19 +76,14 @@ def write_calibration(source: str | Path, out: str | Path, calibration: Calibrat
         WeightsError: `source` is no weights file.
     """
     load_checkpoint(source)  # refuses what cannot be used
-    with safe_open(source, "pt") as tensors:
-        metadata = json.loads(tensors.metadata()["ffdetect"])
-        state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    _write(Path(out), state, metadata, calibration)
+    state, metadata = read_tensors(source)
+    _write(Path(out), state, json.loads(metadata["ffdetect"]), calibration)
 
 
 def _write(file: Path, state: dict, metadata: dict, calibration: Calibration | None) -> None:
     if calibration is not None:
         metadata["calibration"] = calibration.to_dict()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    save_file(state, temporary, {"ffdetect": json.dumps(metadata)})
-    temporary.replace(file)
+    write_tensors(file, state, {"ffdetect": json.dumps(metadata)})
 
 
 def load_checkpoint(file: str | Path) -> Checkpoint:
@@ -102,15 +92,9 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
     Raises:
         WeightsError: no file, not safetensors, damaged, of another program or another version.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise WeightsError(f"{file}: expected a weights file (.safetensors) but there is none")
-    try:
-        with safe_open(file, "pt") as tensors:
-            metadata = (tensors.metadata() or {}).get("ffdetect")
-            state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file}: expected a whole safetensors file but got: {error}") from error
+    file = as_weights_path(file)
+    state, described = read_tensors(file)
+    metadata = described.get("ffdetect")
     if metadata is None:
         raise WeightsError(
             f"{file}: expected weights written by ffdetect.train but its metadata has no "
@@ -130,7 +114,7 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
                 f"{design!r}, which this version no longer has: train it anew by ffdetect.train, "
                 "or leave the file out and take the weights of the package"
             )
-        network = create_network(settings["network"])
+        network = create_network(settings["network"]).float()
         network.load_learnt(
             {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
         )

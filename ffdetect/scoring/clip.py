@@ -24,7 +24,9 @@ from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
 from preprocess.io.media import skipped
 
+from .detector import check_count
 from .fusion import Fusion
+from .quality import nothing_to_judge
 
 if TYPE_CHECKING:
     from ffdetect.voice import VoiceDetector, VoiceWindow
@@ -133,15 +135,15 @@ def score_video(
         clip: a file; without pictures, or with sound alone, what there is decides.
         frames: key frames to look at (`preprocess.io.clips.key_frames`).
         voice: whether to listen.
-        no_face: "nan", or "whole" to score whole frames where no frame has a face.
+        no_face: "nan", or "whole" to score whole frames where no frame has a face; blank ones
+            are left out.
         tta: see `Detector`.
         alive: called after every key frame.
 
     Raises:
         DecodeError: neither pictures nor sound can be read.
     """
-    if frames < 1:
-        raise ValueError(f"expected at least 1 frame but got {frames}")
+    check_count("frames", frames)
     if no_face not in ("nan", "whole"):
         raise ValueError(f"expected no_face to be 'nan' or 'whole' but got {no_face!r}")
     detector.check_tta(tta)
@@ -204,6 +206,7 @@ def _look(
         ClipFace(key.picture.frame, key.picture.width, key.picture.height, key.picture.format,
                  key.time, key.shot, 0, None, crop_whole(key.picture.pixels, settings))
         for key in key_frames(clip, frames=frames, max_megapixels=limit, alive=alive)
+        if not nothing_to_judge(key.picture.pixels, settings.size)
     ]  # fmt: skip
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib import resources
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.device import PRECISIONS, pick_device
@@ -23,8 +25,8 @@ from preprocess.faces.face import CropSettings, Face
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.sources import is_clip
 
-from .quality import measure
-from .results import Analysis, ScoredFace
+from .quality import measure, nothing_to_judge
+from .results import Analysis, ScoredFace, Scores
 from .tta import SHIFT, TTA, check_tta, views
 from .verdict import judge
 
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
 
 SHIPPED = {"best": "dualstream.safetensors", "fast": "fast.safetensors"}
 _NO_FACE = ("raise", "whole", "nan")
+_ON_ERROR = ("raise", "nan")
 
 
 class NoFaceError(ValueError):
-    """A picture without a face was to be scored; the message names it."""
+    """A picture without a face, or one that shows nothing at all, was to be scored; the message
+    names it."""
 
 
 class Detector:
@@ -124,15 +128,16 @@ class Detector:
         Args:
             img: a picture, see the class, or the path of a clip, which scores as `score_video`
                 says, by its faces and its voice.
-            no_face: what to do without a face: "raise" `NoFaceError`, score the "whole" picture,
-                or give "nan". A clip without a face scores its voice, if it has one.
+            no_face: what to do without a face: "raise" `NoFaceError`, score the "whole" picture
+                (one that is blank or tiny raises all the same), or give "nan". A clip without a
+                face scores its voice, if it has one.
             tta: see the class.
         """
         if isinstance(img, str | Path) and is_clip(Path(img)):
             _check_no_face(no_face)
             whole = "whole" if no_face == "whole" else "nan"
             seen = self.score_video(img, no_face=whole, tta=tta)
-            if no_face == "raise" and np.isnan(seen.score):
+            if no_face != "nan" and np.isnan(seen.score):
                 raise NoFaceError(f"{img}: expected a face or a voice but found none")
             return seen.score
         return float(self.score_batch([img], no_face=no_face, tta=tta)[0])
@@ -143,25 +148,42 @@ class Detector:
         *,
         batch_size: int = 32,
         no_face: str = "nan",
+        on_error: str = "raise",
         tta: str = "none",
-    ) -> np.ndarray:
+    ) -> Scores:
         """`score` for many pictures: float32 N, in the order of `imgs`, which may be lazy.
 
-        The size of a batch changes speed and memory, and scores by less than 1e-5.
+        The size of a batch changes speed and memory, and scores by less than 1e-4. Clips are
+        scored one by one, by `score_video`.
+
+        Args:
+            no_face: see `score`.
+            on_error: "raise" the error of the first picture that cannot be scored, or give it
+                "nan" and go on; the errors, by index, are in `errors` of what is returned.
         """
         _check_no_face(no_face)
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"expected on_error to be one of {_ON_ERROR} but got {on_error!r}")
         self.check_tta(tta)
-        if batch_size < 1:
-            raise ValueError(f"expected a batch_size of at least 1 but got {batch_size}")
-        if isinstance(imgs, str | bytes | Path):
-            raise ValueError(f"expected several pictures but got one {type(imgs).__name__}")
-        scores = []
-        crops = (self._crop_or(picture, no_face) for picture in map(self._decode, imgs))
-        for batch in _chunks(crops, batch_size):
-            found = [crop for crop in batch if crop is not None]
+        check_count("batch_size", batch_size)
+        _check_several(imgs)
+        scores: list[float] = []
+        errors: dict[int, ValueError] = {}
+
+        def crop(index: int, img: object) -> np.ndarray | None:
+            try:
+                return self._crop_or(self._decode(img), no_face)
+            except (DecodeError, NoFaceError) as error:
+                if on_error == "raise":
+                    raise
+                errors[index] = error
+                return None
+
+        for batch in _chunks((crop(*numbered) for numbered in enumerate(imgs)), batch_size):
+            found = [one for one in batch if one is not None]
             values = iter(self.score_crops(np.stack(found), tta=tta) if found else ())
-            scores += [np.nan if crop is None else next(values) for crop in batch]
-        return np.array(scores, np.float32)
+            scores += [np.nan if one is None else next(values) for one in batch]
+        return Scores.of(scores, errors)
 
     def score_video(
         self,
@@ -248,6 +270,7 @@ class Detector:
     ) -> list[torch.Tensor]:
         """Float32 V x batch on the device, batch by batch; one of 0 columns without crops."""
         self.check_tta(tta)
+        check_count("batch_size", batch_size)
         if isinstance(crops, np.ndarray):
             crops = torch.from_numpy(np.ascontiguousarray(crops)).movedim(-1, 1)
         size = self.crop_settings.size
@@ -306,7 +329,13 @@ class Detector:
             )
 
     def _decode(self, img: object) -> Picture:
-        return decode_image(img, max_megapixels=self.max_megapixels)
+        try:
+            return decode_image(img, max_megapixels=self.max_megapixels)
+        except DecodeError as error:
+            if not isinstance(img, str | Path) or not is_clip(Path(img)):
+                raise
+            message = f"{img}: expected a picture but got a clip; score_video scores it"
+            raise DecodeError(message) from error
 
     def _crop_or(self, picture: Picture, no_face: str) -> np.ndarray | None:
         crop = self.crop_largest(picture)
@@ -317,6 +346,8 @@ class Detector:
                 'no_face="whole" scores the whole picture'
             )
         if crop is None and no_face == "whole":
+            if reason := nothing_to_judge(picture.pixels, self.crop_settings.size):
+                raise NoFaceError(f"{picture.name}: expected a picture to score but got {reason}")
             return crop_whole(picture.pixels, self.crop_settings)
         return crop
 
@@ -324,6 +355,20 @@ class Detector:
 def _check_no_face(no_face: str) -> None:
     if no_face not in _NO_FACE:
         raise ValueError(f"expected no_face to be one of {_NO_FACE} but got {no_face!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises ValueError for what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"expected {name} to be a whole number of at least 1 but got {value!r}")
+
+
+def _check_several(imgs: object) -> None:
+    one = isinstance(imgs, str | bytes | bytearray | memoryview | Path | Image.Image)
+    one = one or (isinstance(imgs, np.ndarray | torch.Tensor) and imgs.ndim <= 3)
+    if one or not isinstance(imgs, Iterable):
+        got = "one " if one else ""
+        raise ValueError(f"expected several pictures but got {got}{type(imgs).__name__}")
 
 
 def _chunks(values: Iterator, size: int) -> Iterator[Sequence]:

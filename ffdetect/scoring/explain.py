@@ -165,7 +165,9 @@ def _opinion(stream: str, probability: float | None) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 if a picture could not be explained; 2 wrong arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.explain", description=__doc__.split("\n")[0], epilog=_CAUTION
+        prog="python -m ffdetect.explain",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog=_CAUTION,
     )
     add = parser.add_argument
     add("pictures", nargs="+", type=Path, metavar="PICTURE")

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ffdetect.evaluation.calibration import fit_platt
-from ffdetect.models.weights import WeightsError
+from ffdetect.models.tensor_file import WeightsError
 from preprocess.io.storage import write_whole
 
 FUSION = "fusion.json"

@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m ffdetect.scoring.plot_video",
-        description=__doc__.split("\n")[0],
+        description=(__doc__ or "").partition("\n")[0],
         epilog=_CAUTION,
     )
     add = parser.add_argument

@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
 from preprocess.faces.crop import crop_whole
+from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import Item, Listing, find_items, is_clip, printable
 
 from .clip import FRAMES, score_video
 from .detector import Detector
+from .quality import nothing_to_judge
 from .tta import TTA
 
 UNREADABLE_SCORE = 0.5
@@ -64,9 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     partial = args.out.with_name(args.out.name + ".partial")
     try:
-        predictions = _predict_resumable(detector, listing.items, args, partial)
-        written = write_predictions(predictions, listing.items, args.out)
-        partial.unlink(missing_ok=True)
+        with alone(args.out):
+            predictions = _predict_resumable(detector, listing.items, args, partial)
+            written = write_predictions(predictions, listing.items, args.out)
+            partial.unlink(missing_ok=True)
     except OSError as error:
         print(f"{args.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
         return 1
@@ -95,7 +98,7 @@ def predict_items(
     """Score files in order: pictures by their largest face, clips by `Detector.score_video`.
 
     What has no face is scored whole, a clip without pictures by its voice. A file that cannot be
-    read gets 0.5. All carry a note.
+    read, or shows nothing, gets 0.5. All carry a note.
 
     Args:
         frames: key frames of a clip.
@@ -126,6 +129,8 @@ def _score_clip(
                            tta=tta, batch_size=batch_size)  # fmt: skip
     except DecodeError as error:
         return Prediction(item.path, UNREADABLE_SCORE, _unreadable(error))
+    if np.isnan(seen.score):
+        return Prediction(item.path, UNREADABLE_SCORE, _nothing("; ".join(seen.notes)))
     faces = [note for note in seen.notes if not note.startswith("no voice")]
     return Prediction(item.path, seen.score, "; ".join(faces))
 
@@ -134,11 +139,17 @@ def _unreadable(error: DecodeError) -> str:
     return f"unreadable, scored {UNREADABLE_SCORE}: {error}"
 
 
+def _nothing(reason: str) -> str:
+    return f"nothing to judge, scored {UNREADABLE_SCORE}: {reason}"
+
+
 def _crop(detector: Detector, item: Item) -> tuple[list[np.ndarray], str]:
     picture = decode_image(item.file, max_megapixels=detector.max_megapixels)
     crop = detector.crop_largest(picture)
     if crop is not None:
         return [crop], ""
+    if reason := nothing_to_judge(picture.pixels, detector.crop_settings.size):
+        return [], _nothing(reason)
     return [crop_whole(picture.pixels, detector.crop_settings)], "no face, scored whole"
 
 

@@ -1,4 +1,5 @@
-"""Whether a face is good enough to be judged: how large, how sharp and how compressed it is."""
+"""Whether a face is good enough to be judged: how large, how sharp and how compressed it is; and
+whether a picture that is scored whole shows anything."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import numpy as np
 from preprocess.faces.face import Face
 from preprocess.io.decode import Picture
 
+MIN_WHOLE_SIDE = 32  # pixels of a whole picture's shorter side, as the network sees it
+MIN_CONTRAST = 2.0  # grey levels of deviation: below are blank frames and the noise of codecs
 _BLUR = 11  # length of the filter a picture is blurred again with, as in scikit-image
 
 
@@ -40,6 +43,28 @@ def measure(picture: Picture, face: Face, crop: np.ndarray) -> Quality:
     edge = len(luma) // 4  # the outer parts may be background, blurred by the lens
     blur = blur_effect(luma[edge:-edge, edge:-edge])
     return Quality(side, blur, block_effect(luma), picture.jpeg_quality, picture.format)
+
+
+def nothing_to_judge(pixels: np.ndarray, size: int) -> str:
+    """Why a picture cannot be scored whole, "" if it can.
+
+    Args:
+        pixels: uint8 H x W x 3 RGB.
+        size: side of the crop that it is fitted into, in pixels.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width) * min(1.0, size / max(height, width))
+    if side < MIN_WHOLE_SIDE:
+        return (
+            f"{width} x {height} px, {side:.0f} px high or wide in a crop of {size} px, where "
+            f"{MIN_WHOLE_SIDE} px are needed"
+        )
+    scale = min(1.0, size / min(height, width))  # fewer pixels tell as much
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    contrast = float(small.std((0, 1)).max())
+    if contrast < MIN_CONTRAST:
+        return f"a blank picture, which deviates by {contrast:.1f} grey levels from one colour"
+    return ""
 
 
 def blur_effect(grey: np.ndarray) -> float:

@@ -1,10 +1,30 @@
-"""What `Detector.analyze` tells of a picture."""
+"""What a detector tells of pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+
+class Scores(np.ndarray):
+    """Scores of several pictures, float32 N; nan where there is none.
+
+    Attributes:
+        errors: index -> why that picture has none. Parts and results of arithmetic have no errors.
+    """
+
+    errors: dict[int, ValueError]
+
+    def __array_finalize__(self, origin: object) -> None:
+        self.errors = {}
+
+    @classmethod
+    def of(cls, scores: Sequence[float], errors: dict[int, ValueError]) -> Scores:
+        made = np.array(scores, np.float32).view(cls)
+        made.errors = errors
+        return made
 
 
 @dataclass(frozen=True)

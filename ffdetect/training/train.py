@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import sys
@@ -19,6 +20,7 @@ from ffdetect.models.gated import GatedNetwork, GatedSettings
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
+from preprocess.io.alone import alone
 
 from .data import FaceDataset, Mix, PairDataset
 from .ranks import Ranks
@@ -30,7 +32,8 @@ _NOT_OF_THE_RUN = ("out", "resume", "workers", "device", "precision")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 when trained, 2 for wrong arguments or caches, 130 when stopped."""
+    """Exit status: 0 when trained, 1 if the weights diverged or cannot be written, 2 for wrong
+    arguments or caches, 130 when stopped."""
     parser = make_parser(__doc__)
     args = parser.parse_args(argv)
     try:
@@ -40,9 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         device = pick_device(args.device)
         run = _prepare(args)
+        # Of several ranks the first alone writes.
+        with alone(args.out) if Ranks.of_environment().first else contextlib.nullcontext():
+            return _fit(args, device, *run)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    return _fit(args, device, *run)
+    except OSError as error:  # no room, no permission, another run
+        print(f"error: {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; --resume keeps what was done", file=sys.stderr)
+        return 130
 
 
 def _prepare(args: argparse.Namespace):
@@ -204,7 +215,11 @@ def _fit(
         return 0
     network.load_state_dict(fitted.state)
     about = _about(args, network, pairs, fitted.auc)
-    save_checkpoint(args.out, network, reader.settings.crop, about)
+    try:
+        save_checkpoint(args.out, network, reader.settings.crop, about)
+    except ValueError as error:
+        print(f"error: {error}; the training diverged, a lower --rate may help", file=sys.stderr)
+        return 1
     seen = " (trained on it)" if args.fit_all or args.fit_fakes else ""
     print(f"{args.out}: validation AUC {fitted.auc:.4f}{seen}")
     return 0

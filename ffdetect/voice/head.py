@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ffdetect.models.discriminant import SHRINKAGE, solve_line
-from ffdetect.models.weights import WeightsError
+from ffdetect.models.tensor_file import WeightsError, as_weights_path, read_tensors, write_tensors
 
 from .statistics import WINDOW
 
@@ -80,14 +78,10 @@ class VoiceHead:
 
     def save(self, file: str | Path) -> None:
         """Write a safetensors file, whole or not at all."""
-        file = Path(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "ffdetect-voice", "version": FORMAT, "seconds": WINDOW,
                     "about": self.about}  # fmt: skip
         tensors = {name: getattr(self, name) for name in ("centre", "scale", "weight", "bias")}
-        temporary = file.with_name(file.name + ".tmp")
-        save_file(tensors, temporary, {"ffdetect-voice": json.dumps(metadata)})
-        temporary.replace(file)
+        write_tensors(file, tensors, {"ffdetect-voice": json.dumps(metadata)})
 
     @classmethod
     def load(cls, file: str | Path) -> VoiceHead:
@@ -96,15 +90,9 @@ class VoiceHead:
         Raises:
             WeightsError: no such file, not safetensors, of another program or version.
         """
-        file = Path(file)
-        if not file.is_file():
-            raise WeightsError(f"{file}: expected voice weights (.safetensors) but there is none")
-        try:
-            with safe_open(file, "pt") as stored:
-                metadata = (stored.metadata() or {}).get("ffdetect-voice")
-                tensors = {n: stored.get_tensor(n) for n in stored.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{file}: expected a whole safetensors file: {error}") from error
+        file = as_weights_path(file)
+        tensors, described = read_tensors(file)
+        metadata = described.get("ffdetect-voice")
         if metadata is None:
             raise WeightsError(f"{file}: expected weights written by ffdetect.voice.train")
         try:

@@ -39,14 +39,14 @@ def voice_statistics(samples: torch.Tensor) -> torch.Tensor:
     """
     x = samples - samples.mean()
     x = x / x.square().mean().sqrt().clamp_min(1e-9)
-    noise = torch.randn(len(x), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     x = _LEVEL * (x + _FLOOR * noise)
     parts = [*_grain(x), *_phase(x), *_bonds(x), _lines(x), *_cepstra(x)]
     return torch.nan_to_num(torch.cat([part.flatten() for part in parts]))
 
 
 def _stft(x: torch.Tensor, size: int, hop: int) -> torch.Tensor:
-    window = torch.hann_window(size)
+    window = torch.hann_window(size, dtype=torch.float32)
     return torch.stft(x, size, hop, window=window, center=False, return_complex=True)
 
 
@@ -80,7 +80,7 @@ def _phase(x: torch.Tensor):
     for size, hop in ((512, 64), (256, 32)):
         bins = _stft(x, size, hop)
         spoken = _spoken(bins.abs().square())
-        turn = torch.exp(-2j * math.pi * torch.arange(len(bins))[:, None] * hop / size)
+        turn = torch.exp(-2j * math.pi * torch.arange(len(bins)).float()[:, None] * hop / size)
         drift = torch.angle(bins[:, 1:] * bins[:, :-1].conj() * turn)  # off the bin's frequency
         delay = torch.angle(-bins[1:] * bins[:-1].conj())  # off the window's middle
         for angle in (drift, delay, drift.diff(dim=1), delay.diff(dim=0)):
@@ -108,14 +108,15 @@ def _lines(x: torch.Tensor) -> torch.Tensor:
         torch.nn.functional.pad(level[None, None], (32, 32), mode="reflect"), 65, 1
     )[0, 0]
     halves = (level - smooth).reshape(2, -1)
-    cepstrum = torch.fft.rfft(halves * torch.hann_window(halves.shape[1])).abs()
+    window = torch.hann_window(halves.shape[1], dtype=torch.float32)
+    cepstrum = torch.fft.rfft(halves * window).abs()
     return torch.log(cepstrum[:, 4:164] + 1e-3).reshape(2, -1, 2).mean(2)  # 1 to 41 ms
 
 
 def _cepstra(x: torch.Tensor):
     power = _stft(x, 512, 160).abs().square()
     level = torch.log(_levels(power, 64) + 1e-9)[:, _spoken(power)]
-    place = (torch.arange(64) + 0.5) * math.pi / 64
+    place = (torch.arange(64).float() + 0.5) * math.pi / 64
     cosines = torch.cos(torch.arange(1, 40)[:, None] * place) * math.sqrt(2 / 64)
     coefficients = cosines @ level
     centred = coefficients - coefficients.mean(1, keepdim=True)

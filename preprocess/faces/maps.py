@@ -35,7 +35,7 @@ def spectrum(crops: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"expected crops of at least {SPECTRUM_TILE} px but got {size}")
     tiles = luminance(crops).unfold(1, SPECTRUM_TILE, _SPECTRUM_HOP)
     tiles = tiles.unfold(2, SPECTRUM_TILE, _SPECTRUM_HOP).flatten(1, 2)
-    window = torch.hann_window(SPECTRUM_TILE, device=crops.device)
+    window = torch.hann_window(SPECTRUM_TILE, dtype=torch.float32, device=crops.device)
     tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * (window[:, None] * window)
     power = torch.view_as_real(torch.fft.rfft2(tiles)).square().mean(1).sum(-1)
     return torch.fft.fftshift(power.sqrt().log1p(), dim=-2).half()
@@ -96,7 +96,7 @@ _SRM = torch.tensor(
         + [[-1, 2, -2, 2, -1]],
     ],
     dtype=torch.float32,
-) / torch.tensor([2.0, 4.0, 12.0]).view(3, 1, 1)
+) / torch.tensor([2.0, 4.0, 12.0], dtype=torch.float32).view(3, 1, 1)
 
 
 def _srm(pixels: torch.Tensor) -> torch.Tensor:

@@ -138,7 +138,7 @@ class _Proposals:
         for group in _alike([level.shape for level in levels]):
             shapes = torch.tensor([levels[i].shape[:2] for i in group])
             height, width = shapes.amax(0).tolist()
-            batch = torch.zeros(len(group), height, width, 3)
+            batch = torch.zeros(len(group), height, width, 3, dtype=torch.float32)
             for row, i in enumerate(group):
                 batch[row, : shapes[row, 0], : shapes[row, 1]] = torch.from_numpy(levels[i])
             features, logits = self(batch.to(device).permute(0, 3, 1, 2), shapes.to(device))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 import threading
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _PICTURE = "a jpg, png, webp, bmp, tiff, gif, avif, heic, jp2, ppm, qoi or tga p
 _HEIC = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
 
 MAX_MEGAPIXELS = 100.0
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a drive is one letter
 
 _STRIP = 2**20  # bytes of a picture that are copied at once
 
@@ -147,6 +150,8 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
         DecodeError: not a picture, damaged, too large, or an array of another shape or dtype.
     """
     if isinstance(source, str | Path):
+        if _URL.match(str(source)):
+            raise DecodeError(f"{source}: expected a path but got a URL; pictures are not fetched")
         return _decode_file(Path(source), max_megapixels)
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"<{len(source)} bytes>"

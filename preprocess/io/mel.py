@@ -24,7 +24,7 @@ def sound_maps(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         float32 N x 80 x T and N x 128 x T in dB of power, at least -100; T = 1 + S // 160, frames
         centred on their time. The mel bands are those of librosa's default (Slaney 1998).
     """
-    window = torch.hann_window(WINDOW)
+    window = torch.hann_window(WINDOW, dtype=torch.float32)
     bins = torch.stft(samples, FFT, HOP, WINDOW, window, center=True, pad_mode="constant",
                       return_complex=True)  # fmt: skip
     power = bins.real.square().add_(bins.imag.square())

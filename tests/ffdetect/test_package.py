@@ -118,3 +118,28 @@ def test_a_wheel_brings_no_tests_and_no_caches(wheel):
     tops = {name.split("/")[0] for name in wheel}
     assert {name for name in tops if not name.endswith(".dist-info")} == set(PACKAGES)
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+HELP = """
+import importlib
+for name in {names}:
+    try:
+        importlib.import_module(name).main(["--help"])
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+COMMANDS = [
+    "preprocess.crop", "preprocess.sound", "preprocess.check", "preprocess.gallery",
+    "ffdetect.audit.audit", "ffdetect.training.train", "ffdetect.training.calibrate",
+    "ffdetect.scoring.predict", "ffdetect.scoring.explain", "ffdetect.scoring.plot_video",
+    "ffdetect.fakes.regenerate", "ffdetect.fakes.train_regenerator", "ffdetect.voice.train",
+]  # fmt: skip
+
+
+def test_commands_run_without_docstrings_and_assertions():
+    """As with PYTHONOPTIMIZE=2."""
+    code = HELP.format(names=COMMANDS)
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(COMMANDS)

@@ -125,7 +125,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     with pytest.raises(ValueError, match=r"other.safetensors: expected the tensors"):
         create_regenerator("other", tmp_path)
-    with pytest.raises(ValueError, match=r"torn.safetensors: expected a safetensors file"):
+    with pytest.raises(ValueError, match=r"torn.safetensors: expected a weights file"):
         create_regenerator("torn", tmp_path)
     with pytest.raises(ValueError, match=r"expected none.safetensors .* \['other', 'torn'\]"):
         create_regenerator("none", tmp_path)

@@ -100,7 +100,7 @@ def test_psnr_agrees_with_numpy(cache):
     [
         (["--losses", "l1,l3"], "expected losses among"),
         (["--losses", "perceptual"], "expected --backbone"),
-        (["--start", "nowhere.safetensors"], "nowhere.safetensors: expected a safetensors file"),
+        (["--start", "nowhere.safetensors"], "nowhere.safetensors: expected a weights file"),
         (["--sources", "nobody"], "expected more than 24 real faces but got 0"),
     ],
 )

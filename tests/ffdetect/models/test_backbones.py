@@ -139,7 +139,7 @@ def break_file(kind: str, file) -> None:
 def test_a_file_that_is_no_whole_safetensors_is_refused_by_name(tmp_path, kind):
     file = tmp_path / "some weights.safetensors"
     break_file(kind, file)
-    with pytest.raises(ValueError, match=r"some weights.safetensors: expected a safetensors file"):
+    with pytest.raises(ValueError, match=r"some weights.safetensors: expected a weights file"):
         load_backbone(create_backbone("test_resnet", 128), file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ffdetect.models.tensor_file import read_tensors, write_tensors
 from ffdetect.models.weights import (
     WeightsError,
     load_checkpoint,
@@ -81,7 +83,8 @@ class Trap:
 
 def foreign_files(folder, weights):
     """Name -> a file that is no weights file of ours."""
-    names = "missing truncated short empty text pickle picked_trap folder plain".split()
+    names = "missing truncated short empty text pickle old_pickle picked_trap folder plain".split()
+    names += ["lfs", "page"]
     paths = {name: folder / f"{name}.safetensors" for name in names}
     whole = weights.read_bytes()
     paths["truncated"].write_bytes(whole[:-1000])
@@ -90,22 +93,55 @@ def foreign_files(folder, weights):
     paths["text"].write_text("no weights\n")
     torch.save(tiny_network(streams="frequency").state_dict(), paths["pickle"])
     torch.save({"a": Trap(folder / "sprung")}, paths["picked_trap"])
+    paths["old_pickle"].write_bytes(pickle.dumps({"a": 1}))
+    paths["lfs"].write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    paths["page"].write_text("<!DOCTYPE html><title>404</title>")
     paths["folder"].mkdir()
     save_file({"a": torch.zeros(3)}, paths["plain"])
     return paths
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, tiny_weights, value):
+    """As a training that diverged leaves them."""
+    with safe_open(tiny_weights, "pt") as stored:
+        metadata = stored.metadata()
+    tensors = load_file(tiny_weights)
+    tensors["fusion.gate.weight"][0, 0] = value
+    save_file(tensors, tmp_path / "w.safetensors", metadata)
+    for load in (load_checkpoint, read_tensors):
+        with pytest.raises(WeightsError, match=r"1 of \d+ tensors hold nan .*fusion.gate"):
+            load(tmp_path / "w.safetensors")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_tensors(file, {"a": torch.zeros(10_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.read_bytes() == b"old" and [f.name for f in tmp_path.iterdir()] == [file.name]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing", "there is none"),
-        ("truncated", "expected a whole safetensors file"),
-        ("short", "expected a whole safetensors file"),
-        ("empty", "expected a whole safetensors file"),
-        ("text", "expected a whole safetensors file"),
-        ("pickle", "expected a whole safetensors file"),
-        ("picked_trap", "expected a whole safetensors file"),
-        ("folder", "expected a weights file"),
+        ("missing", "expected a weights file .* but got no such file"),
+        ("truncated", "expected a weights file"),
+        ("short", "expected a weights file"),
+        ("empty", "but got an empty file"),
+        ("text", "expected a weights file"),
+        ("pickle", r"but got a pickle in a zip \(.pth, .pt\)"),
+        ("old_pickle", r"but got a pickle \(.pth, .pt, .pkl\)"),
+        ("lfs", "but got a Git LFS pointer"),
+        ("page", "but got a web page"),
+        ("picked_trap", "but got a pickle in a zip"),
+        ("folder", "expected a weights file .* but got a folder"),
         ("plain", "no 'ffdetect' entry"),
     ],
 )

@@ -151,9 +151,76 @@ def test_a_picture_without_a_face_is_named(tiny, noise, tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (50, 20000, 3), (20000, 50, 3), (3, 3, 3)])
 def test_a_picture_of_an_odd_size_is_just_one_without_a_face(tiny, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     with pytest.raises(NoFaceError, match=f"{shape[1]} x {shape[0]} px"):
-        tiny.score(np.full(shape, 120, np.uint8))
-    assert 0 < tiny.score(np.full(shape, 120, np.uint8), no_face="whole") < 1
+        tiny.score(pixels)
+    with pytest.raises(NoFaceError, match=f"but got {shape[1]} x {shape[0]} px"):
+        tiny.score(pixels, no_face="whole")  # nothing is left of it in a crop
+    assert np.isnan(tiny.score(pixels, no_face="nan"))
+
+
+def test_a_blank_picture_is_not_scored_whole(tiny, noise):
+    blank = np.zeros((480, 640, 3), np.uint8)
+    for pixels in (blank, blank + 255, encode(blank + 3, "JPEG")):
+        with pytest.raises(NoFaceError, match="expected a picture to score but got a blank"):
+            tiny.score(pixels, no_face="whole")
+    scores = tiny.score_batch([noise, blank], no_face="whole", on_error="nan")
+    assert np.isnan(scores).tolist() == [False, True] and set(scores.errors) == {1}
+
+
+def test_errors_of_a_batch_are_given_by_index(tiny, astronaut, noise, tmp_path):
+    bad = bad_pictures(tmp_path, astronaut)
+    pictures = [bad["truncated file"], astronaut, bad["text file"], noise, bad["missing file"], 5]
+    for batch_size in (1, 4, 32):
+        scores = tiny.score_batch(iter(pictures), batch_size=batch_size, on_error="nan")
+        assert scores.dtype == np.float32 and np.isfinite(scores).tolist() == [
+            False, True, False, False, False, False
+        ]  # fmt: skip
+        assert scores[1] == pytest.approx(tiny.score(astronaut), abs=1e-4)
+        assert set(scores.errors) == {0, 2, 4, 5}  # noise has no face, which is no error
+        for index, error in scores.errors.items():
+            assert isinstance(error, ValueError)
+            assert index == 5 or str(error).startswith(f"{pictures[index]}: expected")
+    errors = tiny.score_batch(pictures, no_face="raise", on_error="nan").errors
+    assert isinstance(errors[3], NoFaceError) and set(errors) == {0, 2, 3, 4, 5}
+    assert tiny.score_batch([astronaut]).errors == {}
+    assert (scores * 2).errors == scores[:1].errors == {}
+
+
+def test_clips_and_urls_are_named_as_such(tiny, tmp_path):
+    clip = tmp_path / "talk.mp4"
+    clip.touch()
+    for call in (lambda: tiny.score_batch([clip]), lambda: tiny.analyze(str(clip))):
+        with pytest.raises(ValueError, match=r"talk.mp4: expected a picture but got a clip"):
+            call()
+    for url in ("https://example.org/a.jpg", "s3://bucket/a.png", "file:///a.jpg"):
+        with pytest.raises(ValueError, match=f"^{url}: expected a path but got a URL"):
+            tiny.score(url)
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda:99", "meta", "gpu", 5, None])
+def test_a_device_that_is_not_there_is_refused(tiny_weights, device):
+    if torch.backends.mps.is_available() and device == "mps":
+        pytest.skip("needs a machine without MPS")
+    with pytest.raises(ValueError, match=r"expected a .*device .*but"):
+        Detector.load(tiny_weights, device)
+
+
+@pytest.mark.parametrize("weights", [5, b"w.safetensors", ["w.safetensors"], {}])
+def test_weights_that_are_no_path_are_refused(weights):
+    with pytest.raises(WeightsError, match="expected the path of a weights file but got"):
+        Detector.load(weights)
+
+
+def test_the_default_dtype_changes_nothing(tiny_weights, astronaut):
+    expected = Detector.load(tiny_weights, "cpu").score(astronaut)
+    torch.set_default_dtype(torch.float64)
+    try:
+        detector = Detector.load(tiny_weights, "cpu")
+        assert detector.score(astronaut) == pytest.approx(expected, abs=1e-4)
+        assert Detector.load(device="cpu").analyze(astronaut).faces[0].score > 0
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def bad_pictures(folder, astronaut) -> dict[str, object]:
@@ -225,7 +292,16 @@ def test_too_many_megapixels_are_refused_before_decoding(tiny_weights, astronaut
     ("call", "message"),
     [
         (lambda d, a: d.score(a, no_face="maybe"), "expected no_face .* but got 'maybe'"),
-        (lambda d, a: d.score_batch([a], batch_size=0), "batch_size of at least 1 but got 0"),
+        (lambda d, a: d.score_batch([a], on_error="ignore"), "expected on_error .* 'ignore'"),
+        (lambda d, a: d.score_batch([a], batch_size=0), "batch_size .* at least 1 but got 0"),
+        (lambda d, a: d.score_batch([a], batch_size=2.5), "a whole number .* but got 2.5"),
+        (lambda d, a: d.score_batch([a], batch_size="8"), "a whole number .* but got '8'"),
+        (lambda d, a: d.score_crops(a[None, :256, :256], batch_size=True), "but got True"),
+        (lambda d, a: d.score_batch(a), "expected several pictures but got one ndarray"),
+        (lambda d, a: d.score_batch(Image.fromarray(a)), "several pictures but got one Image"),
+        (lambda d, a: d.score_batch(torch.from_numpy(a.copy())), "but got one Tensor"),
+        (lambda d, a: d.score_batch(5), "expected several pictures but got int"),
+        (lambda d, a: d.score_batch(None), "expected several pictures but got NoneType"),
         (lambda d, a: d.score_batch("face.jpg"), "expected several pictures but got one str"),
         (lambda d, a: d.score_batch(b"123"), "expected several pictures but got one bytes"),
     ],

@@ -129,7 +129,9 @@ def test_a_clip_scores_by_its_faces_and_its_voice(run, tiny, astronaut, tmp_path
 def test_clips_without_faces_or_pictures_are_scored_and_named(run, tiny, tmp_path, capsys):
     folder = tmp_path / "odd"
     folder.mkdir()
-    write_talk(folder / "dull.mkv", [np.full((120, 160, 3), 90, np.uint8)] * 6)
+    scene = np.kron(np.indices((12, 16)).sum(0) % 2 * 120, np.ones((10, 10))).astype(np.uint8)
+    write_talk(folder / "dull.mkv", [scene[..., None].repeat(3, 2)] * 6)
+    write_talk(folder / "blank.mkv", [np.full((120, 160, 3), 90, np.uint8)] * 6)
     write_talk(folder / "blind.mkv", [], buzz(1.0))
     assert run(folder, "--frames", "2") == 0
     scores = table(tmp_path / "prediction.txt").set_index("video_name")["y_pred"]
@@ -138,6 +140,10 @@ def test_clips_without_faces_or_pictures_are_scored_and_named(run, tiny, tmp_pat
     assert scores["blind.mkv"] == pytest.approx(tiny.score(folder / "blind.mkv"), abs=1e-4)
     lines = capsys.readouterr().err.splitlines()
     assert "dull.mkv: no face, scored whole" in lines
+    assert scores["blank.mkv"] == 0.5
+    assert any(
+        line.startswith("blank.mkv: nothing to judge, scored 0.5: no face") for line in lines
+    )
     assert any(line.startswith("blind.mkv: no pictures: ") for line in lines)
 
 
@@ -170,6 +176,7 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
     (folder / "c text.png").write_text("no picture")
     (folder / "d noise.png").write_bytes(encode(noise, "PNG"))
     (folder / "e clip.mp4").write_bytes(b"no clip")
+    (folder / "f black.png").write_bytes(encode(np.zeros((99, 99, 3), np.uint8), "PNG"))
     (folder / "notes.txt").write_text("not listed")
     (folder / "LICENSE").write_text("nor this")
     shutil.copy(pictures / "0.jpg", folder / "x.jpg?raw=1")
@@ -178,8 +185,10 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
     assert run(folder) == 0
     rows = table(tmp_path / "prediction.txt").set_index("img_name")["y_pred"]
     assert rows.index.tolist() == [
-        "a.jpg", "b cut.jpg", "c text.png", "d noise.png", "x.jpg?raw=1", "y", "z.jxl"]  # fmt: skip
-    assert rows["b cut.jpg"] == rows["c text.png"] == rows["z.jxl"] == 0.5
+        "a.jpg", "b cut.jpg", "c text.png", "d noise.png", "f black.png", "x.jpg?raw=1", "y",
+        "z.jxl",
+    ]  # fmt: skip
+    assert rows["b cut.jpg"] == rows["c text.png"] == rows["f black.png"] == rows["z.jxl"] == 0.5
     assert rows["a.jpg"] == pytest.approx(rows["x.jpg?raw=1"], abs=1e-5)
     assert rows["a.jpg"] == pytest.approx(rows["y"], abs=1e-5)
     assert rows["d noise.png"] == pytest.approx(tiny.score(noise, no_face="whole"), abs=1e-5)
@@ -189,6 +198,7 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
     for name in ("b cut.jpg", "c text.png", "e clip.mp4"):
         assert any(line.startswith(f"{name}: unreadable, scored 0.5: ") for line in lines)
     assert "d noise.png: no face, scored whole" in lines
+    assert any(line.startswith("f black.png: nothing to judge, scored 0.5: ") for line in lines)
     assert not any(line.startswith("a.jpg:") for line in lines)
     assert "left out, .txt: 1 ('notes.txt')" in lines
     assert "left out, content that is not known: 1 ('LICENSE')" in lines

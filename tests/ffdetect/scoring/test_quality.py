@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from skimage.measure import blur_effect as scikit_blur
 
-from ffdetect.scoring.quality import block_effect, blur_effect, measure
+from ffdetect.scoring.quality import block_effect, blur_effect, measure, nothing_to_judge
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
@@ -77,3 +77,24 @@ def test_a_face_is_measured_where_it_is(astronaut):
     assert measure(picture, face, blurred_outside).blur == pytest.approx(found.blur, abs=0.01)
     assert measure(picture, face, cv2.GaussianBlur(crop, (0, 0), 3)).blur > found.blur + 0.2
     assert measure(decode_image(astronaut), face, crop).jpeg_quality == -1
+
+
+def test_what_shows_nothing_is_told(astronaut):
+    rng = np.random.default_rng(0)
+    assert nothing_to_judge(astronaut, 256) == ""
+    assert nothing_to_judge(astronaut[:40, :40], 256) == ""
+    assert nothing_to_judge(np.ascontiguousarray(astronaut[:100]), 256) == ""
+    dim = (astronaut // 12).astype(np.uint8)  # a night scene is dark, not blank
+    assert nothing_to_judge(dim, 256) == ""
+    assert "needed" in nothing_to_judge(astronaut[:31, :200].copy(), 256)
+    panorama = rng.integers(0, 256, (300, 9000, 3), np.uint8)
+    assert "9000 x 300 px, 9 px high or wide in a crop of 256 px" in nothing_to_judge(panorama, 256)
+    for value in (0, 16, 255):
+        blank = np.full((300, 400, 3), value, np.uint8)
+        noisy = (blank + rng.normal(0, 1, blank.shape)).clip(0, 255).astype(np.uint8)
+        noisy = decode_image(encode(noisy, "JPEG", quality=50)).pixels
+        assert nothing_to_judge(blank, 256).startswith("a blank picture")
+        assert nothing_to_judge(noisy, 256).startswith("a blank picture")
+    blue = np.zeros((300, 400, 3), np.uint8)
+    blue[:, :200, 2] = 60  # colour alone is something
+    assert nothing_to_judge(blue, 256) == ""

@@ -17,6 +17,7 @@ from ffdetect.scoring.detector import Detector
 from ffdetect.training import train, train_options
 from ffdetect.training.losses import Objective
 from preprocess.cache.reader import CacheReader
+from preprocess.io.alone import alone
 from tests.ffdetect.helpers import random_crops, write_cache
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
@@ -274,7 +275,7 @@ def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path
         (["--without", "gan,sora"], r"expected --without among .*'gan'.* but got \['sora'\]"),
         (["--twins", "nowhere"], "nowhere: expected a cache"),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: expected a weights file"),
-        (["--init", "nowhere.safetensors"], "nowhere.safetensors: expected a safetensors file"),
+        (["--init", "nowhere.safetensors"], "nowhere.safetensors: expected a weights file"),
         (["--batch", "1"], "expected --batch of at least 2 but got 1"),
         (["--steps", "0"], "expected --steps of at least 1 but got 0"),
         (["--epochs", "0"], "expected --epochs of at least 1 but got 0"),
@@ -410,6 +411,31 @@ def test_a_folded_backbone_is_marked_as_such(faces_cache, tmp_path):
     network = train._network(args, CacheReader(faces_cache))
     assert network.settings.frozen_norms
     assert torch.equal(network.rgb.backbone.bn1.weight, state["bn1.weight"])
+
+
+def test_a_training_that_diverged_writes_no_weights(faces_cache, tmp_path, capsys):
+    out = tmp_path / "net.safetensors"
+    assert run(faces_cache, out, "--rate", "1e30") == 1
+    assert "the training diverged, a lower --rate may help" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_cannot_be_written_ends_with_a_message(faces_cache, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(faces_cache, tmp_path / "file" / "net.safetensors") == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
+    out = tmp_path / "net.safetensors"
+    with alone(out):
+        assert run(faces_cache, out) == 1
+    assert f"error: {out}: another run is writing it" in capsys.readouterr().err
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as a full disk
+    try:
+        assert run(faces_cache, out, "--epochs", "1") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "error: " in capsys.readouterr().err and not out.exists()
 
 
 def test_limited_validation_is_spread_over_each_generator(faces_cache):

@@ -1,0 +1,88 @@
+"""Safetensors files: the one reader and the one writer of all weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from preprocess.io.storage import write_whole
+
+# What else goes by the name of weights: how it begins, and what it is.
+_OTHERS = {
+    b"PK\x03\x04": "a pickle in a zip (.pth, .pt)",
+    b"\x80": "a pickle (.pth, .pt, .pkl)",
+    b"version https://git-lfs": "a Git LFS pointer, which git lfs pull replaces with the file",
+    b"<": "a web page",
+    b"\x89HDF": "an HDF5 file (.h5)",
+    b"GGUF": "a GGUF file",
+}
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used; the message names it and says what was expected."""
+
+
+def read_tensors(file: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors of a safetensors file by name, on the CPU as they are stored, and its metadata.
+
+    Raises:
+        WeightsError: no such file, another format, damaged, or values that are nan or infinite.
+    """
+    file = as_weights_path(file)
+    expected = f"{file}: expected a weights file (.safetensors) but got"
+    if not file.is_file():
+        raise WeightsError(f"{expected} {'a folder' if file.is_dir() else 'no such file'}")
+    try:
+        with safe_open(file, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            metadata = stored.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{expected} {_what(file) or f'a damaged one: {error}'}") from error
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not _finite(t)]
+    if bad:
+        raise WeightsError(
+            f"{file}: expected finite numbers but {len(bad)} of {len(tensors)} tensors hold nan "
+            f"or infinity ({', '.join(bad[:3])}); did the training diverge?"
+        )
+    return tensors, metadata
+
+
+def write_tensors(
+    file: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file and the folders above it; whole or not at all.
+
+    Raises:
+        OSError: it cannot be written, for want of room or permission.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, save(tensors, metadata))
+
+
+def as_weights_path(weights: object) -> Path:
+    """Raises WeightsError for what is no path."""
+    if not isinstance(weights, str | Path):
+        raise WeightsError(
+            f"expected the path of a weights file but got {type(weights).__name__} {weights!r}"
+        )
+    return Path(weights)
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    return bool(tensor.isfinite().all())
+
+
+def _what(file: Path) -> str | None:
+    """What another kind of file is, as far as it is known."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(32)
+    except OSError as error:
+        return f"one that cannot be read: {error.strerror or error}"
+    if not head:
+        return "an empty file"
+    return next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
