@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from ffdetect.training.data import EpochSampler
 from ffdetect.training.ranks import Ranks
-from ffdetect.training.train import main
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
 ROOT = Path(__file__).parents[3]
@@ -79,28 +78,4 @@ def test_descent_by_two_ranks(faces_cache, tmp_path):
     assert not set(faces[0]) & set(faces[1])
     assert sorted(faces[0] + faces[1]) == sorted(2 * [*range(len(faces[0] + faces[1]) // 2)])
     assert done.stdout.count("validation AUC") == 1
-    assert all(value.isfinite().all() for value in load_file(out).values())
-
-
-def test_two_ranks_go_on_with_a_run_of_one(faces_cache, tmp_path, monkeypatch, keep_interrupts):
-    from ffdetect.training.lit import LitDetector
-
-    more = "--backbone test_resnet --epochs 2 --steps 2 --batch 8 --precision fp32".split()
-    out, notes = tmp_path / "net.safetensors", tmp_path / "notes"
-    step, steps = LitDetector.training_step, []
-
-    def stop_in_the_second_epoch(self, pairs, number):
-        if len(steps) == 2:
-            raise KeyboardInterrupt
-        steps.append(number)
-        return step(self, pairs, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LitDetector, "training_step", stop_in_the_second_epoch)
-        assert main([str(faces_cache), "--out", str(out), *OPTIONS, *more]) == 130
-    done = train_by_two(faces_cache, out, notes, *more, "--resume")
-    assert "going on from" in done.stdout and done.stdout.count("validation AUC") == 1
-    # The pairs of the second epoch, each by one rank.
-    one, other = drawn(notes, "pairs")
-    assert sorted(one + other) == list(range(8, 16))
     assert all(value.isfinite().all() for value in load_file(out).values())
