@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 
 from tqdm import tqdm
@@ -16,14 +16,13 @@ from preprocess.cache.faces import CODECS, MAPS, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import ALIGNMENTS, CropSettings
-from preprocess.faces.shared_networks import share_networks
 from preprocess.io.decode import MAX_MEGAPIXELS
 from preprocess.io.formats import RESIDUAL_NAMES
 from preprocess.io.sources import Item
 from preprocess.work.pool import work
 from preprocess.work.ray import work_on_ray
 
-from .extract import Rows, extract, make_extract
+from .extract import Result, Rows, extract, make_extract
 from .run import TIMEOUT, Command, make_parser, record_all, run
 
 ENGINES = ("processes", "ray")
@@ -89,8 +88,8 @@ def crop_items(
         bar.update()
 
     frames = writer.settings.frames
+    task = partial(make_extract, writer.settings, device, max_megapixels)
     if engine == "ray":
-        task = partial(make_extract, writer.settings, device, max_megapixels)
         results = work_on_ray(
             task, todo, workers=workers, timeout=timeout, address=ray_address, arrived=arrived,
             gpus=0 if device.startswith("cpu") else 1,
@@ -98,50 +97,33 @@ def crop_items(
         )  # fmt: skip
     elif workers:
         crew = min(workers, _worth_starting(todo, frames))
-        results = _work_in_processes(writer.settings, device, max_megapixels, todo,
-                                     workers=crew, timeout=timeout, arrived=arrived)  # fmt: skip
+        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
     else:
-        detector = FaceDetector(writer.settings.crop, device)
-        task = partial(extract, detector=detector, settings=writer.settings,
-                       max_megapixels=max_megapixels)  # fmt: skip
-        results = _work_here(task, todo, arrived)
+        results = _work_here(todo, writer.settings, device, max_megapixels, arrived)
     with bar, closing(results):
         record_all(results, writer, _record)
 
 
-def _work_in_processes(
-    settings: CacheSettings, device: str, max_megapixels: float, items: Sequence[Item], **options
-) -> Iterator[tuple[Item, object]]:
-    """`work`, with the networks of all workers in one process where the device is no CPU."""
-    if not items:
-        return
-    with share_networks(device) if _is_shared(device) else nullcontext(device) as place:
-        task = partial(make_extract, settings, place, max_megapixels)
-        with closing(work(task, items, **options)) as results:
-            yield from results
-
-
-def _is_shared(device: str) -> bool:
-    return not device.startswith("cpu")  # each core has networks of its own
-
-
 def _work_here(
-    task: Callable[[Item], object], items: Sequence[Item], arrived: Callable[[object], None]
-) -> Iterator[tuple[Item, object]]:
+    items: Sequence[Item],
+    settings: CacheSettings,
+    device: str,
+    max_megapixels: float,
+    arrived: Callable[[object], None],
+) -> Generator[tuple[Item, Result], None, None]:
+    detector = FaceDetector(settings.crop, device)
     for item in items:
-        result = task(item)
+        result = extract(item, detector, settings, max_megapixels)
         arrived(result)
         yield item, result
 
 
-def _record(writer: CacheWriter, item: Item, result: object) -> None:
+def _record(writer: CacheWriter[CacheSettings], item: Item, result: Rows | Failure) -> None:
     if isinstance(result, Rows):
         writer.add_table(result.table)
         writer.note(item.path, result.notes)
-    elif isinstance(result, Failure):
+    else:
         writer.fail(result)
-    else:  # lost with two workers
-        writer.fail(Failure(item.path, result.kind, f"{item.file}: {result.reason}"))
 
 
 def _worth_starting(items: Sequence[Item], frames: int) -> int:
@@ -201,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
         "(%(default)s)")  # fmt: skip
     add("--device", default="cpu", help="where MTCNN's networks run: cpu, or cuda for "
-        "one process that all workers ask (%(default)s)")  # fmt: skip
+        "networks of each worker on a GPU (%(default)s)")  # fmt: skip
     add("--engine", choices=ENGINES, default=ENGINES[0], help="ray: workers on all machines of a "
         "Ray cluster, whose machines see DATA under the same path (%(default)s)")  # fmt: skip
     add("--ray-address", metavar="ADDRESS", help="of that cluster, auto for the one this machine "

@@ -14,12 +14,10 @@ from preprocess.cache.faces import CachedFace, CacheSettings, to_table
 from preprocess.faces.crop import crop_face
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
-from preprocess.faces.shared_networks import Address, SharedNetworks
 from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.sources import Item, is_clip
 from preprocess.io.storage import StorageError, local_copy
-from preprocess.work.pool import WorkerError
 
 
 @dataclass(frozen=True)
@@ -35,25 +33,22 @@ class Rows:
     notes: tuple[str, ...] = ()
 
 
-Result = Rows | Failure | StorageError | WorkerError
+Result = Rows | Failure | StorageError
 
 
 def make_extract(
-    settings: CacheSettings, device: str | Address, max_megapixels: float
+    settings: CacheSettings, device: str, max_megapixels: float
 ) -> Callable[[Item, Callable[[], None]], Result]:
     """The task of a worker process (see `pool.work`); it computes on one core.
 
     Args:
-        device: where MTCNN runs, for this process alone or for all (`share_networks`).
+        device: where MTCNN runs.
     """
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    if isinstance(device, Address):
-        detector = FaceDetector(settings.crop, networks=SharedNetworks(device))
-    else:
-        detector = FaceDetector(settings.crop, device)
+    detector = FaceDetector(settings.crop, device)
 
     def extract_one(item: Item, alive: Callable[[], None]) -> Result:
         return extract(item, detector, settings, max_megapixels, alive)
@@ -70,8 +65,7 @@ def extract(
 ) -> Result:
     """The rows of one file, or why there are none.
 
-    A `StorageError` is given back, not raised, and so is a `WorkerError` of networks that are
-    shared: these are no fault of the process, nor of the file.
+    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
     """
     notes: list[str] = []
     try:
@@ -82,7 +76,7 @@ def extract(
         return Failure(item.path, "unreadable", str(error).replace(str(file), str(item.file)))
     except OSError as error:  # decoders have a `DecodeError` for theirs
         return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
-    except (StorageError, WorkerError) as error:
+    except StorageError as error:
         return error
     if not rows:
         return Failure(item.path, "no_face", "; ".join(["no face was found", *notes]))

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preprocess.cache.errors import Failure
 from preprocess.io.formats import SAMPLE_RATE, DecodeError
 from preprocess.io.sound import NoSoundError, SoundFormat, SoundReader
+from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, local_copy
 
 if TYPE_CHECKING:
-    from preprocess.io.storage import AnyPath
+    pass
 
 _SHORTEST = 0.5  # seconds of sound, below which a file gives no row
 _SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
@@ -39,50 +41,44 @@ class Heard:
     damaged: int = 0
 
 
-@dataclass(frozen=True)
-class Unheard:
-    """Why a file gives none: `kind` is "no_sound" or "unreadable"; `reason` names the file."""
-
-    kind: str
-    reason: str
+Result = Heard | Failure | StorageError
 
 
 def make_listen(
     seconds: float, most: int
-) -> Callable[[Sequence[AnyPath], Callable[[], None]], list[Heard | Unheard | StorageError]]:
+) -> Callable[[Sequence[Item], Callable[[], None]], list[Result]]:
     """The task of a worker process (see `pool.work`): several files a job, as a message to a
     process takes as long as a short file."""
 
-    def listen_all(
-        files: Sequence[AnyPath], alive: Callable[[], None]
-    ) -> list[Heard | Unheard | StorageError]:
-        return [listen(file, seconds, most, alive) for file in files]
+    def listen_all(items: Sequence[Item], alive: Callable[[], None]) -> list[Result]:
+        return [listen(item, seconds, most, alive) for item in items]
 
     return listen_all
 
 
 def listen(
-    file: AnyPath, seconds: float, most: int, alive: Callable[[], None] = lambda: None
-) -> Heard | Unheard | StorageError:
+    item: Item, seconds: float, most: int, alive: Callable[[], None] = lambda: None
+) -> Result:
     """At most `most` windows of one file. Windows without sound among others are left out.
 
     A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
     """
     alive()
+    file = item.file
     try:
         with local_copy(file, alive) as local, SoundReader(local) as reader:
             chosen = spread_windows(_watched(reader.blocks(seconds), alive), seconds, most)
             described, damaged = reader.format, reader.damaged
     except DecodeError as error:
         kind = "no_sound" if isinstance(error, NoSoundError) else "unreadable"
-        return Unheard(kind, str(error).replace(str(local), str(file)))
+        return Failure(item.path, kind, str(error).replace(str(local), str(file)))
     except OSError as error:  # decoders have a `DecodeError` for theirs
-        return Unheard("unreadable", f"{file}: cannot be read: {error}")
+        return Failure(item.path, "unreadable", f"{file}: cannot be read: {error}")
     except StorageError as error:
         return error
     if not chosen:
-        return Unheard("no_sound", f"{file}: expected at least {_SHORTEST} s of sound but got "
-                       "less, or silence")  # fmt: skip
+        reason = f"{file}: expected at least {_SHORTEST} s of sound but got less, or silence"
+        return Failure(item.path, "no_sound", reason)
     return Heard([(start, _stored(block)) for start, block in chosen], described, damaged)
 
 

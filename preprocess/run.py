@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocess.cache.errors import CacheError
+from preprocess.cache.errors import CacheError, Failure
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.parts import part_sizes
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
 from preprocess.io.storage import StorageError, as_path, is_remote
-from preprocess.work.pool import WorkerError, cores, prepare
+from preprocess.work.pool import Lost, WorkerError, cores, prepare
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
 _UNWRITTEN = 64  # results that may wait for the disk
@@ -138,7 +138,7 @@ def record_all(
 
     Args:
         results: a `StorageError` or a `WorkerError` among them is raised, once all before it are
-            recorded.
+            recorded. A `Lost`, which took two workers with it, becomes a `Failure`.
         record: called with the writer, an item and its result, in order.
     """
     with ThreadPoolExecutor(1) as executor:
@@ -147,6 +147,8 @@ def record_all(
             for item, result in results:
                 if isinstance(result, (StorageError, WorkerError)):
                     raise result
+                if isinstance(result, Lost):
+                    result = Failure(item.path, result.kind, f"{item.file}: {result.reason}")
                 pending.append(executor.submit(record, writer, item, result))
                 while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
                     pending.popleft().result()

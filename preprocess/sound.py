@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -16,17 +16,15 @@ from preprocess.cache.sound import SoundSettings, to_table
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.media import skipped
 from preprocess.io.sources import Item
-from preprocess.io.storage import StorageError, is_remote
+from preprocess.io.storage import is_remote
 from preprocess.work.pool import Lost, work
 
-from .listen import Heard, Unheard, listen, make_listen
+from .listen import Heard, Result, listen, make_listen
 from .run import TIMEOUT, Command, make_parser, record_all, run
 
 _FILES_PER_WORKER = 128  # starting one costs about as much as decoding so many short files
 _BYTES_PER_FILE = 2**18  # a larger file counts as several
 _FILES_PER_JOB, _BYTES_PER_JOB = 16, 2**20  # at most, unless one file is larger
-
-Result = Heard | Unheard | Lost | StorageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,10 +67,10 @@ def cache_sound(
         crew = min(workers, _worth_starting(todo))
         results = _listen_in_workers(list(_batches(todo)), settings, crew, timeout)
     else:
-        results = ((item, listen(item.file, settings.seconds, settings.windows)) for item in todo)
+        results = ((item, listen(item, settings.seconds, settings.windows)) for item in todo)
     bar = tqdm(total=len(items), initial=len(items) - len(todo), unit="file", disable=quiet)
 
-    def seen() -> Iterator[tuple[Item, Result]]:
+    def seen() -> Iterator[tuple[Item, Result | Lost]]:
         for pair in results:
             bar.update()
             yield pair
@@ -83,11 +81,10 @@ def cache_sound(
 
 def _listen_in_workers(
     batches: Sequence[Sequence[Item]], settings: SoundSettings, workers: int, timeout: float
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result | Lost], None, None]:
     """Every item with what a worker heard, in order."""
-    jobs = [tuple(item.file for item in batch) for batch in batches]
     task = partial(make_listen, settings.seconds, settings.windows)
-    with closing(work(task, jobs, workers=workers, timeout=timeout)) as results:
+    with closing(work(task, batches, workers=workers, timeout=timeout)) as results:
         for batch, (_, result) in zip(batches, results, strict=True):
             if not isinstance(result, Lost):
                 yield from zip(batch, result, strict=True)
@@ -124,14 +121,12 @@ def _worth_starting(items: Sequence[Item]) -> int:
     return -(-sum(1 + _size(item) // _BYTES_PER_FILE for item in items) // _FILES_PER_WORKER)
 
 
-def _record(writer: CacheWriter[SoundSettings], item: Item, result: Result) -> None:
+def _record(writer: CacheWriter[SoundSettings], item: Item, result: Heard | Failure) -> None:
     if isinstance(result, Heard):
         writer.add_table(to_table(item, result.windows, result.format, writer.settings))
         writer.note(item.path, skipped(result.damaged, "sound"))
-    elif isinstance(result, Unheard):
-        writer.fail(Failure(item.path, result.kind, result.reason))
     else:
-        writer.fail(Failure(item.path, result.kind, f"{item.file}: {result.reason}"))
+        writer.fail(result)
 
 
 def _parser() -> argparse.ArgumentParser:

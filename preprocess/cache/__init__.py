@@ -12,7 +12,25 @@ before the part gets its name, so a killed run leaves no part unlisted; at worst
 is listed is not there, and its files are done again.
 """
 
-from .reader import CacheReader
-from .writer import CacheWriter
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .reader import CacheReader
+    from .writer import CacheWriter
 
 __all__ = ["CacheReader", "CacheWriter"]
+
+
+def __getattr__(name: str) -> Any:
+    """On first use, so that workers that need neither load no Arrow."""
+    if name == "CacheReader":
+        from .reader import CacheReader
+
+        return CacheReader
+    if name == "CacheWriter":
+        from .writer import CacheWriter
+
+        return CacheWriter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

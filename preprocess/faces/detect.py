@@ -12,8 +12,6 @@ from .face import CropSettings, Face
 if TYPE_CHECKING:
     import torch
 
-    from .mtcnn_networks import Networks
-
 _SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
 
 
@@ -23,20 +21,18 @@ class FaceDetector:
     Args:
         settings: `min_face` and `min_probability` are used here.
         device: "cpu", "cuda" or a `torch.device`.
-        networks: MTCNN's, if not ones of its own on the device.
     """
 
     def __init__(
         self,
         settings: CropSettings | None = None,
         device: str | torch.device = "cpu",
-        networks: Networks | None = None,
     ) -> None:
         from .mtcnn import Cascade  # and torch, which takes seconds
         from .mtcnn_networks import Networks
 
         self.settings = settings or CropSettings()
-        self._cascade = Cascade(self.settings.min_face, networks or Networks(device))
+        self._cascade = Cascade(self.settings.min_face, Networks(device))
 
     def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
         """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none.

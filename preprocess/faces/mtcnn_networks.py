@@ -7,7 +7,7 @@ channels-last, and the first of them on strips that fit the processor's cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,8 +20,6 @@ CELL, STRIDE = 12, 2  # what one output of the proposal network sees, in pixels 
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
 _BATCH, _BATCH_ON_CPU = 256, 32  # candidates that go through a network at once, to fit the cache
 _LEAST = math.log(THRESHOLDS[0] / (1 - THRESHOLDS[0]))  # logit of a proposal
-_PADDED, _TOGETHER = 1.3, 2**23  # growth by padding, pixels; of levels that go through together
-_LOW = -1e6  # below all that a convolution gives
 
 Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one level: float32 N x 2 column and row of the network's output, float32 N probabilities,
@@ -43,10 +41,6 @@ class Networks:
     def propose(self, levels: Iterable[np.ndarray]) -> Iterator[Proposals]:
         """Where each H x W x 3 level may show a face."""
         return (self._propose.on(level, self.device) for level in levels)
-
-    def propose_together(self, levels: Sequence[np.ndarray]) -> list[Proposals]:
-        """The same of levels of unequal size at once; for devices that want work in bulk."""
-        return self._propose.on_all(levels, self.device)
 
     def refine(self, views: np.ndarray) -> list[np.ndarray]:
         """float32 N probabilities and N x 4 shifts of the sides of N x 24 x 24 x 3."""
@@ -96,20 +90,11 @@ class _Proposals:
         self._shift = weights["conv4_2.weight"].flatten(1).T
         self._shift_bias = weights["conv4_2.bias"]
 
-    def __call__(
-        self, levels: torch.Tensor, shapes: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features, N x H x W x 32, and the logit of a face, N x H x W, of float32 N x 3 x H x W
         levels in 0..255.
-
-        Args:
-            shapes: N x 2, rows and columns of each level where others are padding.
         """
         x = F.conv2d(levels, self._weight1, self._bias1)
-        if shapes is not None:  # pooling must not look at what is made of padding
-            row = torch.arange(x.shape[2], device=x.device)[:, None] >= shapes[:, 0, None, None] - 2
-            column = torch.arange(x.shape[3], device=x.device) >= shapes[:, 1, None, None] - 2
-            x = x.masked_fill((row | column)[:, None], _LOW)
         x = _greater_of_pairs(x, 2)
         x = _greater_of_pairs(x, 3)
         own = F.prelu(x[:, :10], self._slope1)
@@ -132,23 +117,6 @@ class _Proposals:
         )
         return places, scores, shifts
 
-    def on_all(self, levels: Sequence[np.ndarray], device: torch.device) -> list[Proposals]:
-        """`on` for each of several levels. Those of like size go through the network together."""
-        found: dict[int, Proposals] = {}
-        for group in _alike([level.shape for level in levels]):
-            shapes = torch.tensor([levels[i].shape[:2] for i in group])
-            height, width = shapes.amax(0).tolist()
-            batch = torch.zeros(len(group), height, width, 3, dtype=torch.float32)
-            for row, i in enumerate(group):
-                batch[row, : shapes[row, 0], : shapes[row, 1]] = torch.from_numpy(levels[i])
-            features, logits = self(batch.to(device).permute(0, 3, 1, 2), shapes.to(device))
-            for row, i in enumerate(group):
-                bottom, right = (-(-(shapes[row] - 2) // 2) - 4).tolist()  # as far as it reaches
-                told = self._told(features[row, :bottom, :right], logits[row, :bottom, :right], 0)
-                place, score, shift = (part.cpu().numpy() for part in told)
-                found[i] = place, score, shift
-        return [found[i] for i in range(len(levels))]
-
     def _told(self, features: torch.Tensor, logits: torch.Tensor, top: int) -> tuple:
         place = (logits >= _LEAST).nonzero()
         y, x = place.unbind(1)
@@ -157,24 +125,6 @@ class _Proposals:
             logits[y, x].sigmoid(),
             features[y, x] @ self._shift + self._shift_bias,
         )
-
-
-def _alike(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-    """Numbers of shapes that, padded to the largest of them, are not much larger than by
-    themselves, nor too large together."""
-    order = sorted(range(len(shapes)), key=lambda i: shapes[i][:2], reverse=True)
-    group: list[int] = []
-    height = width = own = 0
-    for i in order:
-        h, w = shapes[i][:2]
-        padded = max(height, h) * max(width, w) * (len(group) + 1)
-        if group and (padded > _PADDED * (own + h * w) or padded > _TOGETHER):
-            yield group
-            group, height, width, own = [], 0, 0, 0
-        group.append(i)
-        height, width, own = max(height, h), max(width, w), own + h * w
-    if group:
-        yield group
 
 
 def _greater_of_pairs(x: torch.Tensor, axis: int) -> torch.Tensor:

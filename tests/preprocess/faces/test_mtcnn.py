@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from preprocess.faces.mtcnn import Cascade, _first_scale, _Part, _Sums
-from preprocess.faces.mtcnn_networks import Networks, _alike, _Proposals
+from preprocess.faces.mtcnn_networks import Networks, _Proposals
 from preprocess.io.decode import decode_image
 from tests.real import needs
 
@@ -175,29 +175,3 @@ def test_proposals_are_those_of_the_network(shape):
         _, expected = PNet()((level - 127.5) / 128)
         _, logit = _Proposals(PNet().state_dict())(level)
     torch.testing.assert_close(logit[0].sigmoid(), expected[0, 1], atol=1e-4, rtol=0)
-
-
-def test_levels_that_go_through_together_give_what_each_gives_alone():
-    """Padding must change nothing, whatever is beside it: odd sides, and a level of one window."""
-    random = np.random.default_rng(0)
-    shapes = [(12, 12), (13, 14), (14, 13), (83, 62), (84, 63), (85, 61), (40, 200), (301, 222)]
-    levels = [random.uniform(0, 255, (*shape, 3)).astype(np.float32) for shape in shapes]
-    levels = [cv2.GaussianBlur(level, (0, 0), 2) for level in levels]
-    networks = Networks("cpu")
-    with torch.inference_mode():
-        alone = list(networks.propose(levels))
-        together = networks.propose_together(levels)
-    assert sum(len(at) for at, _, _ in alone) >= 10
-    for one, other in zip(alone, together, strict=True):
-        for left, right in zip(one, other, strict=True):
-            np.testing.assert_allclose(left, right, atol=1e-4)
-
-
-def test_levels_of_like_size_are_put_together():
-    shapes = [(100, 100, 3), (10, 10, 3), (98, 100, 3), (11, 10, 3), (3000, 3000, 3)] * 2
-    groups = list(_alike(shapes))
-    assert sorted(i for group in groups for i in group) == list(range(10))
-    assert len(groups) == 4 and [4] in groups and [9] in groups
-    for group in groups:
-        sides = np.array([shapes[i][:2] for i in group])
-        assert len(group) * sides.max(0).prod() <= 1.3 * sides.prod(1).sum()
