@@ -2,7 +2,7 @@
 
 Every family of generators is left out of training together with a third of the real sources, and
 the recipe is chosen among `RECIPES` by folds inside the rest. Faces are framed and coded alike
-(`ffdetect.training.views.matched`). Products of statistics are standardised over all faces, without
+(`ffdetect.solving.views.matched`). Products of statistics are standardised over all faces, without
 labels. Swaps in video frames are known to training and their videos are not; they are also judged
 with their family left out.
 """
@@ -23,9 +23,9 @@ from ffdetect.evaluation.metrics import auc
 from ffdetect.evaluation.protocol import NestedProtocol, Outcome
 from ffdetect.evaluation.splits import Fold, Rows, group_folds, inner_folds
 from ffdetect.evaluation.thresholds import false_alarms, threshold_over_units
-from ffdetect.training.recipes import Recipe, Solver
-from ffdetect.training.ridge import RidgeSettings
-from ffdetect.training.solve import make_parser, read_faces
+from ffdetect.solving.recipes import Recipe, Solver
+from ffdetect.solving.ridge import RidgeSettings
+from ffdetect.solving.solve import make_parser, read_faces
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
 _KEPT = RidgeSettings(1e-2, 30.0)

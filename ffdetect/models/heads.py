@@ -9,7 +9,7 @@ _OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with th
 
 
 class LinearHead(nn.Module):
-    """Standardise, keep outliers in bounds, weigh, add up. Solved by `training.ridge`."""
+    """Standardise, keep outliers in bounds, weigh, add up. Solved by `solving.ridge`."""
 
     centre: torch.Tensor
     scale: torch.Tensor

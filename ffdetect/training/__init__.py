@@ -1,1 +1,1 @@
-"""From a cache to weights: data, augmentation, fitting, calibrating."""
+"""From a cache to weights by descent: data, augmentation, fitting, calibrating."""

@@ -1,6 +1,6 @@
-"""python -m ffdetect.training.solve STORE --manifest FILE --out FILE: solve the shipped network.
+"""python -m ffdetect.solving.solve STORE --manifest FILE --out FILE: solve the shipped network.
 
-STORE holds statistics of faces (`ffdetect.training.statistics`); the manifest has the columns
+STORE holds statistics of faces (`ffdetect.solving.statistics`); the manifest has the columns
 path, target, generator, family, source and group. Lines are solved from all faces. Temperature,
 bias and thresholds come from scores of faces whose family, or real source, was left out: the
 recipe is solved anew for every fold. The recipe's defaults are what inner folds chose

@@ -1,9 +1,9 @@
-"""python -m ffdetect.training.statistics FRAMES --out STORE: what the streams' heads learn from.
+"""python -m ffdetect.solving.statistics FRAMES --out STORE: what the streams' heads learn from.
 
 FRAMES are caches of faces with room around them (`preprocess.crop --size 388 --margin 0.35
 --native 1`). Every face is seen as the matched protocol has it and, with --degraded N, in N random
 degraded views (`views`); what the readers of a network tell of them goes into STORE, part by part,
-so that a stopped run goes on where it was. `ffdetect.training.solve` takes it from there.
+so that a stopped run goes on where it was. `ffdetect.solving.solve` takes it from there.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for wrong arguments; 130 when stopped, and the next run goes on."""
     parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.training.statistics", description=__doc__
+        prog="python -m ffdetect.solving.statistics", description=__doc__
     )
     add = parser.add_argument
     add("frames", nargs="+", type=as_path, metavar="FRAMES", help="caches of framed faces")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffdetect.training import views
-from ffdetect.training.views import FRAME_SIDE, SIDE, degraded, jpeg, matched, middle
+from ffdetect.solving import views
+from ffdetect.solving.views import FRAME_SIDE, SIDE, degraded, jpeg, matched, middle
 
 
 @pytest.fixture(scope="module")

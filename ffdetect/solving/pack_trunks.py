@@ -1,4 +1,4 @@
-"""python -m ffdetect.training.pack_trunks DIR: pretrained starts -> the trunk files of the package.
+"""python -m ffdetect.solving.pack_trunks DIR: pretrained starts -> the trunk files of the package.
 
 DIR holds `clip_b16.int8.safetensors` (CLIP ViT-B/16, int8 per output channel) and
 `efficientnet_lite0.safetensors` under timm's names. What a trunk does not use is left out.
@@ -35,7 +35,7 @@ def pack(name: str, source: Path, target: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.training.pack_trunks", description=__doc__
+        prog="python -m ffdetect.solving.pack_trunks", description=__doc__
     )
     parser.add_argument("starts", type=Path, metavar="DIR", help="the pretrained starts")
     args = parser.parse_args(argv)

@@ -1,0 +1,1 @@
+"""Linear heads on frozen trunks: views of faces, their statistics, ridge lines, nested choices."""
