@@ -53,9 +53,9 @@ def make_mortal_listen(seconds: float, most: int):
     """A worker's task that ends its process where a file's name says so."""
     listen_all = make_listen(seconds, most)
 
-    def listen_until_death(files, alive):
-        if any("crash" in file.name for file in files):
+    def listen_until_death(items, alive):
+        if any("crash" in item.path for item in items):
             os._exit(7)
-        return listen_all(files, alive)
+        return listen_all(items, alive)
 
     return listen_until_death
