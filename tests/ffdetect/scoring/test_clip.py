@@ -22,6 +22,7 @@ from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError
 from tests.ffdetect.clips import write_talk
 from tests.fuzz import little_memory
+from tests.preprocess.io.media import damage, small_photo, write
 from tests.preprocess.sounds import buzz
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
@@ -255,3 +256,10 @@ def test_challenge_clips(shared, clips):
         seen = clips.score_video(file, frames=4)
         assert seen.face is not None and seen.voice is not None and 0 < seen.score < 1
         assert video.pool([frame.score for frame in seen.tracks[0].frames]) > 0
+
+
+def test_damage_is_noted(astronaut, clips, tmp_path):
+    whole = write(tmp_path / "whole.avi", [small_photo(astronaut, 160, 200)] * 20, "mpeg4")
+    bad = damage(whole, tmp_path / "bad.avi", [7, 8])
+    seen = clips.score_video(bad, frames=2, voice=False)
+    assert seen.notes == ("2 damaged packets of pictures skipped",) and 0 < seen.score < 1
