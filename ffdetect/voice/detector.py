@@ -13,8 +13,8 @@ from scipy.special import expit
 from preprocess.io.formats import SAMPLE_RATE
 from preprocess.io.sound import NoSoundError, SoundReader, sound_blocks
 
-from .head import VoiceHead
-from .statistics import SHORTEST, WINDOW, voice_statistics
+from .network import VoiceNetwork
+from .statistics import SHORTEST, WINDOW
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "voice.safetensors"
 _SILENCE = 1e-4  # peak, -80 dB of full scale
@@ -55,8 +55,8 @@ class VoiceScore:
 class VoiceDetector:
     """Scores voices; see `load`."""
 
-    def __init__(self, head: VoiceHead) -> None:
-        self.head = head
+    def __init__(self, network: VoiceNetwork) -> None:
+        self.network = network
 
     @classmethod
     def load(cls, weights: str | Path | None = None) -> VoiceDetector:
@@ -65,7 +65,7 @@ class VoiceDetector:
         Raises:
             WeightsError: the file cannot be used; the message says why.
         """
-        return cls(VoiceHead.load(weights or WEIGHTS))
+        return cls(VoiceNetwork.load(weights or WEIGHTS))
 
     def score(self, source: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
         """Probability that the voice was made by a machine; see `analyze`."""
@@ -96,7 +96,7 @@ class VoiceDetector:
         for number, block in enumerate(blocks):
             logit = float("nan")
             if len(block) >= SHORTEST * SAMPLE_RATE and np.abs(block).max() >= _SILENCE:
-                logit = self.head(voice_statistics(torch.from_numpy(block))[None]).item()
+                logit = self.network(torch.from_numpy(block))
             logits.append(logit)
             start = number * WINDOW
             windows.append(

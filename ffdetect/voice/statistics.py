@@ -21,6 +21,7 @@ import math
 import torch
 
 WINDOW = 4.0  # seconds that one set of statistics is of, at most
+STATISTICS = 1464  # how many there are
 SHORTEST = 0.5  # seconds; below, statistics are too loose to mean anything
 _LEVEL = 0.1  # root mean square that every window is brought to
 _FLOOR = 1e-3  # of it: steady noise at -60 dB hides bit depth and digital silence

@@ -38,8 +38,8 @@ def _decibels(power: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def mel_filters() -> torch.Tensor:
-    """float32 80 x 257: triangles of equal area from 0 to 8 kHz, equally wide in mel.
+def mel_filters(fft: int = FFT) -> torch.Tensor:
+    """Triangles of equal area from 0 to 8 kHz, equally wide in mel, float32 80 x fft // 2 + 1.
 
     The mel scale of Slaney's Auditory Toolbox (1998): linear up to 1 kHz, then logarithmic.
     """
@@ -47,7 +47,7 @@ def mel_filters() -> torch.Tensor:
     highest = knee + torch.log(torch.tensor(SAMPLE_RATE / 2 / 1000, dtype=torch.float64)) / step
     mels = torch.linspace(0, float(highest), MEL_BANDS + 2, dtype=torch.float64)
     edges = torch.where(mels < knee, mels * linear, 1000 * torch.exp(step * (mels - knee)))
-    frequency = torch.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1, dtype=torch.float64)
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, fft // 2 + 1, dtype=torch.float64)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (frequency - low) / (middle - low), (high - frequency) / (high - middle)
     return (torch.minimum(rising, falling).clamp_min(0) * 2 / (high - low)).float()

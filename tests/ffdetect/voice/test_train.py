@@ -3,44 +3,111 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
-from safetensors.torch import load_file
 
+from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.splits import check_fold
 from ffdetect.voice import VoiceDetector
-from ffdetect.voice.copy_synthesis import METHODS, copy_synthesis
+from ffdetect.voice.features import FeatureCache
+from ffdetect.voice.recipes import (
+    Recipe,
+    Voices,
+    choose,
+    folds_of,
+    held_out_logits,
+    shares,
+    within_sources,
+)
+from ffdetect.voice.statistics import STATISTICS
 from ffdetect.voice.train import main
-from preprocess.sound import main as cache_sound
-from tests.preprocess.sounds import buzz, write_sound
+from tests.preprocess.sounds import buzz
+
+from .voices import crushed, write_encoder, write_sources
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_twin_says_the_same_in_other_waves(method: str) -> None:
-    pytest.importorskip("librosa", reason="makes twins")
-    sound = buzz(1.0)
-    twin = copy_synthesis(sound, method, 0)
-    assert twin.shape == sound.shape and twin.dtype == np.float32
-    level = [np.abs(np.fft.rfft(x)).reshape(-1)[:8000].reshape(40, -1).mean(1)
-             for x in (sound, twin)]  # fmt: skip
-    assert np.corrcoef(np.log(level[0]), np.log(level[1]))[0, 1] > 0.9
-    assert np.corrcoef(sound, twin)[0, 1] < 0.95
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
+    """Cache, manifest, encoder, and weights that were trained on them."""
+    folder = tmp_path_factory.mktemp("voices")
+    cache, manifest = write_sources(folder)
+    encoder = write_encoder(folder / "encoder.safetensors")
+    out = folder / "voice.safetensors"
+    assert main(command(cache, manifest, encoder, out)) == 0
+    return cache, manifest, encoder, out
 
 
-def test_a_head_learns_from_a_cache(tmp_path: Path) -> None:
-    for number in range(6):
-        sound = buzz(1.0, seed=number)
-        write_sound(tmp_path / "data" / "real" / f"{number}.wav", sound)
-        crushed = np.round(sound * 12) / 12
-        write_sound(tmp_path / "data" / "fake" / "crush" / f"{number}.wav", crushed)
-    cache = str(tmp_path / "cache")
-    assert cache_sound([str(tmp_path / "data"), "--out", cache, "--workers", "0", "--quiet"]) == 0
-    out = tmp_path / "voice.safetensors"
-    assert main([cache, "--out", str(out), "--split", "", "--views", "2"]) == 0
-    first = load_file(out)
-    assert main([cache, "--out", str(out), "--split", "", "--views", "2", "--resume"]) == 0
-    for name, tensor in load_file(out).items():
-        torch.testing.assert_close(tensor, first[name], rtol=1e-3, atol=1e-5)
-    detector = VoiceDetector.load(out)
-    sound = buzz(1.0, seed=9)
-    assert detector.score(np.round(sound * 12) / 12) > detector.score(sound)
-    assert main([cache, "--out", str(out)]) == 1  # nothing of the train split
+def command(cache: Path, manifest: Path, encoder: Path, out: Path) -> list[str]:
+    return [str(cache), str(manifest), "--whisper", str(encoder), "--out", str(out),
+            "--work", str(out.parent / "work")]  # fmt: skip
+
+
+def test_weights_tell_voices_they_have_not_heard(made: tuple[Path, ...]) -> None:
+    detector = VoiceDetector.load(made[-1])
+    sound = buzz(1.0, seed=99)
+    assert detector.score(crushed(sound)) > 0.5 > detector.score(sound)
+
+
+def test_a_run_again_takes_what_is_kept_and_writes_the_same(made: tuple[Path, ...]) -> None:
+    *inputs, out = made
+    first = out.read_bytes()
+    times = {file: file.stat().st_mtime_ns for file in (out.parent / "work").rglob("*.npy")}
+    assert main(command(*inputs, out)) == 0
+    assert out.read_bytes() == first
+    assert times and all(file.stat().st_mtime_ns == time for file, time in times.items())
+
+
+def test_what_cannot_be_trained_on(made: tuple[Path, ...], tmp_path: Path, capsys) -> None:
+    cache, manifest, encoder, _ = made
+    lines = manifest.read_text().splitlines()
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(lines[:-1]) + "\n")
+    assert main(command(cache, few, encoder, tmp_path / "a.safetensors")) == 1
+    assert "few.csv" in capsys.readouterr().err
+    assert main(command(cache, manifest, manifest, tmp_path / "a.safetensors")) == 1
+    assert "manifest.csv" in capsys.readouterr().err
+
+
+def test_folds_leave_sources_out(made: tuple[Path, ...]) -> None:
+    cache, manifest, encoder, out = made
+    opened = FeatureCache.open(cache, manifest, encoder, out.parent / "work")
+    voices = Voices(opened.views(1), opened.table)
+    folds = folds_of(voices)
+    tested = np.concatenate([fold.test for fold in folds])
+    assert sorted(tested) == list(range(len(voices.table)))
+    for fold in folds:
+        check_fold(voices.rows(), fold)
+        assert not set(voices.source[fold.train]) & set(voices.source[fold.test])
+    logit = held_out_logits(voices, folds, Recipe())[:, 0]
+    assert auc(voices.target, logit) > 0.9
+
+
+def test_the_better_recipe_is_chosen_without_a_look_at_the_fold() -> None:
+    rng = np.random.default_rng(0)
+    count, width = 120, 4
+    target = np.tile([0, 1], count // 2)
+    table = {"target": target, "generator": "x", "group": "", "speaker": "",
+             "source": np.repeat([f"s{n}" for n in range(12)], 10)}  # fmt: skip
+    features = rng.standard_normal((count, 1, 15 * width + STATISTICS))
+    features[:, 0, -1] += 6 * target  # a statistic tells
+    voices = Voices(features.astype(np.float16), pd.DataFrame(table))
+    fold = folds_of(voices)[0]
+    # In the fold itself it is the other way round, which must not matter.
+    features[fold.test, 0, -1] -= 12 * target[fold.test]
+    voices = Voices(features.astype(np.float16), voices.table)
+    recipes = {"states": Recipe((0,), statistics=False), "statistics": Recipe()}
+    name, reached = choose(voices, fold, recipes)
+    assert name == "statistics" and reached["statistics"] > reached["states"] + 0.2
+
+
+def test_shares_and_sources() -> None:
+    table = pd.DataFrame({"target": [0] * 6 + [1] * 5, "source": list("aaaabc") + list("aaaab"),
+                          "generator": ["r"] * 6 + ["x"] * 5})  # fmt: skip
+    share = shares(table)
+    assert share.mean() == pytest.approx(1)
+    assert share[:6].sum() == pytest.approx(share[6:].sum())
+    assert share[:4].sum() == pytest.approx(2 * share[4])  # the root of four
+    found = within_sources(
+        np.array([0, 1] * 3 + [0, 1]), np.arange(8.0), np.array(["a"] * 6 + ["b"] * 2)
+    )
+    assert list(found) == ["a"]

@@ -1,0 +1,267 @@
+"""python -m benchmarks.cross_voice CACHE MANIFEST --whisper FILE: are voices told whose makers, and
+whose recordings, had no part in training?
+
+Sources are left out in turn, real and fake, with every speaker and recording that they share with
+others. The recipe is chosen anew for each fold, by folds inside its training rows; what the sources
+left out say is read once. Two frozen ridge lines stand beside it as baselines. Disturbed, a part of
+the recordings is judged by the same heads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import expit
+
+from ffdetect.evaluation.bootstrap import auc_interval
+from ffdetect.evaluation.metrics import auc, balanced_weights, tpr_at_fpr
+from ffdetect.evaluation.splits import Fold
+from ffdetect.evaluation.thresholds import left_out_alarms
+from ffdetect.scoring.fusion import Evidence
+from ffdetect.voice.augment import add_noise, limit_band, recode
+from ffdetect.voice.features import FeatureCache, with_sources
+from ffdetect.voice.head import VoiceHead
+from ffdetect.voice.recipes import (
+    VIEWS,
+    Recipe,
+    Voices,
+    choose,
+    folds_of,
+    solve,
+    within_sources,
+)
+from ffdetect.voice.train import add_inputs, calibrate
+
+EVERY = (0, 1, 2, 3, 4)
+BASELINES = {
+    "Whisper, layers 1 to 4, ridge": Recipe((1, 2, 3, 4), change=False, statistics=False),
+    "statistics, ridge": Recipe(),
+    "both, as stored": Recipe(EVERY),
+}
+CANDIDATES = {
+    "all states, as stored": Recipe(EVERY),
+    "all states, two views": Recipe(EVERY, views=2),
+    "all states, two views, ridge 1.5": Recipe(EVERY, ridge=1.5, views=2),
+    "states 0 to 2, two views": Recipe((0, 1, 2), views=2),
+}
+_ROUNDS = 200
+_FPR = 0.1
+
+
+def _noise(samples: np.ndarray, row: int, others: list) -> np.ndarray:
+    return add_noise(samples, 15, 1.0, row).astype(np.float32)
+
+
+def _mp3(samples: np.ndarray, row: int, others: list) -> np.ndarray:
+    return recode(samples, "mp3", 24_000).astype(np.float32)
+
+
+def _telephone(samples: np.ndarray, row: int, others: list) -> np.ndarray:
+    return recode(limit_band(samples, 300, 3400), "amr", 12_200).astype(np.float32)
+
+
+DISTURBANCES: dict[str, Callable] = {
+    "pink noise at 15 dB": _noise,
+    "MP3 of 24 kbit/s": _mp3,
+    "telephone, AMR of 12.2 kbit/s": _telephone,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cross_voice", description=__doc__)
+    add_inputs(parser)
+    add = parser.add_argument
+    add("--disturbed", type=int, default=500, help="recordings judged so (%(default)s)")
+    add("--out", type=Path, default=Path("benchmarks/results/cross_voice"), help="(%(default)s)")
+    args = parser.parse_args(argv)
+    cache = FeatureCache.open(args.cache, args.manifest, args.whisper, args.work, args.workers)
+    table = with_sources(cache.table, args.manifest, ("source", "group", "speaker", "kind"))
+    voices = Voices(cache.views(VIEWS), table)
+    some = np.arange(0, len(table), max(len(table) // args.disturbed, 1))
+    disturbed = {name: cache.read(name, disturb, some)
+                 for name, disturb in DISTURBANCES.items()}  # fmt: skip
+    answer = measure(voices, some, disturbed, args.workers)
+    answer["command"] = "python -m benchmarks.cross_voice " + " ".join(argv or sys.argv[1:])
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.with_suffix(".json").write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
+    text = markdown(answer)
+    args.out.with_suffix(".md").write_text(text, "utf-8")
+    print(text)
+    return 0
+
+
+def measure(
+    voices: Voices, some: np.ndarray, disturbed: dict[str, np.ndarray], workers: int
+) -> dict:
+    """One run over the outer folds.
+
+    Args:
+        some: int, which recordings were disturbed.
+        disturbed: name -> their features, float16 len(some) x F.
+        workers: processes, each of which takes a fold.
+    """
+    folds = folds_of(voices)
+    with ProcessPoolExecutor(max(workers, 1), get_context("spawn")) as executor:
+        judged = list(executor.map(partial(judge, voices, some, disturbed), folds))
+    return gather(voices, some, folds, judged)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a fold says.
+
+    Attributes:
+        chosen: name of the recipe.
+        inside: name -> what each recipe reached inside the training rows.
+        logit: row of the table -> logits of tested recordings, float64.
+        disturbed: name -> logits of those of them that were disturbed.
+    """
+
+    chosen: str
+    inside: dict[str, float]
+    logit: dict[str, np.ndarray]
+    disturbed: dict[str, np.ndarray]
+
+
+def judge(voices: Voices, some: np.ndarray, disturbed: dict[str, np.ndarray], fold: Fold) -> Judged:
+    """Choose inside, then score once what the fold leaves out; see `measure`."""
+    torch.set_num_threads(1)
+    name, inside = choose(voices, fold, CANDIDATES)
+    tested = voices.features[fold.test, 0]
+    logit = {row: _score(solve(voices, fold.train, recipe), tested)
+             for row, recipe in BASELINES.items()}  # fmt: skip
+    head = solve(voices, fold.train, CANDIDATES[name])
+    logit["chosen"] = _score(head, tested)
+    own = np.isin(some, fold.test)
+    changed = {n: _score(head, features[own]) for n, features in disturbed.items()}
+    return Judged(name, inside, logit, changed)
+
+
+def gather(
+    voices: Voices, some: np.ndarray, folds: Sequence[Fold], judged: Sequence[Judged]
+) -> dict:
+    """The figures of all folds together."""
+    count, tested = len(voices.table), [fold.test for fold in folds]
+    logit = {row: _joined(count, tested, [j.logit[row] for j in judged])
+             for row in [*BASELINES, "chosen"]}  # fmt: skip
+    own = [np.flatnonzero(np.isin(some, fold.test)) for fold in folds]
+    changed = {name: _joined(len(some), own, [j.disturbed[name] for j in judged])
+               for name in judged[0].disturbed}  # fmt: skip
+    chosen = logit["chosen"]
+    part = Voices(voices.features[some], voices.table.iloc[some].reset_index(drop=True))
+    calibration, real = calibrate(voices, chosen), voices.target == 0
+    calibrated = chosen / calibration.temperature + calibration.bias
+    score, weight = expit(calibrated), balanced_weights(voices.target, voices.source)
+    alarms = left_out_alarms(score[real], voices.source[real], (0.1, 0.01))
+    return {
+        "recipes": len(CANDIDATES),
+        "folds": [{"chosen": j.chosen, "inside": j.inside} for j in judged],
+        "rows": {name: figures(voices, values) for name, values in logit.items()},
+        "within": within_sources(voices.target, chosen, voices.source),
+        "disturbed": {name: figures(part, values)
+                      for name, values in {"as stored": chosen[some], **changed}.items()},
+        "calibration": calibration.to_dict(),
+        "evidence": asdict(Evidence.fit(voices.target, calibrated, weight)),  # for the fusion
+        "false_alarms": {f"{fpr:g}": [vars(a) for a in found] for fpr, found in alarms.items()},
+        "kinds": _kinds(voices, chosen),
+    }  # fmt: skip
+
+
+def _score(head: VoiceHead, features: np.ndarray) -> np.ndarray:
+    return head(torch.from_numpy(features.astype(np.float32))).numpy()
+
+
+def _joined(count: int, rows: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> np.ndarray:
+    whole = np.full(count, np.nan)
+    whole[np.concatenate(rows)] = np.concatenate(values)
+    return whole
+
+
+def figures(voices: Voices, logit: np.ndarray) -> dict:
+    """AUC within sources (mean, interval over sources, worst) and pooled, and TPR at FPR 10 %."""
+    within = within_sources(voices.target, logit, voices.source)
+    values, rng = np.array(list(within.values())), np.random.default_rng(0)
+    drawn = [rng.choice(values, len(values)).mean() for _ in range(_ROUNDS)]
+    pooled = auc_interval(voices.target, logit, rounds=_ROUNDS)
+    worst = min(within, key=within.__getitem__)
+    return {
+        "within": float(values.mean()),
+        "within_interval": [float(q) for q in np.quantile(drawn, [0.025, 0.975])],
+        "sources": len(values),
+        "worst": within[worst],
+        "worst_source": worst,
+        "pooled": pooled.value,
+        "pooled_interval": [pooled.low, pooled.high],
+        "tpr": tpr_at_fpr(voices.target, logit, _FPR),
+    }
+
+
+def _kinds(voices: Voices, logit: np.ndarray) -> dict[str, float]:
+    """AUC of each kind of fake against all reals."""
+    kind, real = voices.table["kind"].to_numpy(str), voices.target == 0
+    found = {}
+    for name in np.unique(kind[~real]):
+        rows = real | (kind == name)
+        found[str(name)] = auc(voices.target[rows], logit[rows])
+    return found
+
+
+def markdown(answer: dict) -> str:
+    head = ["within sources, mean [95 %]", "worst source", "pooled [95 %]", "TPR at FPR 10 %"]
+    lines = ["# Voices of sources left out", "", f"`{answer['command']}`", "",
+             f"{answer['recipes']} recipes were compared inside each fold's training rows. "
+             f"{answer['rows']['chosen']['sources']} sources have enough of both classes to be "
+             "judged alone.", ""]  # fmt: skip
+    lines += _table(["", *head], [[name, *_cells(row)] for name, row in answer["rows"].items()])
+    lines += ["", "Chosen inside: " + "; ".join(
+        f"{name} ({n} of {len(answer['folds'])} folds)"
+        for name, n in Counter(fold["chosen"] for fold in answer["folds"]).most_common()
+    ) + ".", "", "## Disturbed", ""]  # fmt: skip
+    lines += _table(
+        ["", *head[2:]], [[n, *_cells(row)[2:]] for n, row in answer["disturbed"].items()]
+    )
+    lines += ["", "## Kinds of fakes, against all reals", ""]
+    lines += _table(["kind", "AUC"], [[n, f"{v:.3f}"] for n, v in answer["kinds"].items()])
+    lines += ["", "## Sources", ""]
+    within = sorted(answer["within"].items(), key=lambda pair: pair[1])
+    lines += _table(["source", "AUC"], [[name, f"{value:.3f}"] for name, value in within])
+    lines += ["", "## Operating points", "",
+              "Thresholds come from the other sources; the share of a left-out source's reals that "
+              "they flag. Worst first; sources with 10 reals or more.", ""]  # fmt: skip
+    for fpr, alarms in answer["false_alarms"].items():
+        rates = np.array([alarm["rate"] for alarm in alarms])
+        shown = [[a["source"], str(a["reals"]), f"{a['rate']:.0%}"]
+                 for a in alarms if a["reals"] >= 10][:8]  # fmt: skip
+        lines += [f"For {float(fpr):.0%}: mean over sources {rates.mean():.1%}.", ""]
+        lines += [*_table(["source", "reals", "flagged"], shown), ""]
+    return "\n".join(lines)
+
+
+def _cells(row: dict) -> list[str]:
+    low, high = row["within_interval"]
+    below, above = row["pooled_interval"]
+    return [
+        f"{row['within']:.3f} [{low:.3f}, {high:.3f}]",
+        f"{row['worst']:.2f} ({row['worst_source']})",
+        f"{row['pooled']:.3f} [{below:.3f}, {above:.3f}]",
+        f"{row['tpr']:.2f}",
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
