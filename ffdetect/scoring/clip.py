@@ -24,9 +24,9 @@ from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
 from preprocess.io.media import skipped
 
-from .detector import check_count
 from .fusion import Fusion
 from .quality import nothing_to_judge
+from .tta import check_count
 
 if TYPE_CHECKING:
     from ffdetect.voice import VoiceDetector, VoiceWindow

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib import resources
 from itertools import islice
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from preprocess.io.sources import is_clip
 
 from .quality import measure, nothing_to_judge
 from .results import Analysis, ScoredFace, Scores
-from .tta import SHIFT, TTA, check_tta, views
+from .tta import SHIFT, TTA, check_count, check_tta, views
 from .verdict import judge
 
 if TYPE_CHECKING:
@@ -355,12 +354,6 @@ class Detector:
 def _check_no_face(no_face: str) -> None:
     if no_face not in _NO_FACE:
         raise ValueError(f"expected no_face to be one of {_NO_FACE} but got {no_face!r}")
-
-
-def check_count(name: str, value: object) -> None:
-    """Raises ValueError for what is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"expected {name} to be a whole number of at least 1 but got {value!r}")
 
 
 def _check_several(imgs: object) -> None:

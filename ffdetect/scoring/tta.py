@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from numbers import Integral
 
 import torch
 
@@ -22,6 +23,12 @@ def check_tta(tta: str) -> None:
     """Raises ValueError for what is no name in `TTA`."""
     if tta not in TTA:
         raise ValueError(f"expected tta to be one of {list(TTA)} but got {tta!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises ValueError for what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"expected {name} to be a whole number of at least 1 but got {value!r}")
 
 
 def views(crops: torch.Tensor, tta: str) -> Iterator[torch.Tensor]:
