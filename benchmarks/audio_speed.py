@@ -36,8 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("data", type=Path, help="a folder of audio files, or of clips")
     add("--clips", action="store_true", help="take the clips with sound there, not audio files")
     add("--files", type=int, default=385, help="at most (%(default)s)")
-    add("--repeat", type=int, nargs="+", default=[1, 10], help="list each file so often: the "
-        "start of worker processes weighs less in more files (%(default)s)")  # fmt: skip
+    add(
+        "--repeat",
+        type=int,
+        nargs="+",
+        default=[1, 10],
+        help="list each file so often: the "
+        "start of worker processes weighs less in more files (%(default)s)",
+    )
     add("--rounds", type=int, default=3, help="of both, taking turns (%(default)s)")
     add("--workers", type=int, default=2, help="(%(default)s)")
     add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
@@ -122,8 +128,9 @@ def usual_loop(items: Sequence[Item], folder: Path) -> None:
     for number, item in enumerate(items):
         file = sound_of_clip(item.file, folder) if item.is_video else item.file
         samples, rate = librosa.load(file, sr=16_000)
-        mel = librosa.feature.melspectrogram(y=samples, sr=rate, n_fft=512, win_length=400,
-                                             hop_length=160, n_mels=80)  # fmt: skip
+        mel = librosa.feature.melspectrogram(
+            y=samples, sr=rate, n_fft=512, win_length=400, hop_length=160, n_mels=80
+        )
         level = librosa.power_to_db(mel, ref=np.max)
         grey = np.clip((level + 80) / 80 * 255, 0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number}.png"), grey)

@@ -67,8 +67,9 @@ def clip_table(
     for method, chosen in matched_rows(names, target, matches).items():
         for path, own in pd.Series(chosen).groupby(faces["path"].to_numpy()[chosen]):
             own = own.to_numpy()
-            rows.append((method, path, target[own[0]], person[own[0]], fold[own[0]],
-                         left[method][own]))  # fmt: skip
+            rows.append(
+                (method, path, target[own[0]], person[own[0]], fold[own[0]], left[method][own])
+            )
     return pd.DataFrame(rows, columns=["method", "path", "target", "person", "fold", "logits"])
 
 
@@ -101,9 +102,12 @@ def compare_pooling(table: pd.DataFrame, rounds: int = 200) -> dict[str, dict]:
         gain = draws[:, number] - draws[:, 0]
         first = mean_auc(table, scores["mean of logits"])["all"]
         low, high = np.quantile(gain, [0.025, 0.975])
-        results[name] = {**found, "interval": interval_of(found["all"], draws[:, number]),
-                         "gain": Interval(found["all"] - first, low, high),
-                         "best": float(best[number])}  # fmt: skip
+        results[name] = {
+            **found,
+            "interval": interval_of(found["all"], draws[:, number]),
+            "gain": Interval(found["all"] - first, low, high),
+            "best": float(best[number]),
+        }
     return results
 
 

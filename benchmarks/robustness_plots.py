@@ -80,9 +80,14 @@ def _draw_auc(ax: Axes, found: list[Outcome]) -> None:
     ax.plot(x, [o.mean_auc for o in found], "o-", color="black", lw=2.2, ms=4, label="mean")
     base = found[0].mean_auc - found[0].change.value
     ax.fill_between(
-        x, [base + o.change.low for o in found], [base + o.change.high for o in found],
-        color="black", alpha=0.15, lw=0, label="mean, 95 % interval of its change",
-    )  # fmt: skip
+        x,
+        [base + o.change.low for o in found],
+        [base + o.change.high for o in found],
+        color="black",
+        alpha=0.15,
+        lw=0,
+        label="mean, 95 % interval of its change",
+    )
     ax.axhline(0.5, color="0.5", ls=":", lw=1, label="chance")
 
 
@@ -104,10 +109,22 @@ def _draw_crossings(ax: Axes, found: list[Outcome]) -> None:
         down = [-100 * s.newly_below for s in shifts]
         harm, good = ("newly flagged", "no longer flagged"), ("newly caught", "newly missed")
         texts = harm if name == "reals" else good
-        ax.bar(x, up, 0.38, color=colour, alpha=1 if name == "reals" else 0.4,
-               label=f"{name} {texts[0]}")  # fmt: skip
-        ax.bar(x, down, 0.38, color=colour, alpha=0.4 if name == "reals" else 1,
-               label=f"{name} {texts[1]}")  # fmt: skip
+        ax.bar(
+            x,
+            up,
+            0.38,
+            color=colour,
+            alpha=1 if name == "reals" else 0.4,
+            label=f"{name} {texts[0]}",
+        )
+        ax.bar(
+            x,
+            down,
+            0.38,
+            color=colour,
+            alpha=0.4 if name == "reals" else 1,
+            label=f"{name} {texts[1]}",
+        )
     ax.axhline(0, color="0.3", lw=1)
 
 

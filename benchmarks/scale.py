@@ -38,8 +38,12 @@ from preprocess.io.storage import write_whole
 
 from .throughput import machine
 
-MAPS = {"none": (), "spectrum": ("spectrum",), "residual": ("residual",),
-        "both": ("spectrum", "residual")}  # fmt: skip
+MAPS = {
+    "none": (),
+    "spectrum": ("spectrum",),
+    "residual": ("residual",),
+    "both": ("spectrum", "residual"),
+}
 _ROWS = 128  # of a part, as `CacheWriter` fills them
 
 
@@ -75,8 +79,9 @@ def stages(items: Sequence[Item], folder: Path) -> tuple[dict[str, float], dict]
     rows: list[CachedFace] = []
     for item in items:
         picture = timed("decode", lambda item=item: decode_image(item.file))
-        rows += timed("detect and crop",
-                      lambda i=item, p=picture: face_rows(i, p, detector, settings))  # fmt: skip
+        rows += timed(
+            "detect and crop", lambda i=item, p=picture: face_rows(i, p, detector, settings)
+        )
     if not rows:
         raise ValueError(f"expected pictures with faces but none of {len(items)} has one")
     for row in rows:
@@ -103,11 +108,26 @@ def made_up_rows(start: int, count: int, settings: CacheSettings, crop: bytes) -
         f"fake/generator_{n % 7}/{n % 997:05d}/{n:09d}.jpg" for n in range(start, start + count)
     ]
     rng = np.random.default_rng(start)
-    row = CachedFace("", "", -1, 0, 0, "", "", "train", np.zeros(4, np.float32),
-                     np.zeros((5, 2), np.float32), 0.99, 640, 480, "jpeg", 90,
-                     np.zeros((settings.crop.size,) * 2 + (3,), np.uint8),
-                     np.zeros((128, 65), np.float16),
-                     np.zeros((3,) + (settings.crop.size,) * 2, np.int8))  # fmt: skip
+    row = CachedFace(
+        "",
+        "",
+        -1,
+        0,
+        0,
+        "",
+        "",
+        "train",
+        np.zeros(4, np.float32),
+        np.zeros((5, 2), np.float32),
+        0.99,
+        640,
+        480,
+        "jpeg",
+        90,
+        np.zeros((settings.crop.size,) * 2 + (3,), np.uint8),
+        np.zeros((128, 65), np.float16),
+        np.zeros((3,) + (settings.crop.size,) * 2, np.int8),
+    )
     table = to_table([row], settings).take(pa.array(np.zeros(count, np.int64)))
     boxes = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(4 * count, np.float32)), 4)
     marks = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(10 * count, np.float32)), 10)
@@ -263,9 +283,12 @@ def table(results: dict) -> str:
             f"{1000 * found['seconds_at_the_end']:.0f} | {index:.0f} | {failures:.0f} |"
         )
     d = results["drawn"]
-    lines += ["", f"Pairs drawn from {d['cache_mib']:.0f} MiB with {d['allowed_mib']} MiB allowed: "
-              f"{d['first_half_mib']:.0f} MiB in use at most in the first half, "
-              f"{d['second_half_mib']:.0f} in the second."]  # fmt: skip
+    lines += [
+        "",
+        f"Pairs drawn from {d['cache_mib']:.0f} MiB with {d['allowed_mib']} MiB allowed: "
+        f"{d['first_half_mib']:.0f} MiB in use at most in the first half, "
+        f"{d['second_half_mib']:.0f} in the second.",
+    ]
     return "\n".join(lines)
 
 

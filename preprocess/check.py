@@ -16,10 +16,19 @@ from preprocess.io.storage import as_path
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if all caches are whole, or were repaired; 1 if not; 2 for wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m preprocess.check", description=__doc__)
-    parser.add_argument("caches", nargs="+", type=as_path, metavar="CACHE",
-        help="several are also looked through for common rows")  # fmt: skip
-    parser.add_argument("--repair", action="store_true", help="set damaged parts aside, so that "
-        "preprocess.crop, or preprocess.sound, does their files again")  # fmt: skip
+    parser.add_argument(
+        "caches",
+        nargs="+",
+        type=as_path,
+        metavar="CACHE",
+        help="several are also looked through for common rows",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="set damaged parts aside, so that "
+        "preprocess.crop, or preprocess.sound, does their files again",
+    )
     args = parser.parse_args(argv)
     good = True
     for path in args.caches:

@@ -40,11 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         modules=_WORK,
         settings=_settings,
         fill=lambda items, writer, args: crop_items(
-            items, writer, device=args.device, max_megapixels=args.megapixels,
-            workers=args.workers, timeout=args.timeout, quiet=args.quiet, engine=args.engine,
+            items,
+            writer,
+            device=args.device,
+            max_megapixels=args.megapixels,
+            workers=args.workers,
+            timeout=args.timeout,
+            quiet=args.quiet,
+            engine=args.engine,
             ray_address=args.ray_address,
         ),
-    )  # fmt: skip
+    )
     return run(command, _parser(), argv)
 
 
@@ -91,10 +97,15 @@ def crop_items(
     task = partial(make_extract, writer.settings, device, max_megapixels)
     if engine == "ray":
         results = work_on_ray(
-            task, todo, workers=workers, timeout=timeout, address=ray_address, arrived=arrived,
+            task,
+            todo,
+            workers=workers,
+            timeout=timeout,
+            address=ray_address,
+            arrived=arrived,
             gpus=0 if device.startswith("cpu") else 1,
             cost=lambda item: frames if item.is_video else 1,
-        )  # fmt: skip
+        )
     elif workers:
         crew = min(workers, _worth_starting(todo, frames))
         results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
@@ -170,24 +181,49 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=crop.size, help="side of a crop in pixels (%(default)s)")
     add("--margin", type=float, default=crop.margin, help="share of the face's side (%(default)s)")
     add("--align", choices=ALIGNMENTS, default=crop.align, help="(%(default)s)")
-    add("--native", type=float, default=crop.native, help="never resample within this factor of "
-        "the native scale; 1: always resample (%(default)s)")  # fmt: skip
-    add("--min-face", type=int, default=crop.min_face, help="in pixels; 1.25 times as "
-        "large in pictures of more than 2 megapixels (%(default)s)")  # fmt: skip
+    add(
+        "--native",
+        type=float,
+        default=crop.native,
+        help="never resample within this factor of "
+        "the native scale; 1: always resample (%(default)s)",
+    )
+    add(
+        "--min-face",
+        type=int,
+        default=crop.min_face,
+        help="in pixels; 1.25 times as large in pictures of more than 2 megapixels (%(default)s)",
+    )
     add("--min-probability", type=float, default=crop.min_probability, help="(%(default)s)")
     add("--faces", choices=("largest", "all"), default=cache.faces, help="(%(default)s)")
     add("--frames", type=int, default=cache.frames, help="frames per clip (%(default)s)")
     add("--maps", default=",".join(MAPS), help="comma-separated, or none (%(default)s)")
     add("--residual", choices=RESIDUAL_NAMES, default=cache.residual, help="(%(default)s)")
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
-    add("--megapixels", type=float, default=MAX_MEGAPIXELS, help="refuse larger pictures "
-        "(%(default)s)")  # fmt: skip
-    add("--device", default="cpu", help="where MTCNN's networks run: cpu, or cuda for "
-        "networks of each worker on a GPU (%(default)s)")  # fmt: skip
-    add("--engine", choices=ENGINES, default=ENGINES[0], help="ray: workers on all machines of a "
-        "Ray cluster, whose machines see DATA under the same path (%(default)s)")  # fmt: skip
-    add("--ray-address", metavar="ADDRESS", help="of that cluster, auto for the one this machine "
-        "belongs to (default: start one here)")  # fmt: skip
+    add(
+        "--megapixels",
+        type=float,
+        default=MAX_MEGAPIXELS,
+        help="refuse larger pictures (%(default)s)",
+    )
+    add(
+        "--device",
+        default="cpu",
+        help="where MTCNN's networks run: cpu, or cuda for "
+        "networks of each worker on a GPU (%(default)s)",
+    )
+    add(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="ray: workers on all machines of a "
+        "Ray cluster, whose machines see DATA under the same path (%(default)s)",
+    )
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of that cluster, auto for the one this machine belongs to (default: start one here)",
+    )
     return parser
 
 

@@ -119,11 +119,19 @@ def face_rows(
     if settings.faces == "largest":
         faces = faces[:1]
     return [
-        _row(item, picture.frame, number, face, crop_face(picture.pixels, face, settings.crop),
-             source_width=picture.width, source_height=picture.height,
-             source_format=picture.format, jpeg_quality=picture.jpeg_quality)
+        _row(
+            item,
+            picture.frame,
+            number,
+            face,
+            crop_face(picture.pixels, face, settings.crop),
+            source_width=picture.width,
+            source_height=picture.height,
+            source_format=picture.format,
+            jpeg_quality=picture.jpeg_quality,
+        )
         for number, face in enumerate(faces)
-    ]  # fmt: skip
+    ]
 
 
 def _clip_rows(
@@ -134,14 +142,30 @@ def _clip_rows(
     alive: Callable[[], None],
     notes: list[str] | None,
 ) -> list[CachedFace]:
-    found = clip_faces(item.file, detector, settings.crop, frames=settings.frames,
-                       people=settings.faces, max_megapixels=max_megapixels,
-                       alive=alive, notes=notes)  # fmt: skip
+    found = clip_faces(
+        item.file,
+        detector,
+        settings.crop,
+        frames=settings.frames,
+        people=settings.faces,
+        max_megapixels=max_megapixels,
+        alive=alive,
+        notes=notes,
+    )
     return [
-        _row(item, one.frame, one.track, one.face, one.crop, source_width=one.width,
-             source_height=one.height, source_format=one.format, jpeg_quality=-1)
+        _row(
+            item,
+            one.frame,
+            one.track,
+            one.face,
+            one.crop,
+            source_width=one.width,
+            source_height=one.height,
+            source_format=one.format,
+            jpeg_quality=-1,
+        )
         for one in found
-    ]  # fmt: skip
+    ]
 
 
 def _row(item: Item, frame: int, number: int, face: Face, crop: np.ndarray, **source) -> CachedFace:

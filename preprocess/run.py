@@ -58,16 +58,35 @@ def make_parser(module: str, description: str, data: str, cache: str) -> argpars
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     add = parser.add_argument
-    add("data", type=as_path, metavar="DATA", help=f"{data}; this and --out may be URLs, as "
-        "s3://BUCKET/FOLDER")  # fmt: skip
+    add(
+        "data",
+        type=as_path,
+        metavar="DATA",
+        help=f"{data}; this and --out may be URLs, as s3://BUCKET/FOLDER",
+    )
     add("--out", type=as_path, help=f"the cache's folder (default: cache/{cache} of DATA)")
     add("--labels", type=as_path, help="label file (default: looked for beside and in DATA)")
-    add("--workers", type=int, metavar="N", help="processes; 0: this one, without protection from "
-        "files that hang or crash (default: one for each core)")  # fmt: skip
-    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="give a picture, a "
-        "frame of a clip, or a block of sound up after this time (%(default)g)")  # fmt: skip
-    add("--shard", metavar="I/N", help="do the I-th of N parts of the files, on "
-        "a machine of its own; caches of all are read as one")  # fmt: skip
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes; 0: this one, without protection from "
+        "files that hang or crash (default: one for each core)",
+    )
+    add(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="give a picture, a "
+        "frame of a clip, or a block of sound up after this time (%(default)g)",
+    )
+    add(
+        "--shard",
+        metavar="I/N",
+        help="do the I-th of N parts of the files, on "
+        "a machine of its own; caches of all are read as one",
+    )
     add("--overwrite", action="store_true", help="drop the cache that is there")
     add("--retry", action="store_true", help="try the files again that failed before")
     add("--quiet", action="store_true", help="say nothing but errors")

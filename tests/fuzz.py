@@ -18,9 +18,13 @@ _VALUES = st.one_of(st.binary(max_size=8), st.sampled_from([bytes.fromhex(x) for
 # Most of what steers a reader lies at a file's ends.
 _PLACES = st.one_of(st.floats(0, 1), st.integers(0, 2000), st.integers(-2000, -1))
 _ATOMS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
     st.sampled_from(["../../x", "/etc/passwd", "part-00000.arrow", 2**31, 2**63, -1, 1e308]),
-)  # fmt: skip
+)
 values = st.recursive(
     _ATOMS,
     lambda inner: (
@@ -47,11 +51,15 @@ def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     """A function that overwrites, inserts, removes, repeats or cuts off some bytes of a file."""
     changes = draw(
         st.lists(
-            st.tuples(st.sampled_from(["set", "set", "insert", "remove", "repeat", "cut"]),
-                      _PLACES, _VALUES),
-            min_size=1, max_size=4,
+            st.tuples(
+                st.sampled_from(["set", "set", "insert", "remove", "repeat", "cut"]),
+                _PLACES,
+                _VALUES,
+            ),
+            min_size=1,
+            max_size=4,
         )
-    )  # fmt: skip
+    )
 
     def apply(data: bytes) -> bytes:
         for kind, place, value in changes:

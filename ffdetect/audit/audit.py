@@ -306,11 +306,21 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of pictures and clips, or a cache")
     add("--labels", type=Path, help="label file (default: looked for beside and in DATA)")
-    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
-        help="compare this generator with these real sources only")  # fmt: skip
+    add(
+        "--match",
+        action="append",
+        default=[],
+        metavar="FAKE=REAL[,REAL]",
+        help="compare this generator with these real sources only",
+    )
     add("--faces", action="store_true", help="find faces for their size; slow, a cache has them")
     add("--json", type=Path, metavar="FILE", help="write everything there")
-    add("--fail-above", type=float, metavar="AUC", help="exit with 1 if all cues together tell "
-        "all fakes, or those of any generator, better than this")  # fmt: skip
+    add(
+        "--fail-above",
+        type=float,
+        metavar="AUC",
+        help="exit with 1 if all cues together tell "
+        "all fakes, or those of any generator, better than this",
+    )
     add("--seed", type=int, default=0, help="of folds and intervals (%(default)s)")
     return parser

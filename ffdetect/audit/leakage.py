@@ -152,9 +152,14 @@ def measure_leak(
         if not test.any() or len(np.unique(target[train])) < 2:
             continue
         judge = HistGradientBoostingClassifier(
-            max_iter=30, learning_rate=0.15, max_leaf_nodes=8, min_samples_leaf=10,
-            class_weight="balanced", early_stopping=False, random_state=seed,
-        )  # fmt: skip
+            max_iter=30,
+            learning_rate=0.15,
+            max_leaf_nodes=8,
+            min_samples_leaf=10,
+            class_weight="balanced",
+            early_stopping=False,
+            random_state=seed,
+        )
         judge.fit(features[train], target[train])
         score[test] = judge.decision_function(features[test])
     units = int(comparison.unit.max()) + 1

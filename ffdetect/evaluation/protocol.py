@@ -232,8 +232,10 @@ class NestedProtocol:
             for inside in self._inner[fold.name]:
                 _check(rows, inside)
                 if not np.isin(np.concatenate([inside.train, inside.test]), fold.train).all():
-                    raise LeakError(f"{fold.name}: expected inner folds inside its training rows "
-                                    f"but {inside.name} has others")  # fmt: skip
+                    raise LeakError(
+                        f"{fold.name}: expected inner folds inside its training rows "
+                        f"but {inside.name} has others"
+                    )
 
     def choose(self, recipes: Mapping[str, Any], fit: Fit, score: Score) -> dict[str, Choice]:
         """The best recipe inside every outer fold; no row of its test is read.

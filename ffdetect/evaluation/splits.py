@@ -102,8 +102,10 @@ class Rows:
         target = frame["target"].to_numpy()
         unit = np.where(target == 1, _text(frame[fake]), _text(frame[real]))
         if missing := int((np.isin(target, (0, 1)) & (unit == "")).sum()):
-            raise ValueError(f"expected a {fake} of fakes and a {real} of reals in every row but "
-                             f"{missing} have none")  # fmt: skip
+            raise ValueError(
+                f"expected a {fake} of fakes and a {real} of reals in every row but "
+                f"{missing} have none"
+            )
         return cls(unit, target, tuple(_text(frame[name]) for name in ties), pairs or {})
 
     def __len__(self) -> int:
@@ -172,8 +174,9 @@ def outer_folds(rows: Rows, seed: int = 0, count: int | None = None, parts: int 
     families = rows.families()
     count = len(families) if count is None else count
     if not 2 <= count <= len(families):
-        raise ValueError(f"expected 2 folds or more, at most one a family of {len(families)}, "
-                         f"but got {count}")  # fmt: skip
+        raise ValueError(
+            f"expected 2 folds or more, at most one a family of {len(families)}, but got {count}"
+        )
     paired = set().union(*(rows.reals_of(family) for family in families))
     free = [source for source in rows.sources() if source not in paired]
     if free and len(free) < parts:
@@ -215,8 +218,9 @@ def group_folds(rows: Rows, families: Sequence[str], count: int = 3, seed: int =
     if len(names) < count:
         raise ValueError(f"expected {count} groups or more of {families} but got {len(names)}")
     folds = []
-    for number, own in enumerate(deal(names.tolist(), sizes.tolist(), count,
-                                      np.random.default_rng(seed)), 1):  # fmt: skip
+    for number, own in enumerate(
+        deal(names.tolist(), sizes.tolist(), count, np.random.default_rng(seed)), 1
+    ):
         test = np.zeros(len(rows), bool)
         test[chosen[np.isin(group, own)]] = True
         name = f"{', '.join(families)}: groups {number} of {count}"
@@ -281,8 +285,9 @@ def _checked(
     for side, chosen in (("training", train), ("test", test)):
         counts = [int((rows.target[chosen] == value).sum()) for value in (0, 1)]
         if not all(counts):
-            raise ValueError(f"{name}: expected reals and fakes in {side} but got {counts[0]} and "
-                             f"{counts[1]}")  # fmt: skip
+            raise ValueError(
+                f"{name}: expected reals and fakes in {side} but got {counts[0]} and {counts[1]}"
+            )
     return Fold(name, np.flatnonzero(train), np.flatnonzero(test), families, sources)
 
 

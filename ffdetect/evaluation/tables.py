@@ -67,20 +67,27 @@ def report_markdown(report: Report) -> str:
                 *[[f"pooled TPR at FPR {r:g}", i] for r, i in report.pooled_tpr.items()],
                 ["calibration error", f"{report.calibration_error:.3f}"],
                 ["worst family", f"{worst.family}, AUC {worst.auc}"],
-                [f"worst real source at the threshold for {rates[0]:g}",
-                 f"{loudest.source}, {loudest.flagged[rates[0]]:.1%} flagged"],
+                [
+                    f"worst real source at the threshold for {rates[0]:g}",
+                    f"{loudest.source}, {loudest.flagged[rates[0]]:.1%} flagged",
+                ],
             ],
         ),
-    ]  # fmt: skip
+    ]
     caught = [f"caught at {rate:g}" for rate in rates]
     families = markdown(
         ["family", "fakes / reals", "AUC [95 %]", *caught, 'called "real"'],
         [
-            [f.family, f"{f.fakes} / {f.reals}", f.auc, *[f"{f.caught[r]:.1%}" for r in rates],
-             f"{f.called_real:.1%}"]
+            [
+                f.family,
+                f"{f.fakes} / {f.reals}",
+                f.auc,
+                *[f"{f.caught[r]:.1%}" for r in rates],
+                f"{f.called_real:.1%}",
+            ]
             for f in report.families
         ],
-    )  # fmt: skip
+    )
     flagged = [f"flagged at {rate:g}" for rate in rates]
     sources = markdown(
         ["real source", "reals", *flagged, 'called "real"'],

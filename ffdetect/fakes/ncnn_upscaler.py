@@ -46,8 +46,10 @@ class NcnnUpscaler:
         first, second = (self._run(torch.zeros(3, side, side)).shape[-1] for side in _PROBES)
         scale = (second - first) / (_PROBES[1] - _PROBES[0])
         if scale not in (2, 3, 4):
-            raise ValueError(f"{self.file}: expected a network that enlarges 2 to 4 times but "
-                             f"pictures of {_PROBES} become {first, second}")  # fmt: skip
+            raise ValueError(
+                f"{self.file}: expected a network that enlarges 2 to 4 times but "
+                f"pictures of {_PROBES} become {first, second}"
+            )
         self.scale = int(scale)
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:

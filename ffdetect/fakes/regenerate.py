@@ -88,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         reader = CacheReader(args.cache)
         # The pairs share the crop settings of the cache; maps are computed when training.
         settings = CacheSettings(crop=reader.settings.crop, maps=())
-        kinds = {k: create_regenerator(k, args.regenerators, args.device)
-                 for k in args.kinds.split(",")}  # fmt: skip
+        kinds = {
+            k: create_regenerator(k, args.regenerators, args.device) for k in args.kinds.split(",")
+        }
     except ValueError as error:
         parser.error(str(error))
     wanted = reader.metadata["target"] == 0

@@ -126,8 +126,9 @@ def match_colours(
     )
     weights = (mask / max(mask.sum(), 1e-6)).astype(np.float32)[..., None]
     mean, wanted = ((x * weights).sum((0, 1)) for x in (lab, goal))
-    spread, wide = (np.sqrt((((x - m) ** 2) * weights).sum((0, 1)))
-                    for x, m in ((lab, mean), (goal, wanted)))  # fmt: skip
+    spread, wide = (
+        np.sqrt((((x - m) ** 2) * weights).sum((0, 1))) for x, m in ((lab, mean), (goal, wanted))
+    )
     gain = np.clip(wide / np.maximum(spread, 1e-3), *_GAINS)
     matched = lab + amount * ((lab - mean) * gain + wanted - lab)
     rgb = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB)

@@ -145,15 +145,22 @@ def _network(args: argparse.Namespace) -> Autoencoder:
     if args.start:
         return with_upsampler(load_autoencoder(args.start), args.upsampler, args.noise, args.gain)
     settings = AutoencoderSettings(
-        width=args.width, latent=args.latent, halvings=args.halvings, blocks=args.blocks,
-        branches=False, upsampler=args.upsampler, noise=args.noise, gain=args.gain,
-    )  # fmt: skip
+        width=args.width,
+        latent=args.latent,
+        halvings=args.halvings,
+        blocks=args.blocks,
+        branches=False,
+        upsampler=args.upsampler,
+        noise=args.noise,
+        gain=args.gain,
+    )
     return Autoencoder(settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.fakes.train_regenerator",
-                                     description=__doc__)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m ffdetect.fakes.train_regenerator", description=__doc__
+    )
     add = parser.add_argument
     add("cache", type=Path, metavar="CACHE", help="a cache with real faces (target 0)")
     add("--out", type=Path, required=True, help="the autoencoder, KIND.safetensors")
@@ -199,9 +206,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     train(
-        network, reader, rows[_HELD_OUT:], steps=args.steps, rate=args.rate, losses=losses,
-        perceptual=perceptual, decoder_only=args.start is not None, seed=args.seed,
-    )  # fmt: skip
+        network,
+        reader,
+        rows[_HELD_OUT:],
+        steps=args.steps,
+        rate=args.rate,
+        losses=losses,
+        perceptual=perceptual,
+        decoder_only=args.start is not None,
+        seed=args.seed,
+    )
     fidelity = psnr(network, reader, rows[:_HELD_OUT])
     recipe = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -224,9 +224,15 @@ class FrequencyStream(nn.Module):
             _block(3, 32, 2), _block(32, 64, 2), _block(64, 96), _block(96, 192, 2)
         )
         self.on_spectrum = nn.Sequential(
-            nn.BatchNorm2d(1), _block(1, 16, 2), _block(16, 32, 2), _block(32, 64, 2),
-            nn.AdaptiveAvgPool2d((8, 4)), nn.Flatten(), nn.Linear(64 * 8 * 4, 128), nn.ReLU(),
-        )  # fmt: skip
+            nn.BatchNorm2d(1),
+            _block(1, 16, 2),
+            _block(16, 32, 2),
+            _block(32, 64, 2),
+            nn.AdaptiveAvgPool2d((8, 4)),
+            nn.Flatten(),
+            nn.Linear(64 * 8 * 4, 128),
+            nn.ReLU(),
+        )
         self.head = _Head(2 * 192 + 128, settings.width)
 
     def forward(

@@ -197,17 +197,31 @@ def _look(
 ) -> list[ClipFace]:
     settings, limit = detector.crop_settings, detector.max_megapixels
     found = clip_faces(
-        clip, detector.face_detector, settings, frames=frames, max_megapixels=limit, alive=alive,
+        clip,
+        detector.face_detector,
+        settings,
+        frames=frames,
+        max_megapixels=limit,
+        alive=alive,
         notes=notes,
-    )  # fmt: skip
+    )
     if found or not whole:
         return found
     return [
-        ClipFace(key.picture.frame, key.picture.width, key.picture.height, key.picture.format,
-                 key.time, key.shot, 0, None, crop_whole(key.picture.pixels, settings))
+        ClipFace(
+            key.picture.frame,
+            key.picture.width,
+            key.picture.height,
+            key.picture.format,
+            key.time,
+            key.shot,
+            0,
+            None,
+            crop_whole(key.picture.pixels, settings),
+        )
         for key in key_frames(clip, frames=frames, max_megapixels=limit, alive=alive)
         if not nothing_to_judge(key.picture.pixels, settings.size)
-    ]  # fmt: skip
+    ]
 
 
 def _score_tracks(
@@ -224,10 +238,16 @@ def _score_tracks(
         own = [i for i, one in enumerate(faces) if one.track == number]
         ratio = ratio_of(pool(logits[own]))
         scored = [
-            FrameScore(one.frame, one.time, number, _probability(ratio_of(float(logits[i]))),
-                       one.face and one.face.box, one.crop)
+            FrameScore(
+                one.frame,
+                one.time,
+                number,
+                _probability(ratio_of(float(logits[i]))),
+                one.face and one.face.box,
+                one.crop,
+            )
             for i, one in ((i, faces[i]) for i in own)
-        ]  # fmt: skip
+        ]
         tracks.append(TrackScore(number, _probability(ratio), tuple(scored)))
         ratios.append(ratio)
         looks.append(len(own))
@@ -266,9 +286,10 @@ def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float, int]:
     heard = _voice_detector().analyze(clip)
     windows = tuple(
         replace(window, score=_probability(evidence.log_ratio(_log_odds(window.score))))
-        if math.isfinite(window.score) else window
+        if math.isfinite(window.score)
+        else window
         for window in heard.windows
-    )  # fmt: skip
+    )
     return windows, evidence.log_ratio(_log_odds(heard.score)), heard.damaged
 
 

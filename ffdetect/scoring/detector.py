@@ -223,10 +223,15 @@ class Detector:
             verdict = judge(score, seen[:, number], quality, self.calibration)
             scored.append(
                 ScoredFace(
-                    face.box, face.landmarks, face.probability, score, crop,
-                    verdict.verdict, verdict.reasons,
+                    face.box,
+                    face.landmarks,
+                    face.probability,
+                    score,
+                    crop,
+                    verdict.verdict,
+                    verdict.reasons,
                 )
-            )  # fmt: skip
+            )
         return Analysis(picture.name, picture.width, picture.height, tuple(scored))
 
     def crop_largest(self, picture: Picture) -> np.ndarray | None:

@@ -93,8 +93,11 @@ def _title(seen: VideoScore) -> str:
     def number(score: float | None) -> str:
         return "none" if score is None or math.isnan(score) else f"{score:.2f}"
 
-    parts = [f"{Path(seen.name).name[-80:]}: score {number(seen.score)}",
-             f"face {number(seen.face)}", f"voice {number(seen.voice)}"]  # fmt: skip
+    parts = [
+        f"{Path(seen.name).name[-80:]}: score {number(seen.score)}",
+        f"face {number(seen.face)}",
+        f"voice {number(seen.voice)}",
+    ]
     return ", ".join([*parts, *(note[:80] for note in seen.notes)])
 
 
@@ -107,12 +110,24 @@ def _draw_curves(axes, seen: VideoScore, shown: Sequence[FrameScore], end: float
         axes.plot(times, scores, marker="o", markersize=4, color=colour, label=label)
     heard = [window for window in seen.windows if math.isfinite(window.score)]
     if heard:
-        axes.hlines([w.score for w in heard], [w.start for w in heard], [w.end for w in heard],
-                    color="black", linewidth=2, linestyle=":",
-                    label=f"voice: {seen.voice:.2f}")  # fmt: skip
+        axes.hlines(
+            [w.score for w in heard],
+            [w.start for w in heard],
+            [w.end for w in heard],
+            color="black",
+            linewidth=2,
+            linestyle=":",
+            label=f"voice: {seen.voice:.2f}",
+        )
     for number, frame in enumerate(shown, 1):
-        axes.annotate(str(number), (frame.time, frame.score), (0, 7), textcoords="offset points",
-                      ha="center", fontsize=9)  # fmt: skip
+        axes.annotate(
+            str(number),
+            (frame.time, frame.score),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
     axes.axhline(0.5, color="0.6", linewidth=0.8)
     axes.set(xlim=(0, end), ylim=(0, 1), xlabel="time [s]", ylabel="score (0.5 says nothing)")
     if axes.get_legend_handles_labels()[0]:
@@ -125,8 +140,9 @@ def _draw_frames(figure, shown: Sequence[FrameScore]) -> None:
         if number <= len(shown):
             frame = shown[number - 1]
             axes.imshow(frame.crop)
-            axes.set_title(f"{number}: {frame.time:.2f} s, track {frame.track}, {frame.score:.2f}",
-                           fontsize=9)  # fmt: skip
+            axes.set_title(
+                f"{number}: {frame.time:.2f} s, track {frame.track}, {frame.score:.2f}", fontsize=9
+            )
 
 
 def _draw_sound(axes, mel: np.ndarray, seconds: float, end: float) -> None:
@@ -136,8 +152,15 @@ def _draw_sound(axes, mel: np.ndarray, seconds: float, end: float) -> None:
         axes.set_yticks([])
         return
     high = float(mel.max())
-    axes.imshow(mel, origin="lower", aspect="auto", cmap="magma", vmin=high - 80, vmax=high,
-                extent=(0, seconds, 0, len(mel)))  # fmt: skip
+    axes.imshow(
+        mel,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=high - 80,
+        vmax=high,
+        extent=(0, seconds, 0, len(mel)),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

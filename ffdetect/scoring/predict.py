@@ -125,8 +125,15 @@ def _score_clip(
     detector: Detector, item: Item, batch_size: int, frames: int, voice: bool, tta: str
 ) -> Prediction:
     try:
-        seen = score_video(detector, item.file, frames=frames, voice=voice, no_face="whole",
-                           tta=tta, batch_size=batch_size)  # fmt: skip
+        seen = score_video(
+            detector,
+            item.file,
+            frames=frames,
+            voice=voice,
+            no_face="whole",
+            tta=tta,
+            batch_size=batch_size,
+        )
     except DecodeError as error:
         return Prediction(item.path, UNREADABLE_SCORE, _unreadable(error))
     if np.isnan(seen.score):
@@ -214,8 +221,14 @@ def _predict_resumable(
     partial: Path,
 ) -> list[Prediction]:
     """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
-    run = {"data": str(args.data.resolve()), "weights": str(args.weights), "frames": args.frames,
-           "tta": args.tta, "voice": not args.no_voice, "about": _about(detector)}  # fmt: skip
+    run = {
+        "data": str(args.data.resolve()),
+        "weights": str(args.weights),
+        "frames": args.frames,
+        "tta": args.tta,
+        "voice": not args.no_voice,
+        "about": _about(detector),
+    }
     head = json.dumps(run, sort_keys=True)
     done = _read_partial(partial, head)
     done = {path: p for path, p in done.items() if not p.note.startswith("unreadable")}

@@ -192,8 +192,9 @@ def report(
     lines.append(f"real          score <= {calibration.real_threshold:.4f}")
     flagged = pd.Series(score >= calibration.thresholds[0.01])[target == 0]
     sources = faces["generator"].to_numpy()[target == 0]
-    shares = ", ".join(f"{name or '?'} {share:.3f}" for name, share in
-                       flagged.groupby(sources).mean().items())  # fmt: skip
+    shares = ", ".join(
+        f"{name or '?'} {share:.3f}" for name, share in flagged.groupby(sources).mean().items()
+    )
     return "\n".join([*lines, f"reals above the threshold of FPR 0.01 by source: {shares}"])
 
 
@@ -203,11 +204,20 @@ def _parser() -> argparse.ArgumentParser:
     add("weights", type=Path, metavar="WEIGHTS", help="written by ffdetect.train")
     add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the calibrated weights file; may be WEIGHTS")
-    add("--judge", type=Path, help="weights of the same recipe, trained without these faces, "
-        "that score them (default: WEIGHTS)")  # fmt: skip
+    add(
+        "--judge",
+        type=Path,
+        help="weights of the same recipe, trained without these faces, "
+        "that score them (default: WEIGHTS)",
+    )
     add("--all", action="store_true", help="take every labelled face, not only validation rows")
-    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
-        help="weigh this generator against these real sources only")  # fmt: skip
+    add(
+        "--match",
+        action="append",
+        default=[],
+        metavar="FAKE=REAL[,REAL]",
+        help="weigh this generator against these real sources only",
+    )
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     return parser
 

@@ -200,8 +200,11 @@ class PairDataset(Dataset):
     ) -> tuple[str, np.ndarray, np.ndarray]:
         generator = self._draw(fakes, rng)
         sources = self.mix.matches.get(generator, ())
-        reals = {name: self._reals[name] for name in sources or self._free or self._reals
-                 if name in self._reals}  # fmt: skip
+        reals = {
+            name: self._reals[name]
+            for name in sources or self._free or self._reals
+            if name in self._reals
+        }
         real = rng.choice(reals[self._draw(reals, rng)])
         fake = rng.choice(fakes[generator])
         return generator, self.reader.crop(int(real)), self.reader.crop(int(fake))
@@ -251,8 +254,14 @@ def _by_generator(metadata: pd.DataFrame, rows: np.ndarray) -> dict[str, np.ndar
 def _twin_pairs(metadata: pd.DataFrame, rows: np.ndarray | None) -> list[tuple[int, int]]:
     chosen = metadata if rows is None else metadata.iloc[rows]
     numbers = np.arange(len(metadata)) if rows is None else rows
-    reals, fakes = ({p: int(n) for p, n, t in zip(chosen["path"], numbers, chosen["target"],
-                     strict=True) if t == wanted} for wanted in (0, 1))  # fmt: skip
+    reals, fakes = (
+        {
+            p: int(n)
+            for p, n, t in zip(chosen["path"], numbers, chosen["target"], strict=True)
+            if t == wanted
+        }
+        for wanted in (0, 1)
+    )
     return [(real, fakes[path]) for path, real in reals.items() if path in fakes]
 
 

@@ -99,10 +99,17 @@ def _prepare(args: argparse.Namespace):
         twin_rows = split_rows(twins.metadata, args.fit_all, without=args.without)[0]
     mix = mix_of(args)
     pairs = PairDataset(
-        reader, train, mix=mix, twins=twins, twin_rows=twin_rows,
-        window=args.window or size, seed=args.seed, mild=args.mild,
-        policy=args.policy, views=2 if objective.consistency else 1,
-    )  # fmt: skip
+        reader,
+        train,
+        mix=mix,
+        twins=twins,
+        twin_rows=twin_rows,
+        window=args.window or size,
+        seed=args.seed,
+        mild=args.mild,
+        policy=args.policy,
+        views=2 if objective.consistency else 1,
+    )
     val = _limit(reader, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.residual)
     return reader, network, pairs, faces, mix

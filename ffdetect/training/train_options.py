@@ -78,20 +78,45 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
     add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
-    add("--share-made-swaps", type=float, default=0.0,
-        help="share of pairs with another real face pasted in (%(default)s)")  # fmt: skip
-    add("--share-regions", type=float, default=0.0,
-        help="share of pairs with a part from --twins (%(default)s)")  # fmt: skip
-    add("--match", action="append", default=[], metavar="FAKE=REAL[,REAL]",
-        help="pair this generator with these real sources only")  # fmt: skip
-    add("--balance", choices=BALANCES, default="sqrt",
-        help="draw generators by size, its root or equally often (%(default)s)")  # fmt: skip
-    add("--without", action="extend", default=[], metavar="NAME[,NAME]",
+    add(
+        "--share-made-swaps",
+        type=float,
+        default=0.0,
+        help="share of pairs with another real face pasted in (%(default)s)",
+    )
+    add(
+        "--share-regions",
+        type=float,
+        default=0.0,
+        help="share of pairs with a part from --twins (%(default)s)",
+    )
+    add(
+        "--match",
+        action="append",
+        default=[],
+        metavar="FAKE=REAL[,REAL]",
+        help="pair this generator with these real sources only",
+    )
+    add(
+        "--balance",
+        choices=BALANCES,
+        default="sqrt",
+        help="draw generators by size, its root or equally often (%(default)s)",
+    )
+    add(
+        "--without",
+        action="extend",
+        default=[],
+        metavar="NAME[,NAME]",
         type=lambda names: names.split(","),
-        help="leave these generators and real sources out, of twins too")  # fmt: skip
+        help="leave these generators and real sources out, of twins too",
+    )
     add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
-    add("--fit-fakes", action="store_true",
-        help="train on held-out fakes too, but not on swaps; keep the last epoch")  # fmt: skip
+    add(
+        "--fit-fakes",
+        action="store_true",
+        help="train on held-out fakes too, but not on swaps; keep the last epoch",
+    )
 
     add = parser.add_argument_group("augmentation, alike for both of a pair").add_argument
     add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
@@ -99,30 +124,63 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--policy", choices=sorted(POLICIES), default="", help="also this one, first of all")
 
     add = parser.add_argument_group("validation").add_argument
-    add("--val-jpeg", type=int, default=85,
-        help="validate re-compressed; 0: as cached (%(default)s)")  # fmt: skip
+    add(
+        "--val-jpeg",
+        type=int,
+        default=85,
+        help="validate re-compressed; 0: as cached (%(default)s)",
+    )
     add("--val-limit", type=int, default=100, help="validation faces a generator (%(default)s)")
 
     add = parser.add_argument_group("length and rates").add_argument
     add("--epochs", type=int, default=10, help="(%(default)s)")
     add("--steps", type=int, default=200, help="batches in an epoch (%(default)s)")
-    add("--batch", type=int, default=32,
-        help="faces in a batch of all ranks together, half of them fake (%(default)s)")  # fmt: skip
+    add(
+        "--batch",
+        type=int,
+        default=32,
+        help="faces in a batch of all ranks together, half of them fake (%(default)s)",
+    )
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
     add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
-    add("--layer-decay", type=float, default=1.0, metavar="SHARE",
-        help="what a layer learns at of the next one's rate (%(default)s)")  # fmt: skip
-    add("--freeze", type=int, default=0, metavar="N",
-        help="keep the backbone's stem and first N stages as they are (%(default)s)")  # fmt: skip
+    add(
+        "--layer-decay",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="what a layer learns at of the next one's rate (%(default)s)",
+    )
+    add(
+        "--freeze",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep the backbone's stem and first N stages as they are (%(default)s)",
+    )
     add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
 
     add = parser.add_argument_group("loss").add_argument
     add("--mix", choices=sorted(MIXES), default="", help="mix the faces and targets of a batch")
-    add("--label-smoothing", type=float, default=0.0, metavar="E",
-        help="share of a target that is spread over both classes (%(default)s)")  # fmt: skip
-    add("--hard", type=float, default=0.0, metavar="GAMMA",
-        help="count hard faces more, with this focal exponent; 0: alike (%(default)s)")  # fmt: skip
-    add("--consistency", type=float, default=0.0, metavar="WEIGHT",
-        help="of agreement on a face augmented twice, in twice the time (%(default)s)")  # fmt: skip
+    add(
+        "--label-smoothing",
+        type=float,
+        default=0.0,
+        metavar="E",
+        help="share of a target that is spread over both classes (%(default)s)",
+    )
+    add(
+        "--hard",
+        type=float,
+        default=0.0,
+        metavar="GAMMA",
+        help="count hard faces more, with this focal exponent; 0: alike (%(default)s)",
+    )
+    add(
+        "--consistency",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="of agreement on a face augmented twice, in twice the time (%(default)s)",
+    )
     return parser

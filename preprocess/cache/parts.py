@@ -189,8 +189,15 @@ def read_index(path: AnyPath) -> dict:
         raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
     except StorageError as error:
         raise CacheError(str(error)) from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-            RecursionError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 

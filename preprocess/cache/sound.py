@@ -70,22 +70,24 @@ class SoundSettings:
     def schema(self) -> pa.Schema:
         """The Arrow schema of a part."""
         text = pa.string()
-        return pa.schema({
-            "key": text,
-            "path": text,
-            "start": pa.float64(),  # seconds from the start of the file
-            "seconds": pa.float32(),  # of sound; what follows up to a whole window is zero
-            "target": pa.int8(),
-            "generator": text,
-            "group": text,
-            "split": text,
-            "source_rate": pa.int32(),
-            "source_channels": pa.int16(),
-            "source_codec": text,
-            "samples": pa.list_(pa.int16(), self.samples),
-            "mel": pa.fixed_shape_tensor(pa.float16(), (MEL_BANDS, self.frames)),
-            "high": pa.fixed_shape_tensor(pa.float16(), (HIGH_BANDS, self.frames)),
-        }.items())  # fmt: skip
+        return pa.schema(
+            {
+                "key": text,
+                "path": text,
+                "start": pa.float64(),  # seconds from the start of the file
+                "seconds": pa.float32(),  # of sound; what follows up to a whole window is zero
+                "target": pa.int8(),
+                "generator": text,
+                "group": text,
+                "split": text,
+                "source_rate": pa.int32(),
+                "source_channels": pa.int16(),
+                "source_codec": text,
+                "samples": pa.list_(pa.int16(), self.samples),
+                "mel": pa.fixed_shape_tensor(pa.float16(), (MEL_BANDS, self.frames)),
+                "high": pa.fixed_shape_tensor(pa.float16(), (HIGH_BANDS, self.frames)),
+            }.items()
+        )
 
 
 def to_table(

@@ -216,8 +216,12 @@ class _Sums:
         """As facenet-pytorch cuts: whole pixels, counted from 1; what lies outside is left out."""
         left, top, right, bottom = boxes.astype(np.int64).T
         height, width = self.shape
-        return (np.maximum(left, 1) - 1, np.maximum(top, 1) - 1,
-                np.minimum(right, width), np.minimum(bottom, height))  # fmt: skip
+        return (
+            np.maximum(left, 1) - 1,
+            np.maximum(top, 1) - 1,
+            np.minimum(right, width),
+            np.minimum(bottom, height),
+        )
 
     def cut(self, boxes: np.ndarray, size: int) -> np.ndarray:
         """Each box, resampled: float32 N x size x size x 3 in 0..255."""

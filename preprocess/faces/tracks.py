@@ -78,8 +78,14 @@ def clip_faces(
         DecodeError: the file cannot be read.
     """
     search, tracker, found = ClipSearch(detector), Tracker(), []
-    stream = key_frames(path, frames=frames, max_megapixels=max_megapixels, region=tracker.region,
-                        alive=alive, notes=notes)  # fmt: skip
+    stream = key_frames(
+        path,
+        frames=frames,
+        max_megapixels=max_megapixels,
+        region=tracker.region,
+        alive=alive,
+        notes=notes,
+    )
     for key in stream:
         picture = key.picture
         faces = search.find(picture.pixels, key.time, key.shot)
@@ -88,13 +94,24 @@ def clip_faces(
         for face, track in zip(faces, tracks, strict=True):
             crop = crop_face(picture.pixels, face, settings)
             found.append(
-                ClipFace(picture.frame, picture.width, picture.height, picture.format,
-                         key.time, key.shot, track, face, crop)
-            )  # fmt: skip
+                ClipFace(
+                    picture.frame,
+                    picture.width,
+                    picture.height,
+                    picture.format,
+                    key.time,
+                    key.shot,
+                    track,
+                    face,
+                    crop,
+                )
+            )
         alive()
     rank = tracker.ranks()
-    found = sorted((replace(one, track=rank[one.track]) for one in found),
-                   key=lambda one: (one.time, one.track))  # fmt: skip
+    found = sorted(
+        (replace(one, track=rank[one.track]) for one in found),
+        key=lambda one: (one.time, one.track),
+    )
     if people == "all":
         return found
     leading: dict[int, int] = {}

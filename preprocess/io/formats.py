@@ -54,20 +54,34 @@ _FTYP = {
 _STARTS = (
     (b"\xff\xd8\xff", "picture"),  # JPEG
     (b"\x89PNG\r\n\x1a\n", "picture"),
-    (b"GIF87a", "picture"), (b"GIF89a", "picture"),
-    (b"II*\0", "picture"), (b"MM\0*", "picture"), (b"II+\0", "picture"), (b"MM\0+", "picture"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "picture"), (b"\xff\x4f\xff\x51", "picture"),  # JPEG 2000
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "picture"), (b"\xff\x0a", "picture"),  # JPEG XL
+    (b"GIF87a", "picture"),
+    (b"GIF89a", "picture"),
+    (b"II*\0", "picture"),
+    (b"MM\0*", "picture"),
+    (b"II+\0", "picture"),
+    (b"MM\0+", "picture"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "picture"),
+    (b"\xff\x4f\xff\x51", "picture"),  # JPEG 2000
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "picture"),
+    (b"\xff\x0a", "picture"),  # JPEG XL
     (b"qoif", "picture"),
     (b"\x1a\x45\xdf\xa3", "clip"),  # Matroska, WebM
-    (b"\0\0\x01\xba", "clip"), (b"\0\0\x01\xb3", "clip"),  # MPEG
+    (b"\0\0\x01\xba", "clip"),
+    (b"\0\0\x01\xb3", "clip"),  # MPEG
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "clip"),  # ASF: wmv
     (b"FLV\x01", "clip"),
     (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "clip"),  # MXF
-    (b".RMF", "clip"), (b"YUV4MPEG2 ", "clip"), (b"DKIF", "clip"),
-    (b"fLaC", "sound"), (b"ID3", "sound"), (b"#!AMR", "sound"), (b"caff", "sound"),
-    (b"\xff\xf1", "sound"), (b"\xff\xf9", "sound"), (b"\xff\xfb", "sound"),  # AAC, MP3
-)  # fmt: skip
+    (b".RMF", "clip"),
+    (b"YUV4MPEG2 ", "clip"),
+    (b"DKIF", "clip"),
+    (b"fLaC", "sound"),
+    (b"ID3", "sound"),
+    (b"#!AMR", "sound"),
+    (b"caff", "sound"),
+    (b"\xff\xf1", "sound"),
+    (b"\xff\xf9", "sound"),
+    (b"\xff\xfb", "sound"),  # AAC, MP3
+)
 
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
 _BITMAP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", re.DOTALL)
@@ -90,8 +104,13 @@ def media_of_content(head: bytes) -> str:
         if head.startswith(start):
             return media
     if head[:4] in (b"RIFF", b"FORM"):
-        kinds = {b"WEBP": "picture", b"AVI ": "clip", b"WAVE": "sound", b"AIFF": "sound",
-                 b"AIFC": "sound"}  # fmt: skip
+        kinds = {
+            b"WEBP": "picture",
+            b"AVI ": "clip",
+            b"WAVE": "sound",
+            b"AIFF": "sound",
+            b"AIFC": "sound",
+        }
         return kinds.get(head[8:12], "")
     if head[4:8] == b"ftyp":
         return _FTYP.get(head[8:12].decode("latin-1"), "clip")

@@ -192,8 +192,13 @@ def _columns(header: list[str]) -> dict[str, int]:
             "expected columns path (or img_path, img_name, video_name, file ...) and target "
             f"but got {', '.join(header)}"
         )
-    found = {"name": name, "target": target, "generator": "generator", "group": "group",
-             "split": "split"}  # fmt: skip
+    found = {
+        "name": name,
+        "target": target,
+        "generator": "generator",
+        "group": "group",
+        "split": "split",
+    }
     for column in found.values():
         if header.count(column) > 1:
             raise ValueError(f"expected one column {column} but got {header.count(column)}")

@@ -108,8 +108,10 @@ class SoundReader:
                 samples += len(piece)
                 yield piece
         if not samples and self.damaged:
-            raise DecodeError(f"{self.path}: expected {_EXPECTED} but no sound in it can be "
-                              f"decoded: {self._frames.reason}")  # fmt: skip
+            raise DecodeError(
+                f"{self.path}: expected {_EXPECTED} but no sound in it can be "
+                f"decoded: {self._frames.reason}"
+            )
         if not samples:
             raise NoSoundError(f"{self.path}: expected sound but its audio stream is empty")
 

@@ -40,10 +40,16 @@ Value = TypeVar("Value")
 _WAITS = (1.0, 3.0, 9.0)  # seconds before another try; the libraries below have tried some times
 _CHUNK = 4 * 2**20
 # Answers about one file, which no second try changes.
-_ANSWERS = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError,
-            NotADirectoryError)  # fmt: skip
-_SECRETS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[?&])[^\s=&]*(?:sig|token|credential|key)[^\s&]*",
-                      re.IGNORECASE)  # fmt: skip
+_ANSWERS = (
+    FileNotFoundError,
+    PermissionError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+_SECRETS = re.compile(
+    r"(?<=://)[^/@\s]+@|(?<=[?&])[^\s=&]*(?:sig|token|credential|key)[^\s&]*", re.IGNORECASE
+)
 
 
 class StorageError(RuntimeError):
@@ -151,8 +157,12 @@ def walk(root: AnyPath, left_out: Callable[[str, str], None]) -> Iterator[tuple[
         try:
             own = _identity(root / inside)
             if own in listed or (linked and own in around):
-                left_out("link to a folder listed elsewhere" if own in listed else
-                         "link to a folder around this one", inside)  # fmt: skip
+                left_out(
+                    "link to a folder listed elsewhere"
+                    if own in listed
+                    else "link to a folder around this one",
+                    inside,
+                )
                 continue
             listed.add(own)
             with os.scandir(str(root / inside)) as entries:
@@ -172,9 +182,18 @@ def walk(root: AnyPath, left_out: Callable[[str, str], None]) -> Iterator[tuple[
 
 
 _CLUTTER = frozenset(
-    ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin",
-     "system volume information", "lost+found")
-)  # fmt: skip
+    (
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "@eadir",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    )
+)
 
 
 def _clutter(name: str) -> str:

@@ -77,11 +77,16 @@ def work_on_ray(
 
 
 def _results(
-    ray, make_task: Callable[[], Task], blocks: list[bytes], actors: int, timeout: float,
+    ray,
+    make_task: Callable[[], Task],
+    blocks: list[bytes],
+    actors: int,
+    timeout: float,
     gpus: float,
-) -> Iterator[dict]:  # fmt: skip
-    data = ray.data.from_items([{"jobs": block} for block in blocks],
-                               override_num_blocks=len(blocks))  # fmt: skip
+) -> Iterator[dict]:
+    data = ray.data.from_items(
+        [{"jobs": block} for block in blocks], override_num_blocks=len(blocks)
+    )
     results = data.map_batches(
         _Actor,
         fn_constructor_args=(pickle.dumps(make_task), timeout),
@@ -106,10 +111,12 @@ class _Actor:
     def __call__(self, blocks: pa.Table) -> pa.Table:
         jobs = [job for block in blocks["jobs"] for job in pickle.loads(block.as_py())]
         results = [self._do(job) for _, job in jobs]
-        return pa.table({
-            "number": [number for number, _ in jobs],
-            "result": pa.array(results, pa.large_binary()),
-        })  # fmt: skip
+        return pa.table(
+            {
+                "number": [number for number, _ in jobs],
+                "result": pa.array(results, pa.large_binary()),
+            }
+        )
 
     def _do(self, job: bytes) -> bytes:
         try:
@@ -163,8 +170,12 @@ def _connected(address: str | None, workers: int | None):
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        options |= {"address": "local", "num_cpus": workers or cores(), "include_dashboard": False,
-                    "object_store_memory": _STORE_BYTES}  # fmt: skip
+        options |= {
+            "address": "local",
+            "num_cpus": workers or cores(),
+            "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES,
+        }
     else:
         options["address"] = address
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -25,10 +25,12 @@ def one_frame_tells(frames: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_person_is_in_one_fold_whatever_the_source(clip_frames):
-    faces = clip_frames.assign(group=[
-        f"{'set' if kind == 'real' else kind}/{group.rsplit('/', 1)[1]}"
-        for kind, group in zip(clip_frames["generator"], clip_frames["group"], strict=True)
-    ])  # fmt: skip
+    faces = clip_frames.assign(
+        group=[
+            f"{'set' if kind == 'real' else kind}/{group.rsplit('/', 1)[1]}"
+            for kind, group in zip(clip_frames["generator"], clip_frames["group"], strict=True)
+        ]
+    )
     fold = people(faces, 3)
     assert sorted(set(fold)) == [0, 1, 2]
     person = faces["group"].str.split("/").str[1]

@@ -20,8 +20,14 @@ from preprocess.cache.reader import CacheReader
 def faces() -> tuple[pd.DataFrame, np.ndarray]:
     """Made-up scores: swaps stand out among dfdc reals, which all score higher than portraits."""
     rng = np.random.default_rng(0)
-    kinds = {"ffhq": (0, 0.3), "unsplash": (0, 0.35), "dfdc": (0, 0.6), "dfdc_swap": (1, 0.8),
-             "sdxl": (1, 0.4), "sd21": (1, 0.7)}  # fmt: skip
+    kinds = {
+        "ffhq": (0, 0.3),
+        "unsplash": (0, 0.35),
+        "dfdc": (0, 0.6),
+        "dfdc_swap": (1, 0.8),
+        "sdxl": (1, 0.4),
+        "sd21": (1, 0.7),
+    }
     rows, scores = [], []
     for name, (target, mean) in kinds.items():
         rows += [{"generator": name, "target": target}] * 150

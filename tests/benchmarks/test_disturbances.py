@@ -67,9 +67,13 @@ def test_labels_are_unique_and_name_the_strength():
     assert KINDS["blur"].label(1.5) == "blur 1.5" and KINDS["blur"].label(None) == UNDISTURBED
 
 
-@pytest.mark.parametrize(("name", "suffix", "flag"), [
-    ("JPEG", ".jpg", cv2.IMWRITE_JPEG_QUALITY), ("WebP", ".webp", cv2.IMWRITE_WEBP_QUALITY),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "suffix", "flag"),
+    [
+        ("JPEG", ".jpg", cv2.IMWRITE_JPEG_QUALITY),
+        ("WebP", ".webp", cv2.IMWRITE_WEBP_QUALITY),
+    ],
+)
 def test_compression_has_the_quality_that_another_encoder_gives(crop, name, suffix, flag):
     def coded(quality: int) -> np.ndarray:
         data = cv2.imencode(suffix, crop[..., ::-1], [flag, quality])[1]
@@ -91,10 +95,16 @@ def test_blur_is_gaussian(crop):
         assert gap.mean() < 0.6 and gap.max() < 4
 
 
-@pytest.mark.parametrize(("name", "strength", "kept"), [
-    ("resized and back", 0.5, 0.25), ("resized and back", 0.75, 0.375), ("small face", 128, 0.25),
-    ("small face", 96, 0.1875), ("small face", 64, 0.125),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "strength", "kept"),
+    [
+        ("resized and back", 0.5, 0.25),
+        ("resized and back", 0.75, 0.375),
+        ("small face", 128, 0.25),
+        ("small face", 96, 0.1875),
+        ("small face", 64, 0.125),
+    ],
+)
 def test_shrinking_loses_what_is_finer_than_the_smaller_picture(crop, name, strength, kept):
     share = spectrum(KINDS[name].apply(crop, strength, 0)) / spectrum(crop)
     edge = int(kept * 64)

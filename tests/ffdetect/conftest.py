@@ -93,8 +93,14 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> CacheReader:
     sd21 and sdxl are held out.
     """
     both, train, dev = ("train", "dev"), ("train",), ("dev",)
-    places = {"ffhq": both, "dfdc": both, "dfdc_swap": both, "pggan": train, "sd21": dev,
-              "sdxl": dev}  # fmt: skip
+    places = {
+        "ffhq": both,
+        "dfdc": both,
+        "dfdc_swap": both,
+        "pggan": train,
+        "sd21": dev,
+        "sdxl": dev,
+    }
     rows = []
     for generator, splits in places.items():
         for split, number in ((split, number) for split in splits for number in range(6)):
@@ -103,11 +109,20 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> CacheReader:
             crop[::2, ::2] //= 2 if fake else 1
             name = f"{split}/{generator}/{number}.png"
             group = f"{split} video {number}" if generator.startswith("dfdc") else name
-            rows.append({
-                "key": f"{name}#-1#0", "path": name, "target": int(fake), "generator": generator,
-                "split": split, "group": group, "source_width": 320, "source_height": 320,
-                "jpeg_quality": 85, "crop": crop,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "key": f"{name}#-1#0",
+                    "path": name,
+                    "target": int(fake),
+                    "generator": generator,
+                    "split": split,
+                    "group": group,
+                    "source_width": 320,
+                    "source_height": 320,
+                    "jpeg_quality": 85,
+                    "crop": crop,
+                }
+            )
     return write_cache(tmp_path_factory.mktemp("generated") / "matched", rows)
 
 

@@ -67,13 +67,23 @@ def write_cache(folder: Path, rows: Sequence[dict], size: int = 128) -> CacheRea
             path = f"{number}.png"
             # The box is as large as the crop, so that crop and picture coordinates agree.
             values = {
-                "key": f"{path}#-1#0", "path": path, "frame": -1, "face": 0, "target": 0,
-                "generator": "", "group": path, "split": "", "probability": 1.0,
+                "key": f"{path}#-1#0",
+                "path": path,
+                "frame": -1,
+                "face": 0,
+                "target": 0,
+                "generator": "",
+                "group": path,
+                "split": "",
+                "probability": 1.0,
                 "box": np.array([0, 0, size, size], np.float32),
-                "landmarks": (TEMPLATE * size).astype(np.float32), "source_width": size,
-                "source_height": size, "source_format": "png", "jpeg_quality": -1,
+                "landmarks": (TEMPLATE * size).astype(np.float32),
+                "source_width": size,
+                "source_height": size,
+                "source_format": "png",
+                "jpeg_quality": -1,
                 "crop": np.full((size, size, 3), number, np.uint8),
-            }  # fmt: skip
+            }
             writer.add([CachedFace(**{**values, **row})])
     return CacheReader(folder)
 

@@ -38,8 +38,17 @@ def test_scoring_needs_nothing_of_training_or_benchmarks():
     )
     loaded = modules_after(f"from ffdetect import Detector; {commands}")
     assert "torch" in loaded
-    assert not loaded & {"lightning", "pytorch_lightning", "torchmetrics", "sklearn", "matplotlib",
-                         "spandrel", "skimage", "captum", "benchmarks"}  # fmt: skip
+    assert not loaded & {
+        "lightning",
+        "pytorch_lightning",
+        "torchmetrics",
+        "sklearn",
+        "matplotlib",
+        "spandrel",
+        "skimage",
+        "captum",
+        "benchmarks",
+    }
 
 
 def test_the_public_names_are_there():
@@ -102,8 +111,11 @@ def wheel(tmp_path_factory) -> set[str]:
 
 
 def test_a_wheel_brings_every_module(wheel):
-    expected = {file.relative_to(ROOT).as_posix() for name in PACKAGES
-                for file in (ROOT / name).rglob("*.py")}  # fmt: skip
+    expected = {
+        file.relative_to(ROOT).as_posix()
+        for name in PACKAGES
+        for file in (ROOT / name).rglob("*.py")
+    }
     assert expected and expected <= wheel
     assert {"preprocess/py.typed", "ffdetect/py.typed"} <= wheel
 
@@ -130,11 +142,20 @@ for name in {names}:
             raise
 """
 COMMANDS = [
-    "preprocess.crop", "preprocess.sound", "preprocess.check", "preprocess.gallery",
-    "ffdetect.audit.audit", "ffdetect.training.train", "ffdetect.training.calibrate",
-    "ffdetect.scoring.predict", "ffdetect.scoring.explain", "ffdetect.scoring.plot_video",
-    "ffdetect.fakes.regenerate", "ffdetect.fakes.train_regenerator", "ffdetect.voice.train",
-]  # fmt: skip
+    "preprocess.crop",
+    "preprocess.sound",
+    "preprocess.check",
+    "preprocess.gallery",
+    "ffdetect.audit.audit",
+    "ffdetect.training.train",
+    "ffdetect.training.calibrate",
+    "ffdetect.scoring.predict",
+    "ffdetect.scoring.explain",
+    "ffdetect.scoring.plot_video",
+    "ffdetect.fakes.regenerate",
+    "ffdetect.fakes.train_regenerator",
+    "ffdetect.voice.train",
+]
 
 
 def test_commands_run_without_docstrings_and_assertions():

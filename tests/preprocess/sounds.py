@@ -30,9 +30,20 @@ def write_sound(
     repeat: int = 1,
 ) -> Path:
     """Write float samples, N or channels x N, `repeat` times over; the name decides the format."""
-    codec = codec or {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame", ".m4a": "aac",
-                      ".mp4": "aac", ".mov": "aac", ".mkv": "libopus", ".webm": "libopus",
-                      ".ogg": "libopus"}[file.suffix]  # fmt: skip
+    codec = (
+        codec
+        or {
+            ".wav": "pcm_s16le",
+            ".flac": "flac",
+            ".mp3": "libmp3lame",
+            ".m4a": "aac",
+            ".mp4": "aac",
+            ".mov": "aac",
+            ".mkv": "libopus",
+            ".webm": "libopus",
+            ".ogg": "libopus",
+        }[file.suffix]
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     planes = np.atleast_2d(samples).astype(np.float32)
     with av.open(str(file), "w") as output:

@@ -169,8 +169,14 @@ def test_report(astronaut_folder, out, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 files: 2 real, 1 fake, 0 without a label (labels: folder names)"
     assert [line.split()[0] for line in lines[1:]] == [
-        "cache", "files", "faces", "no", "failed", "size", "time",
-    ]  # fmt: skip
+        "cache",
+        "files",
+        "faces",
+        "no",
+        "failed",
+        "size",
+        "time",
+    ]
     assert lines[1] == f"cache     {out}" and lines[3] == "faces     3 (3 new)"
     size = sum(part.stat().st_size for part in out.glob("part-*")) / 2**20
     assert lines[6] == f"size      {size:.1f} MiB"

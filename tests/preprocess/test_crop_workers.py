@@ -59,9 +59,13 @@ def environment() -> dict[str, str]:
 def forked(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
         command("tests.preprocess.forked_crop", *arguments),
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600,
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def run_here(*arguments: object) -> int:
@@ -85,11 +89,15 @@ def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp
     folder, out, report = portraits(240), tmp_path / "cache", tmp_path / "report.json"
     line = command("preprocess.crop", folder, "--out", out, "--workers", 2, "--report", report)
     with subprocess.Popen(
-        line, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        line,
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         start_new_session=True,
         # A shell that runs the tests in the background has told them to ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
+    ) as process:
         said = b""
         # The bar counts files as they come; they are written in order, so the first must be there.
         while not re.search(rb" (1[2-9]|[2-9]\d|1\d\d)/242 ", said):
@@ -258,10 +266,15 @@ def test_quiet_says_nothing_and_reports(portraits, tmp_path, capsys):
     assert values.pop("seconds") > 0 and values.pop("faces_per_second") > 0
     size = sum(part.stat().st_size for part in (tmp_path / "cache").glob("part-*"))
     assert values == {
-        "finished": True, "cache": str(tmp_path / "cache"), "files": 3, "done": 3, "faces": 1,
-        "new_faces": 1, "bytes": size,
+        "finished": True,
+        "cache": str(tmp_path / "cache"),
+        "files": 3,
+        "done": 3,
+        "faces": 1,
+        "new_faces": 1,
+        "bytes": size,
         "failures": {"no_face": 1, "unreadable": 1, "crashed": 0, "timeout": 0},
-    }  # fmt: skip
+    }
     assert run_here(folder, "--out", folder, "--report", report) == 1
     values = json.loads(report.read_text())
     assert values["finished"] is False and "expected a cache or a new folder" in values["error"]

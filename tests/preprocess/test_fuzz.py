@@ -35,17 +35,43 @@ from tests.preprocess.sounds import buzz, write_sound
 
 WIDE, INKS = {"icc_profile": rgb_profile(*SPACES["Display P3"])}, {"icc_profile": cmyk_profile()}
 FORMATS = [
-    ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}),
-    ("WEBP", {"lossless": True}), ("GIF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}),
-    ("AVIF", {}), ("JPEG2000", {}), ("PPM", {}), ("QOI", {}), ("HEIF", {}), ("JPEG", WIDE),
-    ("TIFF", WIDE), ("AVIF", WIDE), ("JPEG CMYK", INKS), ("TIFF CMYK", INKS), ("TIFF L F", {}),
-    ("TIFF L I I;16", {}), ("TIFF LAB", {}), ("TIFF P PA", {}), ("TIFF 1", {}),
-]  # fmt: skip
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("PNG", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("GIF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("BMP", {}),
+    ("AVIF", {}),
+    ("JPEG2000", {}),
+    ("PPM", {}),
+    ("QOI", {}),
+    ("HEIF", {}),
+    ("JPEG", WIDE),
+    ("TIFF", WIDE),
+    ("AVIF", WIDE),
+    ("JPEG CMYK", INKS),
+    ("TIFF CMYK", INKS),
+    ("TIFF L F", {}),
+    ("TIFF L I I;16", {}),
+    ("TIFF LAB", {}),
+    ("TIFF P PA", {}),
+    ("TIFF 1", {}),
+]
 """Format and the modes that a picture is converted to, one after another; options."""
 CLIPS = [
-    ("mp4", "libx264"), ("mov", "mpeg4"), ("avi", "mpeg4"), ("avi", "mjpeg"), ("mkv", "libx264"),
-    ("webm", "libvpx"), ("ts", "libx264"), ("mpg", "mpeg2video"), ("flv", "flv"), ("wmv", "wmv2"),
-]  # fmt: skip
+    ("mp4", "libx264"),
+    ("mov", "mpeg4"),
+    ("avi", "mpeg4"),
+    ("avi", "mjpeg"),
+    ("mkv", "libx264"),
+    ("webm", "libvpx"),
+    ("ts", "libx264"),
+    ("mpg", "mpeg2video"),
+    ("flv", "flv"),
+    ("wmv", "wmv2"),
+]
 SOUNDS = "wav flac mp3 m4a ogg mkv".split()
 
 
@@ -193,11 +219,26 @@ def test_failure_lists(tmp_path, change):
 
 NAMES = st.one_of(
     st.sampled_from(
-        ["a.png", "b/c.png", "../secret.png", "/etc/passwd", "b/../../secret.png", "..", ".", "",
-         "link.png", "loop/loop/a.png", "C:\\x.png", "b\\c.png", "~", "http://h/x.png", "\0"]
+        [
+            "a.png",
+            "b/c.png",
+            "../secret.png",
+            "/etc/passwd",
+            "b/../../secret.png",
+            "..",
+            ".",
+            "",
+            "link.png",
+            "loop/loop/a.png",
+            "C:\\x.png",
+            "b\\c.png",
+            "~",
+            "http://h/x.png",
+            "\0",
+        ]
     ),
     st.text(max_size=12),
-)  # fmt: skip
+)
 
 
 TARGETS = st.sampled_from(["0", "1", "2", "", "x", "1.0", "fake", "nan", "1e999", " real "])

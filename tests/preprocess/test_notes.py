@@ -16,8 +16,19 @@ def test_of_a_clip(astronaut, tmp_path, capsys):
     (tmp_path / "data" / "real").mkdir(parents=True)
     damage(whole, tmp_path / "data" / "real" / "bad.avi", [7, 8])
     report = tmp_path / "report.json"
-    arguments = [str(tmp_path / "data"), "--out", str(tmp_path / "cache"), "--workers", "0",
-                 "--frames", "2", "--maps", "none", "--report", str(report)]  # fmt: skip
+    arguments = [
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "cache"),
+        "--workers",
+        "0",
+        "--frames",
+        "2",
+        "--maps",
+        "none",
+        "--report",
+        str(report),
+    ]
     assert crop.main(arguments) == 0
     line = "2 damaged packets of pictures skipped"
     assert json.loads(report.read_text())["notes"] == {"real/bad.avi": [line]}
@@ -29,8 +40,15 @@ def test_of_sound(tmp_path, capsys):
     (tmp_path / "data" / "fake").mkdir(parents=True)
     damage(whole, tmp_path / "data" / "fake" / "bad.m4a", [3], "audio")
     report = tmp_path / "report.json"
-    arguments = [str(tmp_path / "data"), "--out", str(tmp_path / "cache"), "--workers", "0",
-                 "--report", str(report)]  # fmt: skip
+    arguments = [
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "cache"),
+        "--workers",
+        "0",
+        "--report",
+        str(report),
+    ]
     assert sound.main(arguments) == 0
     line = "1 damaged packet of sound skipped"
     assert json.loads(report.read_text())["notes"] == {"fake/bad.m4a": [line]}

@@ -49,8 +49,11 @@ def test_windows_labels_maps_and_failures(tmp_path: Path) -> None:
     assert np.abs(cache.mel(2) - mel[0].numpy()).max() < 0.05
     assert np.abs(cache.high(2) - high[0].numpy()).max() < 0.05
     kinds = {failure.path: failure.kind for failure in read_failures(out)}
-    assert kinds == {"fake/silence.flac": "no_sound", "fake/short.wav": "no_sound",
-                     "real/text.wav": "unreadable"}  # fmt: skip
+    assert kinds == {
+        "fake/silence.flac": "no_sound",
+        "fake/short.wav": "no_sound",
+        "real/text.wav": "unreadable",
+    }
     for name, value in read_index(out)["parts"].items():
         assert checksum((out / name).read_bytes()) == value
     values = json.loads(report.read_text())

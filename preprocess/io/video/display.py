@@ -199,9 +199,11 @@ def from_hdr(signal: np.ndarray, transfer: str) -> np.ndarray:
     most = white / top
     knee = 1.5 * most - 0.5
     along = np.maximum(here - knee, 0) / (1 - knee)
-    bent = ((2 * along**3 - 3 * along**2 + 1) * knee
-            + (along**3 - 2 * along**2 + along) * (1 - knee)
-            + (3 * along**2 - 2 * along**3) * most)  # fmt: skip
+    bent = (
+        (2 * along**3 - 3 * along**2 + 1) * knee
+        + (along**3 - 2 * along**2 + along) * (1 - knee)
+        + (3 * along**2 - 2 * along**3) * most
+    )
     shown = _pq_to_nits(np.where(here < knee, here, bent) * top)
     linear = np.clip(nits * (shown / np.maximum(brightest, 1e-6)) / _WHITE @ _TO_709.T, 0, 1)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

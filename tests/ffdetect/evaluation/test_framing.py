@@ -53,8 +53,14 @@ def test_generators_are_judged_with_held_out_reals_and_held_out_fakes_first(gene
     faces = generated.metadata
     tested = faces.iloc[judged_rows(faces)]
     counts = tested.groupby(["generator", "split"]).size().to_dict()
-    assert counts == {("ffhq", "dev"): 6, ("dfdc", "dev"): 6, ("dfdc_swap", "dev"): 6,
-                      ("pggan", "train"): 6, ("sd21", "dev"): 6, ("sdxl", "dev"): 6}  # fmt: skip
+    assert counts == {
+        ("ffhq", "dev"): 6,
+        ("dfdc", "dev"): 6,
+        ("dfdc_swap", "dev"): 6,
+        ("pggan", "train"): 6,
+        ("sd21", "dev"): 6,
+        ("sdxl", "dev"): 6,
+    }
     unlabelled = faces.assign(target=-1)
     assert len(judged_rows(unlabelled)) == 0
 
@@ -67,8 +73,13 @@ def detector():
 def test_every_picture_becomes_the_same_kind_of_file(detector, astronaut):
     small = np.array(Image.fromarray(astronaut).resize((300, 300)))
     noise = np.random.default_rng(0).integers(0, 256, (90, 400, 3), np.uint8)
-    inputs = [astronaut, encode(astronaut, "JPEG", quality=30), encode(small, "WEBP"),
-              encode(small, "PNG"), noise]  # fmt: skip
+    inputs = [
+        astronaut,
+        encode(astronaut, "JPEG", quality=30),
+        encode(small, "WEBP"),
+        encode(small, "PNG"),
+        noise,
+    ]
     files = [match(decode_image(picture), detector) for picture in inputs]
     images = [Image.open(io.BytesIO(file)) for file in files]
     reference = Image.open(io.BytesIO(encode(noise, "JPEG", quality=85)))

@@ -41,7 +41,10 @@ def test_faces_without_a_label_and_names_of_the_other_class_take_no_part():
 def test_names_may_come_from_any_column():
     names, target = ["photo", "gan", "gan2"], np.array([0, 1, 1])
     for column in (pd.Series(names), pd.Series(names, dtype="category"), np.array(names, object)):
-        rows = matched_rows(column.to_numpy() if hasattr(column, "to_numpy") else column, target,
-                            {"gan": ("photo",)})  # fmt: skip
+        rows = matched_rows(
+            column.to_numpy() if hasattr(column, "to_numpy") else column,
+            target,
+            {"gan": ("photo",)},
+        )
         assert {name: r.tolist() for name, r in rows.items()} == {"gan": [0, 1], "gan2": [2]}
         assert all(type(name) is str for name in rows)

@@ -68,11 +68,18 @@ def chosen(metadata: pd.DataFrame, rows: np.ndarray) -> list[str]:
 def collected() -> pd.DataFrame:
     """Whole-face generators of both splits, and a swap whose videos are real faces too."""
     rows = [
-        ("ffhq", 0, "train", "p1"), ("video", 0, "train", "v1"), ("swap", 1, "train", "v1"),
-        ("gan", 1, "train", "gan"), ("ffhq", 0, "dev", "p2"), ("video", 0, "dev", "v2"),
-        ("swap", 1, "dev", "v2"), ("swap", 1, "dev", "v3"), ("sd", 1, "dev", "sd"),
-        ("sd", 1, "dev", "sd"), ("sdxl", -1, "dev", "sd"),
-    ]  # fmt: skip
+        ("ffhq", 0, "train", "p1"),
+        ("video", 0, "train", "v1"),
+        ("swap", 1, "train", "v1"),
+        ("gan", 1, "train", "gan"),
+        ("ffhq", 0, "dev", "p2"),
+        ("video", 0, "dev", "v2"),
+        ("swap", 1, "dev", "v2"),
+        ("swap", 1, "dev", "v3"),
+        ("sd", 1, "dev", "sd"),
+        ("sd", 1, "dev", "sd"),
+        ("sdxl", -1, "dev", "sd"),
+    ]
     return pd.DataFrame(rows, columns=["generator", "target", "split", "group"])
 
 
@@ -103,8 +110,9 @@ def test_leaving_names_out_moves_no_other_row_to_the_other_side(collected, split
 
 def test_leaving_out_all_that_was_held_out_holds_no_other_rows_out():
     groups = [f"group {number}" for number in range(200)]
-    metadata = table(target=[0, 1] * 100, generator=["ffhq", "gan"] * 100, group=groups,
-                     split="train")  # fmt: skip
+    metadata = table(
+        target=[0, 1] * 100, generator=["ffhq", "gan"] * 100, group=groups, split="train"
+    )
     metadata.loc[198:, ["split", "generator"]] = ["dev", "unseen"]
     train, val = split_rows(metadata, without=["unseen"])
     assert len(train) == 198 and len(val) == 0

@@ -201,10 +201,14 @@ def test_chance_is_reported_as_chance_however_many_recipes_are_tried():
     )
     outcome = guarded.run(recipes, fit, score)
     inside = np.mean([max(choice.figures.values()) for choice in outcome.choices.values()])
-    outside = np.mean([
-        roc_auc_score(rows.target[fold.test], outcome.outer.score[outcome.outer.fold == fold.name])
-        for fold in folds
-    ])  # fmt: skip
+    outside = np.mean(
+        [
+            roc_auc_score(
+                rows.target[fold.test], outcome.outer.score[outcome.outer.fold == fold.name]
+            )
+            for fold in folds
+        ]
+    )
     assert inside > 0.54 and abs(outside - 0.5) < 0.07 and outcome.recipes == 40
 
 

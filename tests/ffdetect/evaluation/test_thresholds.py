@@ -28,9 +28,12 @@ def test_the_smallest_score_that_at_most_a_share_of_reals_reaches(seed, fpr, wei
     weight = rng.integers(1, 5, len(reals)) if weighted else np.ones(len(reals))
     threshold = threshold_at_fpr(reals, fpr, weight if weighted else None)
     best = min(
-        (t for t in [-np.inf, *np.nextafter(reals, np.inf)]
-         if (weight * (reals >= t)).sum() <= fpr * weight.sum() + 1e-9),
-    )  # fmt: skip
+        (
+            t
+            for t in [-np.inf, *np.nextafter(reals, np.inf)]
+            if (weight * (reals >= t)).sum() <= fpr * weight.sum() + 1e-9
+        ),
+    )
     assert threshold == best
 
 

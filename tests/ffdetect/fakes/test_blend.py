@@ -41,8 +41,10 @@ def test_either_the_face_or_its_surroundings_change(portrait):
 
 def test_a_fake_stays_close_to_its_real_face(portrait):
     crop, landmarks = portrait
-    changes = [difference(crop, self_blend(crop, landmarks, np.random.default_rng(seed))).mean()
-               for seed in range(10)]  # fmt: skip
+    changes = [
+        difference(crop, self_blend(crop, landmarks, np.random.default_rng(seed))).mean()
+        for seed in range(10)
+    ]
     assert max(changes) < 30
 
 

@@ -29,11 +29,14 @@ def reader(tmp_path_factory) -> CacheReader:
     rows = []
     for number in range(2 * GROUPS):
         grey = rng.integers(40, 220)
-        rows.append({
-            "generator": "ffhq", "group": f"person {number // 2}",
-            "landmarks": (turned(*rng.normal(0, [0.08, 0.03, 0.1])) * 128).astype(np.float32),
-            "crop": np.full((128, 128, 3), grey, np.uint8),
-        })  # fmt: skip
+        rows.append(
+            {
+                "generator": "ffhq",
+                "group": f"person {number // 2}",
+                "landmarks": (turned(*rng.normal(0, [0.08, 0.03, 0.1])) * 128).astype(np.float32),
+                "crop": np.full((128, 128, 3), grey, np.uint8),
+            }
+        )
     rows += [{"generator": "album", "group": "all of them"}] * 3
     rows += [{"generator": "loose", "group": "", "path": f"{n % 2}.png#{n}"} for n in range(4)]
     return write_cache(tmp_path_factory.mktemp("donors") / "faces", rows)

@@ -57,8 +57,9 @@ def test_the_mask_follows_the_landmarks():
 
 def regions(region: str, landmarks: np.ndarray = LANDMARKS) -> np.ndarray:
     """20 masks of a region."""
-    return np.stack([region_mask((SIZE, SIZE), landmarks, np.random.default_rng(s), region)
-                     for s in range(20)])  # fmt: skip
+    return np.stack(
+        [region_mask((SIZE, SIZE), landmarks, np.random.default_rng(s), region) for s in range(20)]
+    )
 
 
 @pytest.mark.parametrize("region", masks.REGIONS)

@@ -17,10 +17,8 @@ pytest.importorskip("ncnn")
 def write_network(folder, scale=2.0, name="bilinear"):
     """A network of one layer that enlarges by `scale`."""
     (folder / f"{name}.param").write_text(
-        "7767517\n2 2\n"
-        "Input in0 0 1 in0\n"
-        f"Interp up 1 1 in0 out0 0=2 1={scale} 2={scale}\n"
-    )  # fmt: skip
+        f"7767517\n2 2\nInput in0 0 1 in0\nInterp up 1 1 in0 out0 0=2 1={scale} 2={scale}\n"
+    )
     (folder / f"{name}.bin").write_bytes(b"")
     return folder / f"{name}.param"
 

@@ -73,8 +73,16 @@ def test_twins_show_the_same_face(regenerators, face, kind):
 
 def real_rows(count: int, fakes: int = 0) -> list[dict]:
     crops = random_crops(count + fakes).permute(0, 2, 3, 1).numpy()
-    return [{"crop": crop, "target": int(i >= count), "generator": "gan" if i >= count else f"s{i}",
-             "group": f"g{i}", "split": "train"} for i, crop in enumerate(crops)]  # fmt: skip
+    return [
+        {
+            "crop": crop,
+            "target": int(i >= count),
+            "generator": "gan" if i >= count else f"s{i}",
+            "group": f"g{i}",
+            "split": "train",
+        }
+        for i, crop in enumerate(crops)
+    ]
 
 
 @pytest.fixture

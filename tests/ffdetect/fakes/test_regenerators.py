@@ -144,7 +144,8 @@ def test_hostile_settings_take_no_memory(tmp_path, settings):
 
 
 def test_deeply_nested_metadata_is_refused(tmp_path):
-    save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors",
-              {"ffdetect-autoencoder": "[" * 10**5})  # fmt: skip
+    save_file(
+        {"a": torch.zeros(2)}, tmp_path / "x.safetensors", {"ffdetect-autoencoder": "[" * 10**5}
+    )
     with pytest.raises(ValueError, match=r"x.safetensors: expected the tensors"):
         load_autoencoder(tmp_path / "x.safetensors")

@@ -112,8 +112,9 @@ def test_histograms_are_about_those_of_the_target_inside_of_the_mask(portrait, d
     face = warp_face(*donor, portrait[1], (256, 256))
     matched = match_histograms(face, portrait[0], mask)
     levels = [0.2, 0.4, 0.6, 0.8]
-    before, after, goal = (np.quantile(x[mask > 0], levels, axis=0)
-                           for x in (face, matched, portrait[0]))  # fmt: skip
+    before, after, goal = (
+        np.quantile(x[mask > 0], levels, axis=0) for x in (face, matched, portrait[0])
+    )
     assert np.abs(after - goal).max() < 6 < np.abs(before - goal).max()
 
 

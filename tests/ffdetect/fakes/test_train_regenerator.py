@@ -49,8 +49,16 @@ def test_fine_tuning_leaves_the_encoder(cache, tmp_path):
     torch.manual_seed(0)
     start = Autoencoder(AutoencoderSettings(width=16, latent=4, blocks=1))
     save_autoencoder(start, tmp_path / "start.safetensors", {})
-    more = ("--start", str(tmp_path / "start.safetensors"), "--upsampler", "shuffle",
-            "--losses", "l1,adversarial", "--noise", "0.1")  # fmt: skip
+    more = (
+        "--start",
+        str(tmp_path / "start.safetensors"),
+        "--upsampler",
+        "shuffle",
+        "--losses",
+        "l1,adversarial",
+        "--noise",
+        "0.1",
+    )
     assert run(cache, tmp_path / "tuned.safetensors", *more) == 0
     before = load_autoencoder(tmp_path / "start.safetensors").encoder.state_dict()
     tuned = load_autoencoder(tmp_path / "tuned.safetensors")

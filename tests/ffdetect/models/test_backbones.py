@@ -110,8 +110,10 @@ def test_a_pretrained_file_is_taken_over_whole(tmp_path):
     for part in trained.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.running_var.uniform_(0.5, 2)
-    save_file({k: t.half() if t.is_floating_point() else t
-               for k, t in trained.state_dict().items()}, tmp_path / "w.safetensors")  # fmt: skip
+    save_file(
+        {k: t.half() if t.is_floating_point() else t for k, t in trained.state_dict().items()},
+        tmp_path / "w.safetensors",
+    )
     backbone = create_backbone("test_resnet", 128)
     load_backbone(backbone, tmp_path / "w.safetensors")
     for name, tensor in backbone.state_dict().items():

@@ -74,8 +74,11 @@ def test_a_batch_scores_as_its_faces_do_alone():
 def test_the_fused_loss_reaches_every_part():
     network = tiny_network(size=128).train()
     network(random_crops(4)).sum().backward()
-    silent = [name for name, parameter in network.named_parameters()
-              if parameter.grad is None or not parameter.grad.abs().max() > 0]  # fmt: skip
+    silent = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().max() > 0
+    ]
     # The streams' own heads are trained by their own losses.
     assert silent == [
         f"{s}.head.logit.{p}" for s in ("rgb", "frequency") for p in ("weight", "bias")

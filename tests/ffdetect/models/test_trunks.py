@@ -70,8 +70,11 @@ def test_stages_are_those_of_timm(lite, astronaut):
 def test_trunks_are_frozen_and_evaluate(clip, lite):
     for trunk in (clip, lite):
         assert not trunk.training and not any(p.requires_grad for p in trunk.parameters())
-        assert all(t.dtype == torch.float32 for n, t in trunk.state_dict().items()
-                   if "num_batches" not in n)  # fmt: skip
+        assert all(
+            t.dtype == torch.float32
+            for n, t in trunk.state_dict().items()
+            if "num_batches" not in n
+        )
 
 
 def test_one_channel_has_one_scale(tmp_path):

@@ -36,8 +36,15 @@ def test_every_form_of_a_picture_gives_the_same_score(tiny, astronaut, tmp_path)
     file.write_bytes(data)
     expected = tiny.score(astronaut)
     assert type(expected) is float and 0 < expected < 1
-    forms = [file, str(file), data, bytearray(data), Image.fromarray(astronaut),
-             Image.open(file), torch.tensor(astronaut).permute(2, 0, 1)]  # fmt: skip
+    forms = [
+        file,
+        str(file),
+        data,
+        bytearray(data),
+        Image.fromarray(astronaut),
+        Image.open(file),
+        torch.tensor(astronaut).permute(2, 0, 1),
+    ]
     assert [tiny.score(form) for form in forms] == [expected] * len(forms)
     assert tiny.score(astronaut[:, ::-1]) != expected  # a view, and another picture
 
@@ -174,8 +181,13 @@ def test_errors_of_a_batch_are_given_by_index(tiny, astronaut, noise, tmp_path):
     for batch_size in (1, 4, 32):
         scores = tiny.score_batch(iter(pictures), batch_size=batch_size, on_error="nan")
         assert scores.dtype == np.float32 and np.isfinite(scores).tolist() == [
-            False, True, False, False, False, False
-        ]  # fmt: skip
+            False,
+            True,
+            False,
+            False,
+            False,
+            False,
+        ]
         assert scores[1] == pytest.approx(tiny.score(astronaut), abs=1e-4)
         assert set(scores.errors) == {0, 2, 4, 5}  # noise has no face, which is no error
         for index, error in scores.errors.items():
@@ -252,10 +264,26 @@ def bad_pictures(folder, astronaut) -> dict[str, object]:
 
 
 BAD = (
-    "no bytes", "text", "truncated", "text file", "empty file", "truncated file", "missing file",
-    "folder", "float array", "int array", "grey array", "rgba array", "empty array",
-    "tensor of rows", "float tensor", "batch", "none", "number", "list",
-)  # fmt: skip
+    "no bytes",
+    "text",
+    "truncated",
+    "text file",
+    "empty file",
+    "truncated file",
+    "missing file",
+    "folder",
+    "float array",
+    "int array",
+    "grey array",
+    "rgba array",
+    "empty array",
+    "tensor of rows",
+    "float tensor",
+    "batch",
+    "none",
+    "number",
+    "list",
+)
 
 
 @pytest.mark.parametrize("method", ["score", "analyze"])
@@ -358,8 +386,13 @@ def test_the_cache_holds_the_very_crops_that_are_scored(astronaut, tmp_path, set
         suffix = format.lower().replace("jpeg", "jpg")
         (folder / f"{number}.{suffix}").write_bytes(encode(picture, format, **options))
     out = tmp_path / "cache"
-    options = {"size": settings.size, "margin": settings.margin, "align": settings.align,
-               "native": settings.native, "min-face": settings.min_face}  # fmt: skip
+    options = {
+        "size": settings.size,
+        "margin": settings.margin,
+        "align": settings.align,
+        "native": settings.native,
+        "min-face": settings.min_face,
+    }
     flags = [f"--{name}={value}" for name, value in options.items()]
     assert crop.main([str(folder), "--out", str(out), *flags]) == 0
     reader = CacheReader(out)

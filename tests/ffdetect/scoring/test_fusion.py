@@ -112,8 +112,13 @@ def test_damaged_files_are_named(tmp_path):
     FUSION.save(file)
     good = json.loads(file.read_text())
     face = good["face"]
-    for bad in ({"format": 9}, {"shares": [1, 1, 1]}, {"face": {**face, "temperature": -1}},
-                {"face": {**face, "low": "a"}}, {"voice": None}):  # fmt: skip
+    for bad in (
+        {"format": 9},
+        {"shares": [1, 1, 1]},
+        {"face": {**face, "temperature": -1}},
+        {"face": {**face, "low": "a"}},
+        {"voice": None},
+    ):
         file.write_text(json.dumps({**good, **bad}))
         with pytest.raises(WeightsError, match=r"fusion\.json: expected a fusion"):
             Fusion.load(file)

@@ -185,9 +185,15 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
     assert run(folder) == 0
     rows = table(tmp_path / "prediction.txt").set_index("img_name")["y_pred"]
     assert rows.index.tolist() == [
-        "a.jpg", "b cut.jpg", "c text.png", "d noise.png", "f black.png", "x.jpg?raw=1", "y",
+        "a.jpg",
+        "b cut.jpg",
+        "c text.png",
+        "d noise.png",
+        "f black.png",
+        "x.jpg?raw=1",
+        "y",
         "z.jxl",
-    ]  # fmt: skip
+    ]
     assert rows["b cut.jpg"] == rows["c text.png"] == rows["f black.png"] == rows["z.jxl"] == 0.5
     assert rows["a.jpg"] == pytest.approx(rows["x.jpg?raw=1"], abs=1e-5)
     assert rows["a.jpg"] == pytest.approx(rows["y"], abs=1e-5)

@@ -79,8 +79,11 @@ def test_a_mirrored_crop_has_the_same_flip_score(tiny, crops):
 
 @pytest.mark.parametrize("tta", ["rotate", "", None, True, 2])
 def test_other_kinds_are_refused(tiny, crops, noise, tta):
-    for call in (lambda: tiny.score_crops(crops, tta=tta), lambda: tiny.analyze(noise, tta=tta),
-                 lambda: tiny.score_batch([], tta=tta)):  # fmt: skip
+    for call in (
+        lambda: tiny.score_crops(crops, tta=tta),
+        lambda: tiny.analyze(noise, tta=tta),
+        lambda: tiny.score_batch([], tta=tta),
+    ):
         with pytest.raises(ValueError, match=r"expected tta to be one of \['none', 'flip', 'flip"):
             call()
 

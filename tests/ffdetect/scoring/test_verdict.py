@@ -23,9 +23,16 @@ MEASURED = replace(CALIBRATION, thresholds={0.1: 0.5, 0.01: 0.75, 0.001: 0.875},
 
 @pytest.mark.parametrize(
     ("score", "expected"),
-    [(0.0, "real"), (0.4, "real"), (0.401, "uncertain"), (0.5, "uncertain"),
-     (0.749, "uncertain"), (0.75, "fake"), (1.0, "fake")],
-)  # fmt: skip
+    [
+        (0.0, "real"),
+        (0.4, "real"),
+        (0.401, "uncertain"),
+        (0.5, "uncertain"),
+        (0.749, "uncertain"),
+        (0.75, "fake"),
+        (1.0, "fake"),
+    ],
+)
 def test_the_thresholds_decide_about_a_good_face(score, expected):
     found = judge(score, [score], GOOD, MEASURED)
     assert found.verdict == expected

@@ -82,8 +82,13 @@ def test_the_torch_seed_decides_everything():
 def test_half_of_the_windows_are_plain_cuts():
     """Red counts columns and green rows, so a cut tells where it was made."""
     ramp = torch.arange(200, dtype=torch.uint8)
-    picture = torch.stack([ramp.expand(200, 200), ramp[:, None].expand(200, 200),
-                           torch.randint(256, (200, 200), dtype=torch.uint8)])[None]  # fmt: skip
+    picture = torch.stack(
+        [
+            ramp.expand(200, 200),
+            ramp[:, None].expand(200, 200),
+            torch.randint(256, (200, 200), dtype=torch.uint8),
+        ]
+    )[None]
     torch.manual_seed(0)
     transform, plain, places = RandomWindow(128), 0, set()
     for _ in range(200):

@@ -48,10 +48,15 @@ def rows(logits):
     crops = random_crops(COUNT).permute(0, 2, 3, 1).numpy()
     names = (("ffhq", "dfdc"), ("gan", "swap"))
     return [
-        {"target": int(t), "generator": names[t][i % 2], "group": f"g{i // 2}", "crop": crop,
-         "split": "train" if i < 10 else "dev"}
+        {
+            "target": int(t),
+            "generator": names[t][i % 2],
+            "group": f"g{i // 2}",
+            "crop": crop,
+            "split": "train" if i < 10 else "dev",
+        }
         for i, (t, crop) in enumerate(zip(target, crops, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")

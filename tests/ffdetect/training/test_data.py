@@ -30,8 +30,15 @@ def reader(tmp_path_factory) -> CacheReader:
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory) -> CacheReader:
     """Pairs of flat greys: 100 and 101, 102 and 103, ..."""
-    rows = [{"target": i % 2, "path": f"{i // 2}", "group": f"{i // 2}",
-             "crop": np.full((128, 128, 3), 100 + i, np.uint8)} for i in range(12)]  # fmt: skip
+    rows = [
+        {
+            "target": i % 2,
+            "path": f"{i // 2}",
+            "group": f"{i // 2}",
+            "crop": np.full((128, 128, 3), 100 + i, np.uint8),
+        }
+        for i in range(12)
+    ]
     return write_cache(tmp_path_factory.mktemp("data") / "twins", rows)
 
 
@@ -198,15 +205,15 @@ def test_a_real_blend_differs_from_its_real_face(astronaut, faces_cache):
 
 
 def test_twins_come_from_the_allowed_rows_only(reader, twins):
-    dataset = PairDataset(reader, np.arange(20), mix=Mix(twins=1.0), twins=twins,
-                          twin_rows=np.array([0, 1, 6, 7, 8]))  # fmt: skip
+    dataset = PairDataset(
+        reader, np.arange(20), mix=Mix(twins=1.0), twins=twins, twin_rows=np.array([0, 1, 6, 7, 8])
+    )
     # Row 8 is a real face whose twin is not allowed.
     assert set(rows_drawn(dataset, 40)) == {(100, 101), (106, 107)}
 
 
 def test_swaps_are_drawn_by_their_share_and_marked(reader, twins):
-    mix = Mix(twins=0.2, swaps=0.4, swapped=("dfdc_swap",),
-              matches={"dfdc_swap": ("dfdc",)})  # fmt: skip
+    mix = Mix(twins=0.2, swaps=0.4, swapped=("dfdc_swap",), matches={"dfdc_swap": ("dfdc",)})
     dataset = PairDataset(reader, np.arange(20), mix=mix, twins=twins)
     dataset.transform = nn.Identity()
     drawn = [dataset[i] for i in range(600)]
@@ -234,8 +241,14 @@ def test_blends_count_as_swaps(reader):
 def people(tmp_path_factory) -> CacheReader:
     """Textured faces: 12 of six people in "ffhq", 4 of two in "dfdc", 3 of one in "album"."""
     crops = random_crops(19).permute(0, 2, 3, 1).numpy()
-    rows = [{"crop": crop, "generator": "ffhq" if i < 12 else "dfdc" if i < 16 else "album",
-             "group": f"person {min(i, 16) // 2}"} for i, crop in enumerate(crops)]  # fmt: skip
+    rows = [
+        {
+            "crop": crop,
+            "generator": "ffhq" if i < 12 else "dfdc" if i < 16 else "album",
+            "group": f"person {min(i, 16) // 2}",
+        }
+        for i, crop in enumerate(crops)
+    ]
     return write_cache(tmp_path_factory.mktemp("data") / "people", rows)
 
 
@@ -294,8 +307,12 @@ def test_regions_come_from_the_twin_of_the_same_face(reader, twins):
 
 def test_every_kind_of_pair_is_drawn_by_its_share(people, twins, monkeypatch):
     shares = {"twins": 0.1, "blends": 0.15, "swaps": 0.2, "made_swaps": 0.25, "regions": 0.2}
-    made = {"_twin_pair": "twins", "_blended_pair": "blends", "_swapped_pair": "made_swaps",
-            "_region_pair": "regions"}  # fmt: skip
+    made = {
+        "_twin_pair": "twins",
+        "_blended_pair": "blends",
+        "_swapped_pair": "made_swaps",
+        "_region_pair": "regions",
+    }
     drawn = Counter()
     flat = np.zeros((128, 128, 3), np.uint8)
     for method, kind in made.items():
@@ -304,16 +321,24 @@ def test_every_kind_of_pair_is_drawn_by_its_share(people, twins, monkeypatch):
             method,
             lambda self, rng, kind=kind: drawn.update([kind]) or ("", flat, flat),
         )
-    monkeypatch.setattr(people, "metadata", people.metadata.assign(
-        target=[0] * 14 + [1] * 5,
-        generator=["ffhq"] * 14 + ["faceswap"] * 2 + ["gan"] * 3,
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        people,
+        "metadata",
+        people.metadata.assign(
+            target=[0] * 14 + [1] * 5,
+            generator=["ffhq"] * 14 + ["faceswap"] * 2 + ["gan"] * 3,
+        ),
+    )
     mix = Mix(**shares, swapped=("faceswap",))
     dataset = PairDataset(people, np.arange(19), mix=mix, twins=twins)
     dataset.transform = nn.Identity()
-    monkeypatch.setattr(dataset, "_collected_pair", lambda fakes, rng: (
-        drawn.update(["swaps" if "faceswap" in fakes else "whole"]) or ("", flat, flat)
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        dataset,
+        "_collected_pair",
+        lambda fakes, rng: (
+            drawn.update(["swaps" if "faceswap" in fakes else "whole"]) or ("", flat, flat)
+        ),
+    )
     swapped = sum(dataset[i].swapped for i in range(1000))
     assert {kind: count / 1000 for kind, count in drawn.items()} == pytest.approx(
         {**shares, "whole": 0.1}, abs=0.04
@@ -372,9 +397,14 @@ def test_blends_alone_need_no_fakes(reader):
 
 @pytest.mark.parametrize(
     "shares",
-    [{"twins": -0.1}, {"blends": -0.1}, {"twins": 0.6, "blends": 0.5}, {"regions": -0.1},
-     {"blends": 0.6, "made_swaps": 0.5}],
-)  # fmt: skip
+    [
+        {"twins": -0.1},
+        {"blends": -0.1},
+        {"twins": 0.6, "blends": 0.5},
+        {"regions": -0.1},
+        {"blends": 0.6, "made_swaps": 0.5},
+    ],
+)
 def test_shares_beyond_one_are_refused(shares):
     with pytest.raises(ValueError, match="expected shares of at least 0 and at most 1"):
         Mix(**shares)

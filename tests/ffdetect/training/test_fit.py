@@ -37,8 +37,12 @@ def test_averaged_weights_are_validated_kept_and_gone_on_with(faces_cache, tmp_p
         return validate(self, batch, number)
 
     monkeypatch.setattr(LitDetector, "validation_step", watch)
-    monkeypatch.setattr(LitDetector, "on_train_batch_end",
-                        lambda self, *_: stepped.append(weight(self)), raising=False)  # fmt: skip
+    monkeypatch.setattr(
+        LitDetector,
+        "on_train_batch_end",
+        lambda self, *_: stepped.append(weight(self)),
+        raising=False,
+    )
     with monkeypatch.context() as patch:
         patch.setattr(LitDetector, "training_step", stop_in_the_second_epoch)
         assert run(faces_cache, out, "--ema", "0.75", "--fit-all") == 130

@@ -181,8 +181,9 @@ def test_validation_judges_each_generator_by_reals_of_its_kind(matches):
     order = rng.permutation(120)
     made = module(Brightness("rgb"), names, matches)
     for rows in np.array_split(order, 5):
-        made._seen.append((torch.tensor(rows), torch.tensor(targets[rows]),
-                           torch.tensor(logits[rows]).float()))  # fmt: skip
+        made._seen.append(
+            (torch.tensor(rows), torch.tensor(targets[rows]), torch.tensor(logits[rows]).float())
+        )
     made.on_validation_epoch_end()
     expected = {}
     for generator in ("dfdc_swap", "gan"):

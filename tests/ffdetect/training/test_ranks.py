@@ -34,9 +34,12 @@ def train_by_two(cache: Path, out: Path, notes: Path, *more: str) -> subprocess.
     ]
     done = subprocess.run(
         [*command, "--out", str(out), *OPTIONS, *more],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 

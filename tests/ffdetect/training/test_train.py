@@ -204,8 +204,11 @@ def test_every_option_of_descent_reaches_the_training(trained, faces_cache, tmp_
 
 def test_a_policy_is_the_same_for_both_of_a_pair(tmp_path, monkeypatch):
     crop = random_crops(1)[0].permute(1, 2, 0).numpy()
-    rows = [{"crop": crop, "target": target, "split": split, "generator": str(target)}
-            for target in (0, 1) for split in ("train", "dev")]  # fmt: skip
+    rows = [
+        {"crop": crop, "target": target, "split": split, "generator": str(target)}
+        for target in (0, 1)
+        for split in ("train", "dev")
+    ]
     write_cache(tmp_path / "faces", rows)
     command = [str(tmp_path / "faces"), "--out", "x", "--residual", "npr"]
     command += ["--backbone", "test_resnet"]
@@ -325,11 +328,16 @@ def test_left_out_generators_are_not_drawn_from_faces_or_twins(tmp_path):
     ]
     write_cache(tmp_path / "faces", faces)
     pairs = [
-        {"generator": kind if target else "ffhq", "target": target, "split": "train",
-         "path": f"1@{kind}", "group": "ffhq train"}
+        {
+            "generator": kind if target else "ffhq",
+            "target": target,
+            "split": "train",
+            "path": f"1@{kind}",
+            "group": "ffhq train",
+        }
         for kind in ("flux", "esrgan")
         for target in (0, 1)
-    ]  # fmt: skip
+    ]
     write_cache(tmp_path / "twins", pairs)
     command = [str(tmp_path / "faces"), "--out", str(tmp_path / "net.safetensors")]
     command += ["--backbone", "test_resnet", "--share-twins", ".5"]
@@ -405,9 +413,16 @@ def test_a_folded_backbone_is_marked_as_such(faces_cache, tmp_path):
     state = timm.create_model("test_resnet", num_classes=0).state_dict()
     save_file(state, tmp_path / "folded.safetensors")  # running statistics of a new network: 0, 1
     args = train_options.make_parser().parse_args(
-        [str(faces_cache), "--out", "x", "--backbone", "test_resnet",
-         "--init", str(tmp_path / "folded.safetensors")]
-    )  # fmt: skip
+        [
+            str(faces_cache),
+            "--out",
+            "x",
+            "--backbone",
+            "test_resnet",
+            "--init",
+            str(tmp_path / "folded.safetensors"),
+        ]
+    )
     network = train._network(args, CacheReader(faces_cache))
     assert network.settings.frozen_norms
     assert torch.equal(network.rgb.backbone.bn1.weight, state["bn1.weight"])

@@ -247,8 +247,10 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
 
 def test_a_killed_run_leaves_a_journal_that_is_read_and_folded_in(tmp_path):
     folder = write_cache(tmp_path / "c", range(2))
-    failures = [Failure("strange\nname \udcff", "unreadable", "no, 'pixels'"),
-                Failure("b", "no_face", "")]  # fmt: skip
+    failures = [
+        Failure("strange\nname \udcff", "unreadable", "no, 'pixels'"),
+        Failure("b", "no_face", ""),
+    ]
     writer = CacheWriter(folder, SMALL)
     writer.add([make_row(2)])
     writer.fail(failures[0])

@@ -151,8 +151,15 @@ def test_levels_are_averaged_as_torch_does(scale):
 
 def test_candidates_are_cut_and_averaged_as_torch_does():
     pixels = np.random.default_rng(0).integers(0, 256, (101, 139, 3), np.uint8)
-    boxes = np.array([[10.7, 20.2, 90.9, 80], [-30, -5.5, 20, 40], [100, 90, 200, 300],
-                      [1, 1, 5, 5], [0, 0, 139, 101]])  # fmt: skip
+    boxes = np.array(
+        [
+            [10.7, 20.2, 90.9, 80],
+            [-30, -5.5, 20, 40],
+            [100, 90, 200, 300],
+            [1, 1, 5, 5],
+            [0, 0, 139, 101],
+        ]
+    )
     parts = [pixels[19:80, 9:90], pixels[:40, :20], pixels[89:, 99:], pixels[:5, :5], pixels]
     for view, part in zip(_Sums(pixels).cut(boxes, 24), parts, strict=True):
         np.testing.assert_allclose(view, pooled(part, (24, 24)), atol=1e-3)

@@ -52,8 +52,13 @@ def test_who_comes_new_is_found_with_the_next_whole_frame(detector, astronaut):
 
 
 def test_a_cut_and_a_long_time_call_for_a_whole_frame(detector, astronaut):
-    looks = [(0, 0, [LEFT]), (0.1, 0, [LEFT]), (0.2, 1, [RIGHT]), (0.3, 1, [RIGHT]),
-             (0.6, 1, [RIGHT])]  # fmt: skip
+    looks = [
+        (0, 0, [LEFT]),
+        (0.1, 0, [LEFT]),
+        (0.2, 1, [RIGHT]),
+        (0.3, 1, [RIGHT]),
+        (0.6, 1, [RIGHT]),
+    ]
     assert look(detector, astronaut, looks) == [1] * 5
     assert detector.searches == ["whole", 1, "whole", 1, "whole"]
 

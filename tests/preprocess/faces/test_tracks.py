@@ -90,8 +90,9 @@ def stage(astronaut: np.ndarray, *places: tuple[int, int, float], shade: int = 9
     """A 360 x 640 frame with the portrait, shrunk, at (x, y) of its corner."""
     frame = np.full((HEIGHT, WIDTH, 3), shade, np.uint8)
     for x, y, scale in places:
-        face = cv2.resize(astronaut[:260, 90:350], None, fx=scale, fy=scale,
-                          interpolation=cv2.INTER_AREA)  # fmt: skip
+        face = cv2.resize(
+            astronaut[:260, 90:350], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
+        )
         frame[y : y + len(face), x : x + face.shape[1]] = face
     return frame
 
@@ -125,8 +126,17 @@ def interview(astronaut, tmp_path_factory) -> Path:
 
 def test_a_clip_of_two_shots_and_two_people(interview, detector):
     found = clip_faces(interview, detector, CropSettings(), frames=8)
-    table = pd.DataFrame([{"shot": f.shot, "track": f.track, "time": f.time,
-                           "x": float(f.face.box[[0, 2]].mean())} for f in found])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {
+                "shot": f.shot,
+                "track": f.track,
+                "time": f.time,
+                "x": float(f.face.box[[0, 2]].mean()),
+            }
+            for f in found
+        ]
+    )
     tracks = table.groupby("track")
     assert tracks["shot"].nunique().eq(1).all() and len(tracks) == 3
     assert tracks.size().tolist() == [4, 4, 4]
@@ -163,8 +173,10 @@ def test_the_detector_is_asked_no_more_often_than_there_are_frames(interview, mo
 
 
 def test_a_frame_where_the_main_face_is_missing_gives_no_other(astronaut, tmp_path, detector):
-    frames = [stage(astronaut, *([(60, 40, 0.6)] if i // 4 != 2 else []), (480, 200, 0.35))
-              for i in range(20)]  # fmt: skip
+    frames = [
+        stage(astronaut, *([(60, 40, 0.6)] if i // 4 != 2 else []), (480, 200, 0.35))
+        for i in range(20)
+    ]
     clip = write(tmp_path / "clip.mp4", frames)
     everyone = clip_faces(clip, detector, CropSettings(), frames=5)
     assert sorted(f.track for f in everyone) == [0] * 4 + [1] * 5

@@ -21,8 +21,9 @@ with alone(Path(sys.argv[1])):
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
     file = tmp_path / "new" / "out.txt"
-    with subprocess.Popen([sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True) as other:  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(BlockingIOError, match=r"another run is writing it: .*out.txt"),

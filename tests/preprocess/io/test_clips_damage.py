@@ -14,9 +14,15 @@ from .media import damage, number_of, numbered, write
 
 COUNT = 100  # frames, 4 s
 KINDS = [
-    ("mp4", "libx264"), ("mkv", "libx264"), ("mp4", "mpeg4"), ("avi", "mpeg4"), ("avi", "mjpeg"),
-    ("mkv", "libvpx"), ("mkv", "mpeg2video"), ("flv", "flv"),
-]  # fmt: skip
+    ("mp4", "libx264"),
+    ("mkv", "libx264"),
+    ("mp4", "mpeg4"),
+    ("avi", "mpeg4"),
+    ("avi", "mjpeg"),
+    ("mkv", "libvpx"),
+    ("mkv", "mpeg2video"),
+    ("flv", "flv"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +60,9 @@ def test_a_damaged_packet_in_the_middle_costs_what_is_near_alone(whole, tmp_path
     assert notes == ["1 damaged packet of pictures skipped"]
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("avi", "mpeg4"),
-                                               ("avi", "mjpeg"), ("mkv", "libvpx")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp4", "libx264"), ("avi", "mpeg4"), ("avi", "mjpeg"), ("mkv", "libvpx")]
+)
 def test_a_damaged_start_costs_the_first_group_alone(whole, tmp_path, suffix, codec):
     bad = damage(whole(suffix, codec), tmp_path / f"bad.{suffix}", range(3))
     seen, notes = look(bad)

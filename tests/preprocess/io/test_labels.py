@@ -66,13 +66,52 @@ def values(row: Label) -> tuple:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (0, ["0", "0.0", "0.", "-0", "00", " 0 ", "0,0", "false", "FALSE", "real", "Real", "REAL ",
-             "bona-fide", "bonafide", "genuine", "original", "pristine", "0_real"]),
-        (1, ["1", "1.0", "1.000", "+1", "1e0", "true", "True", "fake", "FAKE", "Deepfake", "spoof",
-             "generated", "synthetic", "manipulated", "1_fake"]),
+        (
+            0,
+            [
+                "0",
+                "0.0",
+                "0.",
+                "-0",
+                "00",
+                " 0 ",
+                "0,0",
+                "false",
+                "FALSE",
+                "real",
+                "Real",
+                "REAL ",
+                "bona-fide",
+                "bonafide",
+                "genuine",
+                "original",
+                "pristine",
+                "0_real",
+            ],
+        ),
+        (
+            1,
+            [
+                "1",
+                "1.0",
+                "1.000",
+                "+1",
+                "1e0",
+                "true",
+                "True",
+                "fake",
+                "FAKE",
+                "Deepfake",
+                "spoof",
+                "generated",
+                "synthetic",
+                "manipulated",
+                "1_fake",
+            ],
+        ),
         (-1, ["2", "-1", "0.5", "0.97", "nan", "inf", "", "maybe", "1_0", "real?", "yes"]),
     ],
-)  # fmt: skip
+)
 def test_targets_in_numbers_and_words(tmp_path, target, words):
     rows = read(tmp_path, "path;target\n" + "".join(f"{i}.png;{w}\n" for i, w in enumerate(words)))
     assert [(row.target, word) for row, word in zip(rows, words, strict=True)] == [
@@ -91,8 +130,22 @@ def test_numbers_under_label_are_refused_since_they_are_written_either_way(tmp_p
 
 
 def test_splits_of_any_spelling_and_unknown_ones_listed(tmp_path):
-    given = ["train", "TRAIN", "Training", "train_set", "dev", "val", "Validation", "valid", "test",
-             "eval", "", "nan", "None", "-"]  # fmt: skip
+    given = [
+        "train",
+        "TRAIN",
+        "Training",
+        "train_set",
+        "dev",
+        "val",
+        "Validation",
+        "valid",
+        "test",
+        "eval",
+        "",
+        "nan",
+        "None",
+        "-",
+    ]
     assert clean_splits(given) == ["train"] * 4 + ["dev"] * 4 + ["test"] * 2 + [""] * 4
     with pytest.raises(LabelError) as caught:
         read(tmp_path, "path,target,split\na,0,train\nb,0,hold-out\nc,1,hold-out\nd,1,fold 3\n")
@@ -204,7 +257,10 @@ def test_rows_that_disagree_are_named(tmp_path):
     assert (items["a.png"].target, items["a.png"].split) == (1, "train")
     assert items["b.png"].target == -1
     assert (items["c.png"].target, items["c.png"].generator, items["c.png"].split) == (
-        1, "sdxl", "dev")  # fmt: skip
+        1,
+        "sdxl",
+        "dev",
+    )
     assert problems == {
         "file labelled twice": ["a.png", "b.png", "c.png"],
         "file labelled both real and fake": ["b.png"],

@@ -98,12 +98,21 @@ def test_linked_folders_are_followed_once_and_not_in_circles(tmp_path):
     (tmp_path / "set" / "broken.png").symlink_to(tmp_path / "nowhere")
     listing = find_items(tmp_path / "set")
     assert list(targets(listing)) == [
-        "a/x.png", "broken.png", "far/deep/z.png", "far/y.png", "linked.png"]  # fmt: skip
+        "a/x.png",
+        "broken.png",
+        "far/deep/z.png",
+        "far/y.png",
+        "linked.png",
+    ]
     assert listing.left_out == {
         "link to a folder around this one": ["a/up"],
         "link to a folder listed elsewhere": [
-            "a/loop", "zz/far again", "far/back", "far/deep/itself"],
-    }  # fmt: skip
+            "a/loop",
+            "zz/far again",
+            "far/back",
+            "far/deep/itself",
+        ],
+    }
 
 
 def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
@@ -143,14 +152,33 @@ def content_of(suffix: str, astronaut, folder: Path) -> bytes:
 
 
 PICTURES = {
-    "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF",
-    "jp2": "JPEG2000", "j2k": "JPEG2000", "ppm": "PPM", "qoi": "QOI", "avif": "AVIF",
-}  # fmt: skip
+    "jpg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "tiff": "TIFF",
+    "gif": "GIF",
+    "jp2": "JPEG2000",
+    "j2k": "JPEG2000",
+    "ppm": "PPM",
+    "qoi": "QOI",
+    "avif": "AVIF",
+}
 CLIPS = {
-    "mp4": "libx264", "3gp": "libx264", "ts": "libx264", "mts": "libx264", "m2ts": "libx264",
-    "mov": "libx264", "mkv": "libx264", "webm": "libvpx", "avi": "mpeg4", "mpg": "mpeg2video",
-    "wmv": "wmv2", "flv": "flv", "ogv": "libtheora",
-}  # fmt: skip
+    "mp4": "libx264",
+    "3gp": "libx264",
+    "ts": "libx264",
+    "mts": "libx264",
+    "m2ts": "libx264",
+    "mov": "libx264",
+    "mkv": "libx264",
+    "webm": "libvpx",
+    "avi": "mpeg4",
+    "mpg": "mpeg2video",
+    "wmv": "wmv2",
+    "flv": "flv",
+    "ogv": "libtheora",
+}
 
 
 @pytest.mark.parametrize("suffix", [*PICTURES, *CLIPS])

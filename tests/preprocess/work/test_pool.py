@@ -105,8 +105,13 @@ def test_jobs_that_end_their_worker_are_tried_twice_and_given_up(tmp_path):
     assert re.fullmatch(r"EOFError: no more bytes \(test_pool\.py:\d+\)", results["raise"].reason)
     counts = {job: tries(log, job) for job in results}
     assert counts == {
-        "fast 1": 1, "segfault": 2, "once": 2, "exit": 2, "raise": 2, "fast 2": 1,
-    }  # fmt: skip
+        "fast 1": 1,
+        "segfault": 2,
+        "once": 2,
+        "exit": 2,
+        "raise": 2,
+        "fast 2": 1,
+    }
     assert all(str(results[job]).startswith(job) for job in ("fast 1", "once", "fast 2"))
 
 
@@ -177,8 +182,9 @@ def test_workers_end_with_a_killed_supervisor(tmp_path):
     root = Path(__file__).parents[3]
     supervisor = subprocess.Popen(
         [sys.executable, tmp_path / "script.py", log],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
     try:
         assert wait_until(lambda: len(log.read_text().splitlines()) == 2)
     finally:

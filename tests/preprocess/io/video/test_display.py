@@ -81,13 +81,18 @@ def aspect_of(ratio: Fraction):
     return change
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "libx264"),
-                                               ("ts", "libx264"), ("avi", "mpeg4")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("avi", "mpeg4")],
+)
 @pytest.mark.parametrize("ratio", [Fraction(4, 3), Fraction(2, 3)])
 def test_pixels_that_are_not_square(tmp_path, photo, suffix, codec, ratio):
     height, width = photo.shape[:2]
-    stored = cv2.resize(photo, (round(width / ratio), height) if ratio > 1 else
-                        (width, round(height * ratio)), interpolation=cv2.INTER_AREA)  # fmt: skip
+    stored = cv2.resize(
+        photo,
+        (round(width / ratio), height) if ratio > 1 else (width, round(height * ratio)),
+        interpolation=cv2.INTER_AREA,
+    )
     clip = write(tmp_path / f"a.{suffix}", [stored] * 3, codec, change=aspect_of(ratio))
     pixels, notes = shown(clip)
     assert difference(pixels, photo) < 10 and not notes

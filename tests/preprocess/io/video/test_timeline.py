@@ -56,8 +56,10 @@ def test_sound_that_lasts_longer_than_the_pictures(tmp_path, monkeypatch, small)
     assert not notes
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mpg", "mpeg2video"), ("ts", "mpeg2video"),
-                                               ("ts", "libx264"), ("mkv", "libx264")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mpg", "mpeg2video"), ("ts", "mpeg2video"), ("ts", "libx264"), ("mkv", "libx264")],
+)
 @pytest.mark.parametrize("late", [0, 90_000])
 def test_files_put_one_after_the_other(tmp_path, suffix, codec, late):
     first = write(tmp_path / f"a.{suffix}", map(numbered, range(40)), codec)
@@ -194,8 +196,13 @@ def decoded(monkeypatch) -> list:
 def test_a_clip_with_one_key_frame_is_decoded_once(tmp_path, monkeypatch, decoded, suffix, small):
     monkeypatch.setattr(timeline, "_SMALL", small)
     pictures = (numbered(number // 5) for number in range(300))  # 60 s
-    clip = write(tmp_path / f"a.{suffix}", pictures, gop=10_000, rate=5,
-                 options={"x264-params": "scenecut=0:keyint=infinite"})  # fmt: skip
+    clip = write(
+        tmp_path / f"a.{suffix}",
+        pictures,
+        gop=10_000,
+        rate=5,
+        options={"x264-params": "scenecut=0:keyint=infinite"},
+    )
     keys = list(key_frames(clip, frames=6))
     assert [key.time for key in keys] == pytest.approx([5, 15, 25, 35, 45, 55], abs=1)
     assert "jump" not in decoded and len(decoded) <= 300

@@ -1,0 +1,130 @@
+"""How the project is laid out: imports run one way and never in a circle, and rooms stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Each room imports from rooms before it alone; "" are the commands and the face of the package.
+ROOMS = {
+    "preprocess": ("io", "work", "faces", "cache", ""),
+    "ffdetect": (
+        "weights",
+        "evaluation",
+        "audit",
+        "models",
+        "provenance",
+        "voice",
+        "fakes",
+        "scoring",
+        "training",
+        "solving",
+        "serve",
+        "",
+    ),
+}
+PACKAGES = (*ROOMS, "benchmarks")
+MODULES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for package in PACKAGES
+    for file in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Imports anywhere in a module but in `if TYPE_CHECKING`, which no run gets to see."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield from statements(child)
+
+
+def imported(name: str) -> set[str]:
+    """The project's modules that a module imports, at its top or in a function."""
+    file = MODULES[name]
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in statements(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+            continue
+        above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        names = {f"{base}.{alias.name}" for alias in node.names}
+        found |= names & MODULES.keys() or {base}
+    return (found & MODULES.keys()) - {name}
+
+
+IMPORTED = {name: imported(name) for name in MODULES}
+
+
+def room_of(name: str) -> tuple[str, str]:
+    folder = MODULES[name].relative_to(ROOT).parts[:-1]
+    return folder[0], folder[1] if len(folder) > 1 else ""
+
+
+def test_every_import_was_read() -> None:
+    assert "preprocess.io.storage" in IMPORTED["preprocess.cache.parts"]  # absolute
+    assert "preprocess.cache.errors" in IMPORTED["preprocess.cache.parts"]  # relative
+    assert "ffdetect.scoring.detector" in IMPORTED["ffdetect"]  # of a module, in a function
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    rest = dict(IMPORTED)
+    while ends := [name for name, needs in rest.items() if not needs & rest.keys()]:
+        for name in ends:
+            del rest[name]
+    # What is left is in a circle, or imports one that is.
+    assert not rest, {name: sorted(needs & rest.keys()) for name, needs in rest.items()}
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_from_rooms_before_them(package: str) -> None:
+    order = ROOMS[package]
+    rooms = {room_of(name)[1] for name in MODULES if room_of(name)[0] == package}
+    assert rooms <= {*order}, f"give {sorted(rooms - {*order})} a place in ROOMS"
+    back = [
+        f"{name} -> {needed}"
+        for name, needs in IMPORTED.items()
+        for needed in needs
+        if room_of(name)[0] == room_of(needed)[0] == package
+        and order.index(room_of(needed)[1]) > order.index(room_of(name)[1])
+    ]
+    assert not back
+
+
+def test_packages_import_from_packages_before_them() -> None:
+    back = [
+        f"{name} -> {needed}"
+        for name, needs in IMPORTED.items()
+        for needed in needs
+        if PACKAGES.index(room_of(needed)[0]) > PACKAGES.index(room_of(name)[0])
+    ]
+    assert not back
+
+
+def test_no_folder_has_more_than_fourteen_modules() -> None:
+    folders = {file.parent for name, file in MODULES.items() if room_of(name)[0] in ROOMS}
+    counts = {folder: len([*folder.glob("[!_]*.py")]) for folder in folders}
+    assert {folder: count for folder, count in counts.items() if count > 14} == {}
+
+
+def test_no_module_has_more_than_400_lines() -> None:
+    lines = {name: len(file.read_text("utf-8").splitlines()) for name, file in MODULES.items()}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+def test_the_formatter_formats() -> None:
+    files = [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]
+    skipped = [
+        f.name
+        for f in files
+        for line in f.read_text("utf-8").splitlines()
+        if line.rstrip().endswith("# fmt: skip")
+    ]
+    assert len(skipped) < 60
