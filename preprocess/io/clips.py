@@ -141,12 +141,13 @@ class _Clip:
         for number, frame in enumerate(self.frames):
             if number % _SIGN == 0:
                 self._alive()
-            time, whole = (
-                clock.time(frame.dts if frame.pts is None else frame.pts),
-                self.frames.whole,
-            )
-            taken = False
-            for pick in picker.add(frame, time, whole and cuts.before(luma(frame)), whole):
+            time = clock.time(frame.dts if frame.pts is None else frame.pts)
+            whole, taken, cut = self.frames.whole, False, False
+            if picker.moments[0] - time > JUMP:  # as good as jumped over
+                cuts.jump()
+            elif whole:
+                cut = cuts.before(luma(frame))
+            for pick in picker.add(frame, time, cut, whole):
                 taken = True
                 yield pick
             if not picker.moments:
