@@ -173,9 +173,8 @@ def _without_combs(pixels: np.ndarray) -> np.ndarray:
         return pixels
     wide = pixels.astype(np.int16)
     above, here, below = wide[:-2:2], wide[1:-1:2], wide[2::2]
-    combed: np.ndarray = (
-        ((here - above) * (here - below).astype(np.int32) > _COMB**2).any(2).astype(np.uint8)
-    )
+    apart = (here - above) * (here - below).astype(np.int32) > _COMB**2
+    combed = np.asarray(apart.any(2), np.uint8)
     moved = cv2.dilate(combed, np.ones((3, 5), np.uint8)) > 0
     here[moved] = ((above[moved] + below[moved]) // 2).astype(np.int16)
     return wide.astype(np.uint8)
