@@ -69,7 +69,9 @@ class VoiceNetwork:
             values = json.loads(metadata[_NAME])
             if (values["version"], values["seconds"]) != (FORMAT, WINDOW):
                 raise ValueError(f"expected format {FORMAT} but got {values['version']}")
-            encoder = load_encoder(_below(tensors, "encoder."), values["layers"])
+            if values["layers"] != LAYERS:
+                raise ValueError(f"expected {LAYERS} layers but got {values['layers']}")
+            encoder = load_encoder(_below(tensors, "encoder."), LAYERS)
             head = VoiceHead(**_below(tensors, "head."))
             calibration = Calibration.from_dict(values["calibration"])
             return cls(encoder, head, calibration, values["about"])
