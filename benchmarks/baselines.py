@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.framing import framing
 from ffdetect.evaluation.matching import judged_rows
 from ffdetect.evaluation.splits import split_rows
+from ffdetect.evaluation.tables import save_record
 from ffdetect.models.base import Logits, Scorer
 from ffdetect.models.device import pick_device
 from ffdetect.models.weights import load_checkpoint
@@ -31,9 +31,9 @@ from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe
+from ._harness import Parser, Store, cache_digest, weights_digest
 from .cross_generator import Result, evaluate, heading, score_cache
-from .kept import digest, file_digest, kept_scores
-from .paired import bootstrap_means, interval
+from .paired import mean_aucs
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _recipes(
 
         start = f"from {init.name}" if init else "from random weights"
         epochs = f"{args.epochs} epoch{'s' * (args.epochs > 1)}"
-        made = {"epochs": args.epochs, "init": file_digest(init) if init else None}
+        made = {"epochs": args.epochs, "init": weights_digest(init) if init else None}
         ways.append(Way(name, f"challenge recipe, {start}, {epochs}", made, compute))
     return ways
 
@@ -136,7 +136,7 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
         def compute(detector=detector) -> np.ndarray:
             return score_cache(detector, reader, test)
 
-        made = {"weights": file_digest(file)}
+        made = {"weights": weights_digest(file)}
         ways.append(Way(name, f"weights {file.name}", made, compute))
         if name in args.streams:
             ways += _streams(name, load_checkpoint(file).network, made, reader, test)
@@ -171,10 +171,12 @@ def _files(pairs: Sequence[str], option: str) -> dict[str, Path]:
 
 
 def _pairs(pairs: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:
-    split = [tuple(pair.split(",")) for pair in pairs]
-    for pair in split:
-        if len(pair) != 2 or set(pair) - set(names):
-            raise ValueError(f"expected --pair A,B of {list(names)} but got {','.join(pair)!r}")
+    split = []
+    for pair in pairs:
+        first, _, second = pair.partition(",")
+        if first not in names or second not in names:
+            raise ValueError(f"expected --pair A,B of {list(names)} but got {pair!r}")
+        split.append((first, second))
     return split
 
 
@@ -190,12 +192,12 @@ def measure(
         scores: name -> float N.
         pairs: names whose difference is wanted, the first minus the second.
     """
-    means = bootstrap_means(faces, scores)
+    means, differences = mean_aucs(faces, scores, pairs)
     measured = {
-        name: Measured(what, evaluate(faces, scores[name]), interval(means[name]))
+        name: Measured(what, evaluate(faces, scores[name]), means[name])
         for name, what in ways.items()
     }
-    return measured, [Difference(a, b, interval(means[a] - means[b])) for a, b in pairs]
+    return measured, [Difference(a, b, interval) for (a, b), interval in differences.items()]
 
 
 def baselines_table(measured: dict[str, Measured], differences: Sequence[Difference]) -> str:
@@ -213,19 +215,13 @@ def baselines_table(measured: dict[str, Measured], differences: Sequence[Differe
         lines.append(f"| {name} | {way.what} | {cells} | **{way.mean}** |")
     if differences:
         lines += ["", "| difference of mean AUC | [95 %], paired |", "|---|---|"]
-        lines += [f"| {d.way} minus {d.than} | {_signed(d.auc)} |" for d in differences]
+        lines += [f"| {d.way} minus {d.than} | {d.auc.signed()} |" for d in differences]
     return "\n".join(lines)
-
-
-def _signed(value: Interval) -> str:
-    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 when done, 2 for wrong arguments or files, 130 when stopped."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    name = "python -m benchmarks.baselines"
-    parser = _parser(name)
+    parser = _parser()
     args = parser.parse_args(argv)
     try:
         if args.epochs < 1:
@@ -240,13 +236,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"expected ways with names of their own but got {names}")
         pairs = _pairs(args.pair, names)
-        keys = reader.metadata["key"]
-        rows = {"train": digest(keys.iloc[train]), "test": digest(keys.iloc[test])}
+        store = Store(
+            args.kept, cache=cache_digest(reader), train=train.tolist(), test=test.tolist()
+        )
         scores = {}
         for way in ways:
             print(f"{way.name}: {way.what}")
-            made = {**way.made, "faces": rows}
-            scores[way.name] = kept_scores(args.runs / f"{way.name}.npz", made, way.compute)
+            scores[way.name] = store.array(f"baseline-{way.name}", way.compute, **way.made)
         faces = reader.metadata.iloc[test]
         what = {way.name: way.what for way in ways}
         measured, differences = measure(faces, what, scores, pairs)
@@ -256,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on with the next baseline", file=sys.stderr)
         return 130
     about = {
-        "command": " ".join([name, *argv]),
+        "command": parser.command(argv),
         "protocol": framing(reader.metadata),
         "without": args.without,
     }
@@ -266,22 +262,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ways": {way.name: {"made": way.made, **asdict(measured[way.name])} for way in ways},
         "differences": [asdict(difference) for difference in differences],
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    args.out.with_suffix(".md").write_text(text + "\n", "utf-8")
+    save_record(args.out, values, text)
     print(text)
     return 0
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(str(__doc__))
     add = parser.add_argument
     add("matched", nargs="+", metavar="MATCHED", help="written by evaluation.framing")
-    add(
-        "--runs", type=Path, default=Path("runs/baselines"), help="scores are kept in (%(default)s)"
-    )
-    add("--out", type=Path, default=Path("benchmarks/results/baselines"),
-        help="write OUT.json and OUT.md (%(default)s)")  # fmt: skip
+    parser.add_kept()
+    parser.add_out()
     add("--without", type=lambda names: names.split(","), default=[], metavar="NAME[,NAME]",
         help="learn from all other generators, judge on these")  # fmt: skip
     add("--models", default="resnet18,efficientnet_b0",

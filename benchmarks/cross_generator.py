@@ -7,8 +7,6 @@ weights: give weights trained on the train split and a cache of the dev split.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +20,11 @@ from ffdetect.evaluation.bootstrap import Interval, auc_interval
 from ffdetect.evaluation.framing import RAW, framing
 from ffdetect.evaluation.matching import comparisons
 from ffdetect.evaluation.metrics import calibration_error, eer, tpr_at_fpr
+from ffdetect.evaluation.tables import save_record
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
+
+from ._harness import Parser
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Result:
 def score_cache(
     detector: Detector,
     reader: CacheReader,
-    rows: Sequence[int] | None = None,
+    rows: Sequence[int] | np.ndarray | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """float32 N: the probability of fake for these rows of a cache, or for every face."""
@@ -93,11 +94,8 @@ def table(results: Sequence[Result]) -> str:
 
 def save(results: Sequence[Result], about: dict, out: Path, more: str = "") -> None:
     """Write OUT.json, and OUT.md with `more` below the table."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     values = {**about, "results": [asdict(result) for result in results]}
-    out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    parts = [heading(about), table(results), more]
-    out.with_suffix(".md").write_text("\n\n".join(filter(None, parts)) + "\n", "utf-8")
+    save_record(out, values, "\n\n".join(filter(None, [heading(about), table(results), more])))
 
 
 def heading(about: dict) -> str:
@@ -110,27 +108,10 @@ def heading(about: dict) -> str:
     return "\n\n".join(lines)
 
 
-def compare(results: dict[str, list[Result]], command: str, out: Path) -> None:
-    """Print one line of AUCs for each way that was tried, and write all of it to a JSON file."""
-    names = [result.generator for result in next(iter(results.values()))]
-    print(f"| | {' | '.join(names)} | mean |")
-    for way, found in results.items():
-        mean = np.mean([result.auc.value for result in found])
-        print(f"| {way} | {' | '.join(str(result.auc) for result in found)} | {mean:.3f} |")
-    record = {
-        "command": command,
-        "results": {way: [asdict(result) for result in found] for way, found in results.items()},
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    name = "python -m benchmarks.cross_generator"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by evaluation.framing")
-    parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
-    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md")
+    parser = Parser(str(__doc__))
+    parser.add_cache()
+    parser.add_out()
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     args = parser.parse_args(argv)
     try:
@@ -139,11 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = evaluate(reader.metadata, score_cache(detector, reader))
     except ValueError as error:
         parser.error(str(error))
-    shown = " ".join([name, *(argv or sys.argv[1:])])
-    about = {"command": shown, "protocol": framing(reader.metadata), "weights": detector.about}
+    about = {"command": parser.command(argv), "protocol": framing(reader.metadata),
+             "weights": detector.about}  # fmt: skip
     print(f"{heading(about)}\n\n{table(results)}")
-    if args.out:
-        save(results, about, args.out)
+    save(results, about, args.out)
     return 0
 
 

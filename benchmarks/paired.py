@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
-from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.bootstrap import Interval, bootstrap_all
 from ffdetect.evaluation.matching import comparisons
-from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.metrics import RankedAuc
+
+Pair = tuple[str, str]
 
 
-def bootstrap_means(
-    faces: pd.DataFrame, scores: dict[str, np.ndarray], *, rounds: int = 1000, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Mean over generators of the AUC of each way: float64 `1 + rounds`, first on all faces.
+def mean_aucs(
+    faces: pd.DataFrame,
+    scores: Mapping[str, np.ndarray],
+    pairs: Sequence[Pair] = (),
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> tuple[dict[str, Interval], dict[Pair, Interval]]:
+    """Mean over generators of the AUC of each way, and differences: the first less the second.
 
-    All ways see the same faces in a round, so that their rounds can be subtracted. Fakes of a
-    generator and reals of a source are resampled each among themselves, and a real face that
-    several generators are compared with is drawn once for all of them.
+    All ways see the same draws, so that what they have in common cancels out. Faces are drawn
+    within their generator or source, once for all generators that a source is compared with.
 
     Args:
         faces: as `CacheReader.metadata`.
-        scores: name -> float N.
+        scores: name of a way -> float N.
+        pairs: names of two ways.
     """
-    strata = list(faces.groupby(["generator", "target"]).indices.values())
-    rows = np.concatenate(strata)
-    # Strata keep their size and place, so that a round changes neither names nor targets.
-    names, target = (faces[n].to_numpy()[rows] for n in ("generator", "target"))
-    compared = [(chosen, target[chosen]) for chosen in comparisons(names, target).values()]
-    rng = np.random.default_rng(seed)
-    means = []
-    for number in range(1 + rounds):
-        if number:
-            rows = np.concatenate([rng.choice(stratum, len(stratum)) for stratum in strata])
-        means.append(
-            [np.mean([auc(t, score[rows[chosen]]) for chosen, t in compared])
-             for score in scores.values()]
-        )  # fmt: skip
-    return dict(zip(scores, np.array(means).T, strict=True))
+    names, target = (faces[column].to_numpy() for column in ("generator", "target"))
+    compared = list(comparisons(names, target).values())
+    ranked = {
+        name: [(own, RankedAuc(target[own], score[own])) for own in compared]
+        for name, score in scores.items()
+    }
 
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        times = np.bincount(rows, minlength=len(target)).astype(float)
+        means = {
+            name: float(np.mean([auc(times[own]) for own, auc in aucs]))
+            for name, aucs in ranked.items()
+        }
+        return {**means, **{f"{a} - {b}": means[a] - means[b] for a, b in pairs}}
 
-def interval(rounds: np.ndarray) -> Interval:
-    """What `bootstrap_means` gives, or a difference of two of them, with its 95 % interval."""
-    low, high = np.quantile(rounds[1:], [0.025, 0.975])
-    return Interval(float(rounds[0]), float(low), float(high))
+    stratum = np.char.add(names.astype(str), target.astype(str))
+    found = bootstrap_all(figures, stratum, rounds=rounds, seed=seed)
+    return {name: found[name] for name in scores}, {(a, b): found[f"{a} - {b}"] for a, b in pairs}

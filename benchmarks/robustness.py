@@ -10,13 +10,11 @@ up to the weights, as in `benchmarks.cross_generator`.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources, util
+from functools import partial
+from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +25,16 @@ from tqdm import tqdm
 from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.matching import comparisons, spread
 from ffdetect.evaluation.metrics import auc
-from ffdetect.scoring.detector import SHIPPED, Detector
+from ffdetect.evaluation.thresholds import threshold_at_fpr
+from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
+from ._harness import Parser, Store, cache_digest, save_result, weights_digest
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
-from .kept import file_digest
+from .paired import mean_aucs
 
 FPR = 0.1  # the operating point flags this share of the undisturbed reals of a kind
-_ROUNDS = 1000
+_ROUNDS = 400
 _EDGE = 1e-7  # scores are float32: beyond this, logits would tell of rounding
 _BATCH = 32
 
@@ -52,7 +52,7 @@ class Condition:
 
     def apply(self, crop: np.ndarray, row: int) -> np.ndarray:
         """Crop of a cache's row -> disturbed crop, both uint8 S x S x 3."""
-        if self.disturbance is None:
+        if self.disturbance is None or self.strength is None:
             return crop
         return self.disturbance.apply(crop, self.strength, row)
 
@@ -120,27 +120,16 @@ def _labels(faces: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def score_conditions(
-    detector: Detector, reader: CacheReader, rows: np.ndarray, partial: Path, identity: dict
+    detector: Detector, reader: CacheReader, rows: np.ndarray, store: Store
 ) -> dict[str, np.ndarray]:
-    """Name of a condition -> float32 scores of the rows.
+    """Name of a condition -> float32 scores of the rows; what the store holds is not scored again.
 
-    Each condition is kept in `partial`, one line of JSON, as soon as it is scored; lines that a
-    stopped run with the same `identity` left there are not scored again.
+    Args:
+        store: decided by weights, cache and rows.
     """
-    head = json.dumps(identity, sort_keys=True)
-    done = _read_partial(partial, head)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    total = len(CONDITIONS) * len(rows)
-    with (
-        partial.open("w", encoding="utf-8") as stream,
-        tqdm(total=total, initial=len(done) * len(rows), unit="face", smoothing=0.05) as bar,
-    ):
-        stream.write(head + "\n")
-        stream.writelines(_line(name, score) for name, score in done.items())
-        stream.flush()
-        for condition in CONDITIONS:
-            if condition.name in done:
-                continue
+    with tqdm(total=len(CONDITIONS) * len(rows), unit="face", smoothing=0.05) as bar:
+
+        def score(condition: Condition) -> np.ndarray:
             bar.set_postfix_str(condition.name)
             parts = []
             for start in range(0, len(rows), _BATCH):
@@ -148,24 +137,14 @@ def score_conditions(
                 crops = [condition.apply(reader.crop(int(row)), int(row)) for row in batch]
                 parts.append(detector.score_crops(np.stack(crops)))
                 bar.update(len(batch))
-            done[condition.name] = np.concatenate(parts)
-            stream.write(_line(condition.name, done[condition.name]))
-            stream.flush()
-    return {condition.name: done[condition.name] for condition in CONDITIONS}
+            return np.concatenate(parts)
 
-
-def _line(name: str, score: np.ndarray) -> str:
-    return json.dumps([name, score.tolist()]) + "\n"
-
-
-def _read_partial(partial: Path, head: str) -> dict[str, np.ndarray]:
-    """What a stopped run left; a torn last line is dropped."""
-    if not partial.is_file():
-        return {}
-    first, *lines = partial.read_text("utf-8", "replace").split("\n")
-    if first != head:
-        return {}
-    return {name: np.array(score, np.float32) for name, score in map(json.loads, lines[:-1])}
+        return {
+            condition.name: store.array(
+                "robustness", partial(score, condition), condition=condition.name
+            )
+            for condition in CONDITIONS
+        }
 
 
 def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome]:
@@ -179,7 +158,8 @@ def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome
     groups = comparisons(generator, target)
     before = next(iter(scores.values())).astype(np.float64)
     threshold = operating_points(before, target, groups)
-    resampled = Resampled(groups, target)
+    first = next(iter(scores))
+    _, changes = mean_aucs(faces, scores, [(name, first) for name in scores], rounds=_ROUNDS)
     outcomes = []
     for name, after in scores.items():
         after = after.astype(np.float64)
@@ -189,7 +169,7 @@ def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome
                 condition=name,
                 auc=found,
                 mean_auc=float(np.mean(list(found.values()))),
-                change=resampled.change(before, after),
+                change=changes[name, first],
                 reals=_shift(before, after, threshold, target == 0),
                 fakes=_shift(before, after, threshold, target == 1),
             )
@@ -200,14 +180,10 @@ def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome
 def operating_points(
     score: np.ndarray, target: np.ndarray, groups: dict[str, np.ndarray]
 ) -> np.ndarray:
-    """Per face, the lowest score that flags at most `FPR` of the reals it is compared with.
-
-    A face is flagged if it scores higher than that.
-    """
+    """Per face, the threshold for `FPR` of the reals it is compared with."""
     points = np.full(len(score), np.nan)
     for rows in groups.values():
-        reals = np.sort(score[rows[target[rows] == 0]])[::-1]
-        points[rows] = reals[int(FPR * len(reals) + 1e-9)]
+        points[rows] = threshold_at_fpr(score[rows[target[rows] == 0]], FPR)
     return points
 
 
@@ -221,50 +197,9 @@ def _shift(
         logit=float(middle),
         logit_quartiles=(float(low), float(high)),
         probability=float(np.median(after - before)),
-        newly_above=float(((before <= threshold) & (after > threshold)).mean()),
-        newly_below=float(((before > threshold) & (after <= threshold)).mean()),
+        newly_above=float(((before < threshold) & (after >= threshold)).mean()),
+        newly_below=float(((before >= threshold) & (after < threshold)).mean()),
     )
-
-
-class Resampled:
-    """Paired bootstrap: how often each face is drawn in each round, the same for all conditions.
-
-    Fakes are resampled within their generator and reals within their kind, so generators that
-    are compared with the same reals share their draws.
-    """
-
-    def __init__(self, groups: dict[str, np.ndarray], target: np.ndarray, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        draws: dict[bytes, np.ndarray] = {}
-
-        def draw(rows: np.ndarray) -> np.ndarray:
-            if rows.tobytes() not in draws:
-                counts = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), _ROUNDS)
-                draws[rows.tobytes()] = (counts / len(rows)).astype(np.float32)
-            return draws[rows.tobytes()]
-
-        self._pairs = []
-        for rows in groups.values():
-            fakes, reals = rows[target[rows] == 1], rows[target[rows] == 0]
-            self._pairs.append((fakes, reals, draw(fakes), draw(reals)))
-
-    def change(self, before: np.ndarray, after: np.ndarray) -> Interval:
-        """Of the mean AUC, with its 95 % interval.
-
-        An AUC is the mean over all pairs of a fake and a real of who wins, so that its change
-        under resampling is a weighted mean of the change of each pair.
-        """
-        values, rounds = [], []
-        for fakes, reals, fake_weights, real_weights in self._pairs:
-            change = _wins(after[fakes], after[reals]) - _wins(before[fakes], before[reals])
-            values.append(change.mean(dtype=np.float64))
-            rounds.append(((fake_weights @ change) * real_weights).sum(1))
-        low, high = np.quantile(np.mean(rounds, 0), [0.025, 0.975])
-        return Interval(float(np.mean(values)), float(low), float(high))
-
-
-def _wins(fakes: np.ndarray, reals: np.ndarray) -> np.ndarray:
-    return (np.sign(fakes[:, None] - reals) / 2).astype(np.float32)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -277,7 +212,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for o in outcomes:
         lines.append(
             f"| {o.condition} | {o.mean_auc:.3f} "
-            f"| {o.change.value:+.3f} [{o.change.low:+.3f}, {o.change.high:+.3f}] "
+            f"| {o.change.signed()} "
             f"| {o.reals.newly_above:.1%} | {o.reals.logit:+.2f} | {o.reals.probability:+.3f} "
             f"| {o.fakes.newly_below:.1%} | {o.fakes.logit:+.2f} | {o.fakes.probability:+.3f} |"
         )
@@ -304,65 +239,56 @@ def _explanation(faces: pd.DataFrame, files: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    name = "python -m benchmarks.robustness"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.add_argument("cache", type=Path, metavar="CACHE", help="written by evaluation.framing")
-    parser.add_argument("--weights", type=Path, help="(default: the weights of the package)")
+    parser = Parser(str(__doc__))
+    parser.add_cache()
     parser.add_argument("--limit", type=int, help="faces a generator or source (default: all)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/robustness"))
+    parser.add_kept()
+    parser.add_out()
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         parser.error(f"expected --limit of at least 1 but got {args.limit}")
     if util.find_spec("matplotlib") is None:
         parser.error("the plots need the [bench] extra: pip install 'ffdetect[bench]'")
-    partial = args.out.with_name(args.out.name + ".partial")
     try:
         reader = CacheReader(args.cache)
         detector = Detector.load(args.weights)
         detector.check_cache(reader)
         rows = choose_rows(reader.metadata, args.limit)
-        identity = _identity(reader, rows, args.weights)
-        scores = score_conditions(detector, reader, rows, partial, identity)
+        store = Store(
+            args.kept,
+            weights=weights_digest(args.weights),
+            cache=cache_digest(reader),
+            rows=rows.tolist(),
+        )
+        scores = score_conditions(detector, reader, rows, store)
     except ValueError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from here ({partial})", file=sys.stderr)
+        print(f"stopped; the same command goes on from here ({args.kept})", file=sys.stderr)
         return 130
     faces = reader.metadata.iloc[rows]
     outcomes = evaluate(faces, scores)
     print(table(outcomes))
-    command = " ".join([name, *(argv or sys.argv[1:])])
-    save(outcomes, faces, {"command": command, "weights": detector.about}, args.out)
-    partial.unlink()
+    save(outcomes, faces, parser.command(argv), detector.about, args.out)
     return 0
 
 
-def _identity(reader: CacheReader, rows: np.ndarray, weights: Path | None) -> dict:
-    """What scores depend on: a stopped run is only continued with the same."""
-    file = weights or resources.files("ffdetect.weights") / SHIPPED["best"]
-    parts = [(part.name, part.stat().st_mtime_ns) for part in reader.parts]
-    rest = [str(reader.paths[0].resolve()), parts, rows.tolist()]
-    return {
-        "weights": file_digest(file),
-        "faces": hashlib.sha256(json.dumps(rest).encode()).hexdigest(),
-    }
-
-
-def save(outcomes: Sequence[Outcome], faces: pd.DataFrame, about: dict, out: Path) -> None:
+def save(
+    outcomes: Sequence[Outcome], faces: pd.DataFrame, command: str, weights: dict, out: Path
+) -> None:
     """Write OUT.json, OUT.md and the plots OUT_*.png."""
     from .robustness_plots import plot
 
     out.parent.mkdir(parents=True, exist_ok=True)
     values = {
-        **about,
+        "weights": weights,
         "faces": {name: int(n) for name, n in faces["generator"].value_counts().items()},
         "operating_point_fpr": FPR,
         "results": [asdict(outcome) for outcome in outcomes],
     }
-    out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     files = plot(outcomes, out)
-    head = f"`{about['command']}`\n\n" + _explanation(faces, [file.name for file in files])
-    out.with_suffix(".md").write_text(head + table(outcomes) + "\n", "utf-8")
+    text = _explanation(faces, [file.name for file in files]) + table(outcomes)
+    save_result(out, command, values, text)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ figures are medians over repetitions with their quartiles.
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import sys
 import tempfile
@@ -35,6 +33,8 @@ from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
+
+from ._harness import Parser, save_result
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -302,7 +302,6 @@ def _compared(name: str, found: Comparison) -> str:
 
 def save(results: dict, about: dict, out: Path) -> None:
     """Write OUT.json and OUT.md."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     devices = {
         name: {
             "scoring": asdict(found["scoring"]),
@@ -311,9 +310,8 @@ def save(results: dict, about: dict, out: Path) -> None:
         for name, found in results["devices"].items()
     }
     values = {**about, "loading": asdict(results["loading"]), "devices": devices}
-    out.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    text = f"`{about['command']}`\n\n{_conditions(about)}\n\n{table(results)}\n"
-    out.with_suffix(".md").write_text(text, "utf-8")
+    text = f"{_conditions(about)}\n\n{table(results)}"
+    save_result(out, about["command"], values, text)
 
 
 def _conditions(about: dict) -> str:
@@ -328,11 +326,10 @@ def _conditions(about: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    name = "python -m benchmarks.throughput"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser = Parser(str(__doc__))
     parser.add_argument("--data", type=Path, metavar="DIR", help="JPEG pictures with faces "
                         "(default: made-up ones, in which no face is looked for)")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput"))
+    parser.add_out()
     parser.add_argument("--quick", action="store_true", help="few files and repetitions")
     args = parser.parse_args(argv)
     effort = QUICK if args.quick else Effort()
@@ -349,8 +346,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             results = measure(files, effort, find_faces=args.data is not None)
         except (ValueError, FileNotFoundError) as error:
             parser.error(str(error))
-    command = " ".join([name, *(argv if argv is not None else sys.argv[1:])])
-    about = {"command": command, "input": source, "effort": asdict(effort), "machine": machine()}
+    about = {
+        "command": parser.command(argv),
+        "input": source,
+        "effort": asdict(effort),
+        "machine": machine(),
+    }
     print(_conditions(about), table(results), sep="\n\n")
     save(results, about, args.out)
     return 0

@@ -16,12 +16,29 @@ def auc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None)
     `weight` counts some rows more than others, N of at least 0, for instance
     `balanced_weights`; by default all count alike.
     """
-    target, score = _check(target, score)
-    weight = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
-    values, rank = np.unique(score, return_inverse=True)
-    reals = np.bincount(rank[~target], weight[~target], minlength=len(values))
-    below = np.cumsum(reals) - reals / 2
-    return float(weight[target] @ below[rank[target]] / weight[target].sum() / reals.sum())
+    return RankedAuc(target, score)(weight)
+
+
+class RankedAuc:
+    """AUC of the same scores under many weights, as a bootstrap asks for: ranked once.
+
+    Args:
+        target, score: as for `auc`.
+    """
+
+    def __init__(self, target: np.ndarray, score: np.ndarray) -> None:
+        self._fake, score = _check(target, score)
+        values, rank = np.unique(score, return_inverse=True)
+        self._values = len(values)
+        self._fakes, self._reals = rank[self._fake], rank[~self._fake]
+
+    def __call__(self, weight: np.ndarray | None = None) -> float:
+        """The AUC where each row counts as often as its weight says, float N."""
+        weight = np.ones(len(self._fake)) if weight is None else np.asarray(weight, np.float64)
+        fakes, reals = weight[self._fake], weight[~self._fake]
+        mass = np.bincount(self._reals, reals, minlength=self._values)
+        below = np.cumsum(mass) - mass / 2
+        return float(fakes @ below[self._fakes] / fakes.sum() / mass.sum())
 
 
 def balanced_weights(target: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ __all__ = ["faces_cache", "faces_folder", "generated", "matched", "shipped", "ti
 def few_rounds() -> Iterator[None]:
     """Intervals from few samples, for tests of something else."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((cross_generator, "bootstrap"), (baselines, "bootstrap_means")):
+        for module, name in ((cross_generator, "auc_interval"), (baselines, "mean_aucs")):
             patch.setattr(module, name, partial(getattr(module, name), rounds=25))
         yield
 

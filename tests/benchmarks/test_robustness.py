@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import robustness
+from benchmarks._harness import Store
 from benchmarks.disturbances import DISTURBANCES
 from benchmarks.robustness import CONDITIONS, choose_rows, evaluate, main, score_conditions
 from benchmarks.robustness_plots import _SHEETS, _panels
@@ -57,8 +58,8 @@ class Brightness:
 
 @pytest.fixture(scope="module")
 def scored(cache, tmp_path_factory) -> dict[str, np.ndarray]:
-    partial = tmp_path_factory.mktemp("scored") / "x.partial"
-    return score_conditions(Brightness(), cache, np.arange(12), partial, {"run": 1})
+    store = Store(tmp_path_factory.mktemp("scored"))
+    return score_conditions(Brightness(), cache, np.arange(12), store)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_both_classes_are_disturbed_alike(cache, tmp_path):
         # The same pixels for either class, so that only the labels differ.
         rows = [{"target": target, "crop": np.array(cache.crop(0))} for target in targets]
         reader, detector = write_cache(tmp_path / f"{targets}", rows, 256), Brightness()
-        score_conditions(detector, reader, np.arange(2), tmp_path / "p", {"targets": targets})
+        score_conditions(detector, reader, np.arange(2), Store(tmp_path / "p", targets=targets))
         seen.append(np.concatenate(detector.seen))
     np.testing.assert_allclose(*seen, atol=1e-5)
 
@@ -168,37 +169,19 @@ def test_the_interval_is_that_of_a_plain_paired_bootstrap(made_up):
     assert outcome.change.high == pytest.approx(high, abs=0.012)
 
 
-def test_reals_that_two_generators_share_are_drawn_once():
-    faces = pd.DataFrame({"generator": np.repeat(["ffhq", "sdxl", "sd21"], 50)})
-    target = (faces["generator"] != "ffhq").to_numpy().astype(int)
-    groups = robustness.comparisons(faces["generator"].to_numpy().astype(str), target)
-    (_, _, first, a), (_, _, second, b) = robustness.Resampled(groups, target)._pairs
-    assert np.array_equal(a, b) and not np.array_equal(first, second)
-
-
 def test_a_stopped_run_goes_on_where_it_stopped(cache, scored, tmp_path):
-    partial, rows = tmp_path / "new" / "out.partial", np.array([1, 7])
+    store, rows = Store(tmp_path / "new", run=1), np.array([1, 7])
     with pytest.raises(KeyboardInterrupt):
-        score_conditions(Brightness(stop_after=5), cache, rows, partial, {"run": 1})
-    with partial.open("a", encoding="utf-8") as stream:
-        stream.write('["WebP 90", [0.25')  # torn by the end of the process
+        score_conditions(Brightness(stop_after=5), cache, rows, store)
     second = Brightness()
-    again = score_conditions(second, cache, rows, partial, {"run": 1})
+    again = score_conditions(second, cache, rows, store)
     assert len(second.seen) == len(CONDITIONS) - 5
     assert list(again) == list(scored)
     for name in scored:
         np.testing.assert_allclose(again[name], scored[name][rows], atol=1e-5)
     third = Brightness()
-    score_conditions(third, cache, rows, partial, {"run": 2})
+    score_conditions(third, cache, rows, Store(tmp_path / "new", run=2))
     assert len(third.seen) == len(CONDITIONS)  # of another run, nothing is kept
-
-
-def test_the_identity_follows_weights_and_faces(cache, tiny_weights, tmp_path):
-    rows = np.arange(12)
-    first = robustness._identity(cache, rows, tiny_weights)
-    assert first == robustness._identity(CacheReader(cache.paths), rows, tiny_weights)
-    assert first["weights"] != robustness._identity(cache, rows, None)["weights"]
-    assert first["faces"] != robustness._identity(cache, rows[:-1], tiny_weights)["faces"]
 
 
 def test_rows_are_limited_for_each_source_and_only_compared_ones_count(cache):
@@ -236,6 +219,7 @@ def test_every_panel_shows_its_disturbance_from_left_to_right(outcomes, sheet):
 def test_the_command_prints_and_writes(cache, tiny_weights, tmp_path, capsys):
     out = tmp_path / "results" / "robust"
     command = [str(cache.paths[0]), "--weights", str(tiny_weights), "--limit", "1"]
+    command += ["--kept", str(tmp_path / "kept")]
     assert main([*command, "--out", str(out)]) == 0
     printed = capsys.readouterr().out.strip()
     text = out.with_suffix(".md").read_text("utf-8")
@@ -250,7 +234,7 @@ def test_the_command_prints_and_writes(cache, tiny_weights, tmp_path, capsys):
         with Image.open(out.with_name(f"robust_{sheet.name}.png")) as picture:
             assert picture.format == "PNG" and picture.width > 1000
         assert f"![](robust_{sheet.name}.png)" in text
-    assert not list(out.parent.glob("*.partial"))
+    assert len(list((tmp_path / "kept").iterdir())) == len(CONDITIONS)
 
 
 def test_a_stop_is_said_and_what_was_scored_is_kept(cache, tiny_weights, tmp_path, capsys,
@@ -259,9 +243,11 @@ def test_a_stop_is_said_and_what_was_scored_is_kept(cache, tiny_weights, tmp_pat
     detector.check_cache = lambda reader: None
     monkeypatch.setattr(robustness.Detector, "load", lambda weights: detector)
     out = tmp_path / "robust"
-    assert main([str(cache.paths[0]), "--weights", str(tiny_weights), "--out", str(out)]) == 130
+    kept = tmp_path / "kept"
+    assert main([str(cache.paths[0]), "--weights", str(tiny_weights), "--out", str(out),
+                 "--kept", str(kept)]) == 130  # fmt: skip
     assert "the same command goes on" in capsys.readouterr().err
-    assert len((tmp_path / "robust.partial").read_text("utf-8").splitlines()) == 3
+    assert len(list(kept.glob("*.npz"))) == 2
     assert not out.with_suffix(".json").exists()
 
 
@@ -280,6 +266,6 @@ def test_bad_input_ends_with_a_message(cache, tiny_weights, tmp_path, capsys, ch
     place = values.pop("CACHE")
     with pytest.raises(SystemExit) as caught:
         main([place, *[word for pair in values.items() for word in pair],
-              "--out", str(tmp_path / "out")])  # fmt: skip
+              "--out", str(tmp_path / "out"), "--kept", str(tmp_path / "kept")])  # fmt: skip
     assert caught.value.code == 2
     assert message in capsys.readouterr().err

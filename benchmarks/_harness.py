@@ -1,0 +1,114 @@
+"""What benchmarks share: arguments, arrays that are kept and cannot be stale, results."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffdetect.evaluation.tables import save_record
+from ffdetect.scoring.detector import SHIPPED
+from preprocess.cache.parts import read_index
+from preprocess.cache.reader import CacheReader
+
+RESULTS = Path("benchmarks/results")
+KEPT = Path("cache/benchmarks")  # not in git
+
+
+class Parser(argparse.ArgumentParser):
+    """The arguments of a benchmark whose docstring starts with its command."""
+
+    def __init__(self, doc: str) -> None:
+        super().__init__(prog=" ".join(doc.split()[:3]).rstrip(":"), description=doc)
+
+    def add_cache(self) -> None:
+        """CACHE and --weights, of a benchmark that scores faces."""
+        self.add_argument("cache", type=Path, metavar="CACHE", help="of matched faces")
+        self.add_argument("--weights", type=Path, help="(default: the weights of the package)")
+
+    def add_out(self) -> None:
+        """--out, by default among the committed results under the benchmark's name."""
+        name = self.prog.rpartition(".")[2]
+        self.add_argument("--out", type=Path, default=RESULTS / name,
+                          help="write OUT.json and OUT.md (%(default)s)")  # fmt: skip
+
+    def add_kept(self) -> None:
+        """--kept, where arrays that took long are kept."""
+        self.add_argument("--kept", type=Path, default=KEPT, metavar="DIR",
+                          help="a stopped run goes on from what is here (%(default)s)")  # fmt: skip
+
+    def command(self, argv: Sequence[str] | None) -> str:
+        """What was typed, for a result file."""
+        return f"{self.prog} {shlex.join(map(str, sys.argv[1:] if argv is None else argv))}".strip()
+
+
+class Store:
+    """Arrays on disk, each under a name that everything it depends on decides.
+
+    What was made of other weights, another cache, other settings or another seed has another name,
+    so that nothing has to be deleted and nothing can be taken for something else.
+
+    Args:
+        folder: is made with the first array.
+        made: JSON values that all arrays of this store depend on.
+    """
+
+    def __init__(self, folder: Path, **made: Any) -> None:
+        self.folder, self.made = folder, made
+
+    def file(self, name: str, **made: Any) -> Path:
+        """Where an array is kept."""
+        return self.folder / f"{name}-{digest({**self.made, **made})[:20]}.npz"
+
+    def array(self, name: str, compute: Callable[[], np.ndarray], **made: Any) -> np.ndarray:
+        """What is kept under this name and these dependencies, else what `compute` gives.
+
+        Args:
+            name: for people who look into the folder; of letters that a file name may have.
+            compute: called if there is no such array, or if its file is damaged.
+            made: JSON values that this array depends on beside those of the store.
+        """
+        file = self.file(name, **made)
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                return stored["array"]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            array = compute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(file.name + ".tmp")
+        with temporary.open("wb") as stream:
+            np.savez(stream, array=array)
+        temporary.replace(file)
+        return array
+
+
+def digest(made: Any) -> str:
+    """SHA-256 of JSON values, whatever the order of their names."""
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def weights_digest(weights: Path | None) -> str:
+    """SHA-256 of a weights file's bytes; None is the package's own."""
+    file = resources.files("ffdetect.weights") / SHIPPED["best"] if weights is None else weights
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def cache_digest(reader: CacheReader) -> str:
+    """What decides the faces of a cache: settings, keys, labels, and checksums of its parts."""
+    indices = [read_index(path) for path in reader.paths]
+    columns = reader.metadata[["key", "target", "generator", "group", "split"]]
+    return digest([*indices, columns.astype(str).to_numpy().tolist()])
+
+
+def save_result(out: Path, command: str, values: dict[str, Any], text: str) -> None:
+    """Write OUT.json and OUT.md, each with the command that made it."""
+    save_record(out, {"command": command, **values}, f"`{command}`\n\n{text}")
