@@ -29,29 +29,26 @@ from ffdetect.solving.solve import make_parser, read_faces
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
 _KEPT = RidgeSettings(1e-2, 30.0)
-BASELINE = Recipe(("clip_resized",), (), 0, _PLAIN)
+_LESS = RidgeSettings(1e-3, 30.0)
+_CLIP, _LITE, _RESIDUAL = "clip_resized", "lite_rgb", "lite_residual"
+BASELINE = Recipe((_CLIP,), (), 0, _PLAIN)
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
-    "with a penalty between real sources": replace(BASELINE, ridge=_KEPT),
-    "and less shrinkage": replace(BASELINE, ridge=RidgeSettings(1e-3, 30.0)),
-    "and a degraded view": replace(BASELINE, degraded=1, ridge=_KEPT),
-    "and the frequency stream, a quarter": Recipe(
-        ("clip_resized",), ("lite_residual",), 1, _KEPT, 0.25
-    ),
-    "and half of the frequency stream": Recipe(
-        ("clip_resized",), ("lite_residual",), 1, _KEPT, 0.5
-    ),
-    "and EfficientNet-Lite on the picture": Recipe(
-        ("clip_resized", "lite_rgb"), ("lite_residual",), 1, _KEPT, 0.25
+    "+ penalty between real sources": replace(BASELINE, ridge=_KEPT),
+    "+ less shrinkage": replace(BASELINE, ridge=_LESS),
+    "+ no swaps": Recipe((_CLIP,), (), 0, _LESS, swaps=False),
+    "+ a degraded view": Recipe((_CLIP,), (), 1, _LESS, swaps=False),
+    "+ degraded, more shrinkage": Recipe((_CLIP,), (), 1, _KEPT, swaps=False),
+    "+ degraded, a quarter frequency": Recipe((_CLIP,), (_RESIDUAL,), 1, _LESS, 0.25, swaps=False),
+    "+ degraded, half frequency": Recipe((_CLIP,), (_RESIDUAL,), 1, _LESS, 0.5, swaps=False),
+    "+ degraded, Lite on RGB, a quarter": Recipe(
+        (_CLIP, _LITE), (_RESIDUAL,), 1, _LESS, 0.25, swaps=False
     ),
 }
 FAST = {
-    "fast: EfficientNet-Lite, picture and residual": Recipe(
-        ("lite_rgb",), ("lite_residual",), 1, _KEPT, 0.5
-    ),
-    "fast: less shrinkage": Recipe(
-        ("lite_rgb",), ("lite_residual",), 1, RidgeSettings(1e-3, 30.0), 0.5
-    ),
+    "Lite on picture and residual": Recipe((_LITE,), (_RESIDUAL,), 1, _KEPT, 0.5),
+    "less shrinkage": Recipe((_LITE,), (_RESIDUAL,), 1, _LESS, 0.5),
+    "a quarter frequency": Recipe((_LITE,), (_RESIDUAL,), 1, _LESS, 0.25),
 }
 
 

@@ -19,8 +19,8 @@ from torch import nn
 
 from .base import Logits, Scorer
 from .heads import LinearHead
-from .readers import READERS, create_reader
-from .trunks import load_trunk, trunk_digest
+from .readers import READERS, RESIDUAL, create_readers
+from .trunks import trunk_digest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DualStreamSettings:
     design: str = "dual_stream"
 
     def __post_init__(self) -> None:
-        for name in (*self.rgb, *self.frequency):
+        for name in self.readers:
             if name not in READERS:
                 raise ValueError(f"expected a reader among {sorted(READERS)} but got {name!r}")
         if not self.rgb or not self.frequency:
@@ -68,16 +68,13 @@ class DualStream(Scorer):
     def __init__(self, settings: DualStreamSettings) -> None:
         super().__init__(settings)
         self.streams = {"rgb": settings.rgb, "frequency": settings.frequency}
-        self.residual = "detail"
-        trunks = {name: load_trunk(name) for name in settings.trunks}
-        self.readers = nn.ModuleDict({
-            name: create_reader(name, trunks[READERS[name].trunk]) for name in settings.readers
-        })  # fmt: skip
-        self.heads = nn.ModuleDict({
-            stream: LinearHead(sum(self.readers[name].features for name in names))
-            for stream, names in self.streams.items()
-        })  # fmt: skip
-        self.fusion = nn.Linear(len(self.streams), 1)
+        self.residual = RESIDUAL
+        self.readers = create_readers(settings.readers)
+        self.heads = nn.ModuleDict()
+        for stream, names in self.streams.items():
+            widths = [self.readers[name].features for name in names]
+            self.heads[stream] = LinearHead(sum(widths))
+        self.fusion = nn.Linear(2, 1)
         self.requires_grad_(False)
 
     def stream_logits(

@@ -12,20 +12,27 @@ Another reader is a class and an entry in `READERS`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from preprocess.faces import maps
 
-from .pooling import area_resize, channel_moments, face_ellipse, middle, token_moments
-from .trunks import ClipTrunk, LiteTrunk
+from .pooling import (
+    area_resize,
+    channel_moments,
+    face_ellipse,
+    middle,
+    token_moments,
+)
+from .trunks import ClipTrunk, LiteTrunk, load_trunk
 
 _CLIP_TAPS = (5, 6, 7, 8)
 _LITE_SIDE = 256
-_LITE_STAGES = 7
-_RESIDUAL = "detail"
+RESIDUAL = "detail"
 _RESIDUAL_LIMIT = 4.0
 _RESIDUAL_GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 
@@ -82,29 +89,32 @@ class LiteReader(nn.Module):
     ) -> torch.Tensor:
         """uint8 N x 3 x H x W -> float32 N x features."""
         pixels = middle(crops, min(_LITE_SIDE, *crops.shape[-2:]))
-        if self.residual:
-            x = maps.residual(pixels, _RESIDUAL).float() * (_RESIDUAL_GAIN / 128)
-            x = x.clamp(-_RESIDUAL_LIMIT, _RESIDUAL_LIMIT)
-        else:
-            x = (pixels.float() - 127) / 128
+        x = _filtered(pixels) if self.residual else (pixels.float() - 127) / 128
         return torch.cat([channel_moments(stage) for stage in self.trunk(x, watched)], 1)
 
 
-class _Entry(NamedTuple):
+def _filtered(pixels: torch.Tensor) -> torch.Tensor:
+    """The high-frequency residual, as strong as the trunk is used to pictures."""
+    x = maps.residual(pixels, RESIDUAL).float() * (_RESIDUAL_GAIN / 128)
+    return x.clamp(-_RESIDUAL_LIMIT, _RESIDUAL_LIMIT)
+
+
+class Entry(NamedTuple):
+    """Name of a trunk, and what makes the reader on it."""
+
     trunk: str
-    reader: type[ClipReader] | type[LiteReader]
-    option: bool
+    create: Callable[[Any], ClipReader | LiteReader]
 
 
-READERS: dict[str, _Entry] = {
-    "clip_resized": _Entry("clip_vit_b16", ClipReader, False),
-    "clip_native": _Entry("clip_vit_b16", ClipReader, True),
-    "lite_rgb": _Entry("efficientnet_lite0", LiteReader, False),
-    "lite_residual": _Entry("efficientnet_lite0", LiteReader, True),
+READERS: dict[str, Entry] = {
+    "clip_resized": Entry("clip_vit_b16", partial(ClipReader, native=False)),
+    "clip_native": Entry("clip_vit_b16", partial(ClipReader, native=True)),
+    "lite_rgb": Entry("efficientnet_lite0", partial(LiteReader, residual=False)),
+    "lite_residual": Entry("efficientnet_lite0", partial(LiteReader, residual=True)),
 }
 
 
-def create_reader(name: str, trunk: nn.Module) -> ClipReader | LiteReader:
-    """The reader of this name on its trunk."""
-    entry = READERS[name]
-    return entry.reader(trunk, entry.option)
+def create_readers(names: Sequence[str]) -> nn.ModuleDict:
+    """Readers by name, those of one trunk sharing it, which is loaded and frozen."""
+    trunks = {name: load_trunk(name) for name in {READERS[name].trunk for name in names}}
+    return nn.ModuleDict({n: READERS[n].create(trunks[READERS[n].trunk]) for n in names})

@@ -21,6 +21,7 @@ from .statistics import MATCHED, Statistics, Store
 
 # Swaps are compared with untouched pictures of their own collection.
 PAIRS = {"dfdc_swap": ("dfdc",), "inswapper": ("ffhq256",)}
+SWAPS = ("dfdc", *PAIRS)  # swaps, and frames of videos that are there to compare them with
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Recipe:
     degraded: how many degraded views of each face are learnt from, beside the matched one.
     ridge: of the lines.
     frequency_share: of the frequency stream in the fused score, 0 to 1.
+    swaps: whether swaps, and the video frames beside some, are learnt from too.
     """
 
     rgb: tuple[str, ...] = ("clip_resized",)
@@ -37,6 +39,7 @@ class Recipe:
     degraded: int = 1
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     frequency_share: float = 0.25
+    swaps: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +134,8 @@ class Solver:
 
     def solve(self, recipe: Recipe, rows: np.ndarray) -> dict[str, Line]:
         """A line for every stream, from faces given by their rows."""
+        if not recipe.swaps:
+            rows = rows[~np.isin(self.unit[rows], SWAPS)]
         count = len(self.target)
         every = np.concatenate([rows + count * view for view in range(recipe.degraded + 1)])
         target = np.tile(self.target, recipe.degraded + 1)

@@ -31,8 +31,8 @@ class RidgeSettings:
     source_penalty: weight of differences between the means of real sources.
     """
 
-    shrinkage: float = 1e-2
-    source_penalty: float = 10.0
+    shrinkage: float = 3e-4
+    source_penalty: float = 30.0
 
 
 def balanced(target: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -1,16 +1,17 @@
 """python -m ffdetect.solving.solve STORE --manifest FILE --out FILE: solve the shipped network.
 
 STORE holds statistics of faces (`ffdetect.solving.statistics`); the manifest has the columns
-path, target, generator, family, source and group. Lines are solved from all faces. Temperature,
-bias and thresholds come from scores of faces whose family, or real source, was left out: the
-recipe is solved anew for every fold. The recipe's defaults are what inner folds chose
-(`benchmarks.cross_family`).
+path, target, generator, family, source and group. Lines are solved from all faces. What a score
+means, and where thresholds lie, is measured on faces whose family, or real source, was left out:
+the recipe is solved anew for every fold. Of swaps in videos the maker stays in training, and the
+videos do not. --report keeps the figures of these scores.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,17 +22,19 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.evaluation.calibration import operating_points
-from ffdetect.evaluation.splits import Fold, outer_folds
+from ffdetect.evaluation.splits import Fold, group_folds, outer_folds
 from ffdetect.evaluation.thresholds import FPRS
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings
 from ffdetect.models.weights import save_checkpoint
 from preprocess.faces.face import CropSettings
 
+from .left_out import LeftOut, figures
 from .recipes import Faces, Recipe, Solver
 from .ridge import RidgeSettings
 from .statistics import MATCHED, Store
 
+VIDEO_FAMILY = "dfdc_swap"  # judged on unseen videos: its maker is known, people are not
 CROP = CropSettings(size=320, margin=0.2)  # the frame of the matched protocol
 
 
@@ -40,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the weights file")
+    add("--report", type=Path, metavar="FILE.json", help="figures of faces left out")
     args = parser.parse_args(argv)
     try:
         recipe = recipe_of(args)
@@ -47,15 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     solver = Solver(faces)
-    calibration = calibrate(solver, recipe, outer_folds(faces.rows))
+    left_out = score_left_out(solver, recipe)
+    calibration = calibrate(solver, left_out)
     network = solved_network(solver, recipe)
     about = {
         "date": datetime.date.today().isoformat(),
-        "data": faces.table.groupby(["generator"]).size().to_dict(),
+        "data": {str(n): int(c) for n, c in faces.table["generator"].value_counts().items()},
         "recipe": recipe.to_dict(),
     }
     save_checkpoint(args.out, network, CROP, about, half=False, calibration=calibration)
-    print(f"{args.out}: {len(faces.table)} faces; {calibration}")
+    command = "python -m ffdetect.solving.solve " + " ".join(map(str, argv or sys.argv[1:]))
+    result = {"command": command, **figures(left_out, calibration)}
+    if args.report:
+        args.report.parent.mkdir(parents=True, exist_ok=True)
+        args.report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    print(json.dumps(result, indent=1))
     return 0
 
 
@@ -89,30 +99,40 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
 def read_faces(args: argparse.Namespace, degraded: int) -> Faces:
     """The faces that arguments name."""
-    manifest = pd.concat(
-        [pd.read_csv(file, keep_default_na=False) for file in args.manifest], ignore_index=True
-    )
+    manifest = read_manifest(args)
     views = [MATCHED, *(f"P{number}" for number in range(1, degraded + 1))]
     return Faces.read([Store(folder) for folder in args.stores], manifest, views, args.most)
 
 
-def left_out_scores(
-    solver: Solver, recipe: Recipe, folds: Sequence[Fold]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that folds test, and their fused scores; a real may be there once for every fold."""
-    rows, scores = [], []
-    for fold in tqdm(folds, unit="fold", desc="calibration"):
-        lines = solver.solve(recipe, fold.train)
-        rows.append(fold.test)
-        scores.append(solver.scores(recipe, lines, fold.test)["fused"])
-    return np.concatenate(rows), np.concatenate(scores)
+def read_manifest(args: argparse.Namespace) -> pd.DataFrame:
+    """What is known of the pictures."""
+    tables = [pd.read_csv(file, keep_default_na=False) for file in args.manifest]
+    return pd.concat(tables, ignore_index=True)
 
 
-def calibrate(solver: Solver, recipe: Recipe, folds: Sequence[Fold]) -> Calibration:
+def folds_of(solver: Solver) -> list[Fold]:
+    """Every family left out with a third of the real sources; of video swaps, videos."""
+    rows = solver.faces.rows
+    folds = [fold for fold in outer_folds(rows) if fold.name != VIDEO_FAMILY]
+    if VIDEO_FAMILY in rows.families():
+        folds += group_folds(rows, [VIDEO_FAMILY])
+    return folds
+
+
+def score_left_out(solver: Solver, recipe: Recipe) -> LeftOut:
+    """Scores of every fold's faces by lines that did not see their like."""
+    parts = []
+    for fold in tqdm(folds_of(solver), unit="fold"):
+        score = solver.scores(recipe, solver.solve(recipe, fold.train), fold.test)["fused"]
+        name = VIDEO_FAMILY if fold.name.startswith(VIDEO_FAMILY) else fold.name
+        parts.append((fold.test, score, np.full(len(score), name)))
+    row, score, name = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return LeftOut(row, name, solver.target[row], solver.unit[row], score)
+
+
+def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
     """What scores mean, measured on families and real sources left out."""
-    rows, logit = left_out_scores(solver, recipe, folds)
-    target, unit = solver.target[rows], solver.unit[rows]
-    found = operating_points(target, unit, logit, FPRS)
+    found = operating_points(left_out.target, left_out.unit, left_out.logit, FPRS)
     generators = solver.faces.table["generator"].value_counts()
     return Calibration(
         temperature=found.temperature,

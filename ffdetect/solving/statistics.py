@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from ffdetect.models.dual_stream import DualStream, DualStreamSettings
-from ffdetect.models.readers import READERS
+from ffdetect.models.readers import READERS, create_readers
 from ffdetect.models.trunks import trunk_digest
 from preprocess.cache.reader import CacheReader
 from preprocess.io.storage import as_path
@@ -135,15 +135,15 @@ def face_keys(reader: CacheReader) -> list[str]:
 
 @torch.inference_mode()
 def read_statistics(
-    network: DualStream, frames: CacheReader, rows: Sequence[int], view: str
+    readers: nn.ModuleDict, frames: CacheReader, rows: Sequence[int], view: str
 ) -> Iterator[Statistics]:
     """Statistics of some rows of a cache, part by part."""
     keys = face_keys(frames)
     for start in range(0, len(rows), _PART):
         own = rows[start : start + _PART]
         pictures = np.stack([view_of(frames.crop(row), keys[row], view) for row in own])
-        found = network.statistics(torch.from_numpy(pictures).movedim(-1, 1))
-        values = {name: value.half().numpy() for name, value in found.items()}
+        crops = torch.from_numpy(pictures).movedim(-1, 1)
+        values = {name: reader(crops).half().numpy() for name, reader in readers.items()}
         yield Statistics(np.array([keys[row] for row in own]), values)
 
 
@@ -171,22 +171,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("frames", nargs="+", type=as_path, metavar="FRAMES", help="caches of framed faces")
     add("--out", type=Path, required=True, metavar="STORE")
-    add("--rgb", default="clip_resized,lite_rgb", help="readers (%(default)s)")
-    add("--frequency", default="lite_residual", help="readers (%(default)s)")
+    add("--readers", default="clip_resized,lite_rgb,lite_residual", help="(%(default)s)")
     add("--degraded", type=int, default=1, metavar="N", help="views of each face (%(default)s)")
     args = parser.parse_args(argv)
     try:
-        settings = DualStreamSettings(tuple(args.rgb.split(",")), tuple(args.frequency.split(",")))
         frames = open_frames(args.frames)
-        store = Store(args.out, settings.readers)
+        store = Store(args.out, args.readers.split(","))
     except ValueError as error:
         parser.error(str(error))
-    network, keys = DualStream(settings), face_keys(frames)
+    readers, keys = create_readers(store.readers), face_keys(frames)
     try:
         for view in (MATCHED, *(f"P{number}" for number in range(1, args.degraded + 1))):
             rows = store.missing(view, keys)
             with tqdm(total=len(rows), unit="face", desc=view) as bar:
-                for part in read_statistics(network, frames, rows, view):
+                for part in read_statistics(readers, frames, rows, view):
                     store.write(view, part)
                     bar.update(len(part.keys))
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ffdetect.models.pooling import face_ellipse
-from ffdetect.models.readers import READERS, create_reader
+from ffdetect.models.readers import READERS
 from ffdetect.models.trunks import load_trunk
 from preprocess.faces.maps import residual
 
@@ -37,7 +37,7 @@ def test_lite_reads_the_middle_and_its_residual(lite, crops):
         "lite_residual": (residual(middle, "detail").float() * 6 / 128).clamp(-4, 4),
     }
     for name, x in seen.items():
-        reader = create_reader(name, lite)
+        reader = READERS[name].create(lite)
         got = reader(crops)
         assert got.shape == (2, reader.features) and got.dtype == torch.float32
         np.testing.assert_allclose(got, moments(lite(x)), rtol=1e-3, atol=1e-3)
@@ -45,7 +45,7 @@ def test_lite_reads_the_middle_and_its_residual(lite, crops):
 
 @torch.inference_mode()
 def test_small_crops_are_read_whole(lite, crops):
-    reader = create_reader("lite_rgb", lite)
+    reader = READERS["lite_rgb"].create(lite)
     small = crops[..., :128, :128]
     np.testing.assert_allclose(
         reader(small), moments(lite((small.float() - 127) / 128)), rtol=1e-3, atol=1e-3
@@ -69,7 +69,7 @@ class FirstTokens(torch.nn.Module):
                                             ("clip_native", (0.42, 0.50))])  # fmt: skip
 def test_clip_reads_the_whole_crop_or_its_middle(name, axes, crops):
     trunk = FirstTokens()
-    reader = create_reader(name, trunk)
+    reader = READERS[name].create(trunk)
     got = reader(crops).view(2, 4, 7, 3)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (trunk.mean, trunk.std))
     pixels = (trunk.seen * std + mean) * 255

@@ -1,0 +1,119 @@
+"""Statistics of faces: what is kept of them, and how a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ffdetect.models.weights import load_checkpoint
+from ffdetect.training import solve, statistics
+from ffdetect.training.recipes import Faces
+from ffdetect.training.statistics import MATCHED, Statistics, Store
+from preprocess import crop
+
+
+@pytest.fixture(scope="module")
+def frames(astronaut, tmp_path_factory):
+    """A cache of three framed faces."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(3):
+        Image.fromarray(np.roll(astronaut, 8 * number, 1)).save(folder / f"{number}.png")
+    out = folder.parent / "frames"
+    options = ["--size", "388", "--margin", "0.35", "--native", "1", "--maps", "none"]
+    assert crop.main([str(folder), "--out", str(out), "--workers", "0", "--quiet", *options]) == 0
+    return out
+
+
+def test_every_view_of_every_face_is_read_once(frames, tmp_path, capsys):
+    command = [str(frames), "--out", str(tmp_path / "store"), "--readers", "lite_rgb"]
+    assert statistics.main([*command, "--degraded", "1"]) == 0
+    store = Store(tmp_path / "store")
+    matched, degraded = store.read(MATCHED), store.read("P1")
+    assert matched.keys.tolist() == ["0.png#-1", "1.png#-1", "2.png#-1"]
+    assert matched.values["lite_rgb"].dtype == np.float16
+    assert not np.allclose(matched.values["lite_rgb"], degraded.values["lite_rgb"], atol=0.1)
+    before = [file.stat().st_mtime_ns for file in store.parts(MATCHED)]
+    assert statistics.main([*command, "--degraded", "1"]) == 0  # nothing is left to do
+    assert [file.stat().st_mtime_ns for file in store.parts(MATCHED)] == before
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path):
+    store = Store(tmp_path, ["lite_rgb"])
+    values = np.arange(6, dtype=np.float16).reshape(2, 3)
+    store.write(MATCHED, Statistics(np.array(["a#0", "b#0"]), {"lite_rgb": values}))
+    assert store.missing(MATCHED, ["a#0", "c#0", "b#0", "d#0"]) == [1, 3]
+    assert Store(tmp_path).read(MATCHED).values["lite_rgb"].tolist() == values.tolist()
+
+
+def test_stores_of_other_readers_or_trunks_are_refused(tmp_path):
+    Store(tmp_path, ["lite_rgb"])
+    with pytest.raises(ValueError, match="expected statistics of"):
+        Store(tmp_path, ["lite_residual"])
+    file = tmp_path / "store.json"
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps({**about, "readers": {"lite_rgb": "another"}}))
+    with pytest.raises(ValueError, match="another"):
+        Store(tmp_path, ["lite_rgb"])
+    with pytest.raises(ValueError, match="expected a store"):
+        Store(tmp_path / "nothing")
+
+
+def test_faces_of_another_framing_are_refused(astronaut_folder, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    folder = astronaut_folder(real=1, fake=0)
+    assert crop.main([str(folder), "--out", str(cache), "--workers", "0", "--quiet"]) == 0
+    with pytest.raises(SystemExit):
+        statistics.main([str(cache), "--out", str(tmp_path / "store")])
+    assert "--size 388 --margin 0.35 --native 1" in capsys.readouterr().err
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    """A store of 240 made-up faces and their manifest."""
+    rng, rows = np.random.default_rng(0), []
+    for name, family, target in [("a", "", 0), ("b", "", 0), ("c", "", 0), ("d", "", 0),
+                                 ("e", "", 0), ("dfdc", "", 0), ("ffhq256", "", 0),
+                                 ("sdxl", "sdxl", 1), ("flux", "flux", 1), ("gan", "gan", 1),
+                                 ("inswapper", "inswapper", 1),
+                                 ("dfdc_swap", "dfdc_swap", 1)]:  # fmt: skip
+        rows += [(f"{name}/{i}.jpg", target, name, family, name,
+                  f"v{i}" if "dfdc" in name else "") for i in range(20)]  # fmt: skip
+    columns = ["path", "target", "generator", "family", "source", "group"]
+    manifest = pd.DataFrame(rows, columns=columns)
+    manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    keys = np.array([f"{path}#-1" for path in manifest["path"]])
+    target = manifest["target"].to_numpy()[:, None]
+    store = Store(tmp_path / "whole", ["lite_rgb", "lite_residual"])
+    for view in (MATCHED, "P1"):
+        values = {
+            name: (rng.normal(size=(len(keys), 1568)) + 0.2 * target).astype(np.float16)
+            for name in store.readers
+        }
+        store.write(view, Statistics(keys, values))
+    return tmp_path
+
+
+def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
+    out, report = made_up / "w.safetensors", made_up / "report.json"
+    command = [str(made_up / "whole"), "--manifest", str(made_up / "manifest.csv"), "--rgb",
+               "lite_rgb", "--frequency", "lite_residual",
+               "--out", str(out), "--report", str(report)]  # fmt: skip
+    assert solve.main(command) == 0
+    found = json.loads(report.read_text())
+    assert set(found["folds"]) == {"sdxl", "flux", "gan", "inswapper", "dfdc_swap"}
+    assert found["mean over families"] > 0.9  # every family has the same trace
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.network.settings.rgb == ("lite_rgb",)
+    assert checkpoint.calibration.thresholds[0.1] < checkpoint.calibration.thresholds[0.01]
+
+
+def test_faces_are_drawn_alike_from_every_collection(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED, "P1"], most=6)
+    counts = faces.table["generator"].value_counts()
+    assert counts["sdxl"] == 6 and counts["dfdc"] == 10
+    assert (faces.views["P1"].keys == faces.table["key"]).all()
