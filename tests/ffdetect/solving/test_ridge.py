@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ffdetect.training.ridge import Gram, RidgeSettings, balanced, solve_line
+from ffdetect.solving.ridge import Gram, RidgeSettings, balanced, solve_line
 
 
 @pytest.fixture(scope="module")

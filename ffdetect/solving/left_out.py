@@ -10,8 +10,8 @@ from scipy.special import expit
 
 from ffdetect.evaluation.bootstrap import auc_interval
 from ffdetect.evaluation.metrics import auc, calibration_error, tpr_at_fpr
-from ffdetect.evaluation.thresholds import equal_weights, left_out_alarms
-from ffdetect.models.calibration import FPRS, Calibration
+from ffdetect.evaluation.thresholds import FPRS, equal_weights, left_out_alarms
+from ffdetect.models.calibration import Calibration
 
 _FEWEST = 20  # reals of a source whose rate is worth a line
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from ffdetect.models.weights import load_checkpoint
-from ffdetect.training import solve, statistics
-from ffdetect.training.recipes import Faces
-from ffdetect.training.statistics import MATCHED, Statistics, Store
+from ffdetect.solving import solve, statistics
+from ffdetect.solving.recipes import Faces
+from ffdetect.solving.statistics import MATCHED, Statistics, Store
 from preprocess import crop
 
 
