@@ -31,7 +31,8 @@ class Recipe:
     degraded: how many degraded views of each face are learnt from, beside the matched one.
     ridge: of the lines.
     frequency_share: of the frequency stream in the fused score, 0 to 1.
-    swaps: whether swaps, and the video frames beside some, are learnt from too.
+    swaps: whether swaps, and the video frames beside some, are learnt from too; they are real
+        but for a part, and blur the line for pictures that are generated whole.
     """
 
     rgb: tuple[str, ...] = ("clip_resized",)
@@ -39,7 +40,7 @@ class Recipe:
     degraded: int = 1
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     frequency_share: float = 0.25
-    swaps: bool = True
+    swaps: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -76,7 +76,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("stores", nargs="+", type=Path, metavar="STORE")
     add("--manifest", nargs="+", type=Path, required=True, metavar="FILE.csv")
-    add("--most", type=int, default=150, help="faces of a generator or source (%(default)s)")
+    add("--most", type=int, default=100, help="faces of a generator or source (%(default)s)")
     add("--rgb", default=",".join(default.rgb), help="readers (%(default)s)")
     add("--frequency", default=",".join(default.frequency), help="readers (%(default)s)")
     add("--degraded", type=int, default=default.degraded, metavar="N", help="(%(default)s)")
