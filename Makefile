@@ -9,12 +9,15 @@ demo: .venv/demo
 	$(BIN)/python -m preprocess.crop cache/demo/pictures --out cache/demo/faces
 	$(BIN)/python -m preprocess.gallery cache/demo/faces --out cache/demo/sheet.png
 	$(BIN)/python -m ffdetect.predict cache/demo/pictures --out cache/demo/prediction.txt
+	$(BIN)/python -m ffdetect.predict examples/portraits --out cache/demo/portraits.txt
 	@echo
 	@echo "pictures  cache/demo/pictures"
 	@echo "cache     cache/demo/faces (crops, spectra, residuals)"
 	@echo "crops     cache/demo/sheet.png shows them beside their maps"
 	@echo "scores    cache/demo/prediction.txt (0 real ... 1 fake):"
 	@cat cache/demo/prediction.txt
+	@echo "six generated portraits, no training has seen them:"
+	@cat cache/demo/portraits.txt
 
 test: .venv/test
 	$(BIN)/python -m pytest
