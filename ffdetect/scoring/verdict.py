@@ -17,8 +17,7 @@ from .quality import Quality
 FAKE_FPR = 0.01  # "fake": of real faces one in a hundred scores as high
 REAL_FPR = 0.1  # "real": few fakes score as low, nor do nine real faces in ten score higher
 
-# Below these, damaged portraits were told badly, or real ones came out as fake:
-# benchmarks/results/robustness.md. A WebP file does not tell its quality.
+# Below these, traces are gone, or damage looks like one. A WebP file does not tell its quality.
 MIN_SIDE = 96  # pixels
 MAX_BLUR = 0.64
 MIN_JPEG_QUALITY = 30
