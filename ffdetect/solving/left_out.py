@@ -39,7 +39,7 @@ def figures(left_out: LeftOut, calibration: Calibration) -> dict[str, Any]:
     """AUC of every fold with its interval, operating points, and false alarms by source."""
     target, unit, logit = left_out.target, left_out.unit, left_out.logit
     score = expit(logit / calibration.temperature + calibration.bias)
-    folds = {}
+    folds: dict[str, dict[str, Any]] = {}
     for name in np.unique(left_out.fold).tolist():
         own = left_out.fold == name
         interval = auc_interval(target[own], logit[own], unit[own])
