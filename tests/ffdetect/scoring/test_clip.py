@@ -141,7 +141,8 @@ def test_without_a_face(clips, tmp_path):
     ],
 )
 def test_sound_that_says_nothing(clips, tmp_path, name, samples, options):
-    clip = write_talk(tmp_path / f"{name}.mkv", [GREY] * 10, samples, **options)
+    noise = np.random.default_rng(0).integers(0, 256, GREY.shape, np.uint8)  # grey says nothing
+    clip = write_talk(tmp_path / f"{name}.mkv", [noise] * 10, samples, **options)
     seen = clips.score_video(clip, frames=2, no_face="whole")
     assert seen.voice is None and seen.windows == () and seen.score == seen.face
     assert "expected at least 0.5 s of sound" in seen.notes[-1]
