@@ -274,6 +274,7 @@ def test_quiet_says_nothing_and_reports(portraits, tmp_path, capsys):
         "new_faces": 1,
         "bytes": size,
         "failures": {"no_face": 1, "unreadable": 1, "crashed": 0, "timeout": 0},
+        "notes": {},
     }
     assert run_here(folder, "--out", folder, "--report", report) == 1
     values = json.loads(report.read_text())
@@ -287,7 +288,7 @@ def test_a_worker_is_started_only_for_enough_pictures(portraits):
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("crop", {"torch", "pandas"}), ("mtcnn", {"torchvision", "facenet_pytorch", "pandas"})],
+    [("crop", {"torch", "pandas"}), ("faces.mtcnn", {"torchvision", "facenet_pytorch", "pandas"})],
 )
 def test_what_takes_long_to_import_is_left_to_those_who_need_it(module, heavy):
     program = f"import sys, preprocess.{module}; print(*{heavy} & set(sys.modules))"
