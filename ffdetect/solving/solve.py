@@ -121,13 +121,15 @@ def folds_of(solver: Solver) -> list[Fold]:
 
 def score_left_out(solver: Solver, recipe: Recipe) -> LeftOut:
     """Scores of every fold's faces by lines that did not see their like."""
-    parts = []
+    rows, scores, names = [], [], []
     for fold in tqdm(folds_of(solver), unit="fold"):
         score = solver.scores(recipe, solver.solve(recipe, fold.train), fold.test)["fused"]
         name = VIDEO_FAMILY if fold.name.startswith(VIDEO_FAMILY) else fold.name
-        parts.append((fold.test, score, np.full(len(score), name)))
-    row, score, name = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return LeftOut(row, name, solver.target[row], solver.unit[row], score)
+        rows.append(fold.test)
+        scores.append(score)
+        names.append(np.full(len(score), name))
+    row, name_of = np.concatenate(rows), np.concatenate(names)
+    return LeftOut(row, name_of, solver.target[row], solver.unit[row], np.concatenate(scores))
 
 
 def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
