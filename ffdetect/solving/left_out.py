@@ -13,6 +13,8 @@ from ffdetect.evaluation.metrics import auc, calibration_error, tpr_at_fpr
 from ffdetect.evaluation.thresholds import FPRS, equal_weights, left_out_alarms
 from ffdetect.models.calibration import Calibration
 
+from .recipes import PAIRS
+
 _FEWEST = 20  # reals of a source whose rate is worth a line
 
 
@@ -35,13 +37,26 @@ class LeftOut:
     logit: np.ndarray
 
 
+def _compared(left_out: LeftOut, family: str) -> np.ndarray:
+    """bool N: fakes, and the reals that this family's are compared with.
+
+    Swaps are compared with untouched pictures of their own collection alone, or collections would
+    be told apart instead of real and fake.
+    """
+    paired = [source for sources in PAIRS.values() for source in sources]
+    alike = np.isin(left_out.unit, PAIRS.get(family, ()))
+    if family not in PAIRS:
+        alike = ~np.isin(left_out.unit, paired)
+    return (left_out.target == 1) | alike
+
+
 def figures(left_out: LeftOut, calibration: Calibration) -> dict[str, Any]:
     """AUC of every fold with its interval, operating points, and false alarms by source."""
     target, unit, logit = left_out.target, left_out.unit, left_out.logit
     score = expit(logit / calibration.temperature + calibration.bias)
     folds: dict[str, dict[str, Any]] = {}
     for name in np.unique(left_out.fold).tolist():
-        own = left_out.fold == name
+        own = (left_out.fold == name) & _compared(left_out, name)
         interval = auc_interval(target[own], logit[own], unit[own])
         counts = [int((target[own] == value).sum()) for value in (1, 0)]
         ends = [round(float(x), 4) for x in (interval.value, interval.low, interval.high)]
