@@ -138,7 +138,7 @@ def score_video(
         no_face: "nan", or "whole" to score whole frames where no frame has a face; blank ones
             are left out.
         tta: see `Detector`.
-        alive: called after every key frame.
+        alive: called after every key frame and every window of sound.
 
     Raises:
         DecodeError: neither pictures nor sound can be read.
@@ -165,7 +165,7 @@ def score_video(
     voice_ratio = None
     if voice:
         try:
-            windows, voice_ratio, damaged = _listen(clip)
+            windows, voice_ratio, damaged = _listen(clip, alive)
             notes += skipped(damaged, "sound")
         except DecodeError as error:
             if broken:
@@ -281,9 +281,9 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
     return float(logsumexp(log_ratios, b=looks / np.sum(looks)))
 
 
-def _listen(clip: Path) -> tuple[tuple[VoiceWindow, ...], float, int]:
+def _listen(clip: Path, alive: Callable[[], None]) -> tuple[tuple[VoiceWindow, ...], float, int]:
     evidence = Fusion.load().voice
-    heard = _voice_detector().analyze(clip)
+    heard = _voice_detector().analyze(clip, alive=alive)
     windows = tuple(
         replace(window, score=_probability(evidence.log_ratio(_log_odds(window.score))))
         if math.isfinite(window.score)

@@ -24,10 +24,10 @@ from preprocess.faces.face import CropSettings, Face
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.sources import is_clip
 
-from .quality import measure, nothing_to_judge
+from .analysis import analyze_pictures
+from .quality import nothing_to_judge
 from .results import Analysis, ScoredFace, Scores
 from .tta import SHIFT, TTA, check_count, check_tta, views
-from .verdict import judge
 
 if TYPE_CHECKING:
     from .clip import VideoScore
@@ -206,33 +206,7 @@ class Detector:
         make its score.
         """
         self.check_tta(tta)
-        picture = self._decode(img)
-        faces = self.face_detector.detect(picture.pixels)
-        if not faces:
-            return Analysis(picture.name, picture.width, picture.height, ())
-        crops = [crop_face(picture.pixels, face, self.crop_settings) for face in faces]
-        logits = self.crop_logits(
-            np.stack(crops), tta=self._widest_tta if self.calibration else tta
-        )
-        scores = self._probabilities(logits[: TTA[tta]].mean(0)).numpy()
-        seen = self._probabilities(logits).numpy()
-        scored = []
-        for number, (face, crop) in enumerate(zip(faces, crops, strict=True)):
-            score = float(scores[number])
-            quality = measure(picture, face, crop)
-            verdict = judge(score, seen[:, number], quality, self.calibration)
-            scored.append(
-                ScoredFace(
-                    face.box,
-                    face.landmarks,
-                    face.probability,
-                    score,
-                    crop,
-                    verdict.verdict,
-                    verdict.reasons,
-                )
-            )
-        return Analysis(picture.name, picture.width, picture.height, tuple(scored))
+        return analyze_pictures(self, [self._decode(img)], tta=tta)[0]
 
     def crop_largest(self, picture: Picture) -> np.ndarray | None:
         """The largest face of a decoded picture as uint8 size x size x 3, None without a face."""

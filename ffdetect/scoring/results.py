@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .quality import Quality
+
 
 class Scores(np.ndarray):
     """Scores of several pictures, float32 N; nan where there is none.
@@ -37,8 +39,10 @@ class ScoredFace:
         probability: how sure MTCNN is that this is a face, 0 to 1.
         score: probability that the face is fake, 0 to 1.
         crop: uint8 size x size x 3 RGB, what the network saw.
-        verdict: "real", "fake" or "uncertain", see `ffdetect.scoring.verdict`.
+        verdict: "real", "fake" or "uncertain", see `ffdetect.scoring.verdict`; "" if it was not
+            asked for.
         reasons: why it is uncertain; empty if it is not.
+        quality: how large, sharp and compressed the face is.
     """
 
     box: np.ndarray
@@ -48,6 +52,7 @@ class ScoredFace:
     crop: np.ndarray
     verdict: str
     reasons: tuple[str, ...]
+    quality: Quality
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,11 @@ class Analysis:
         name: how messages call the picture.
         width, height: of the upright picture, in pixels.
         faces: empty if no face was found.
+        left_out: smaller faces that were found and not scored, where that was limited.
     """
 
     name: str
     width: int
     height: int
     faces: tuple[ScoredFace, ...]
+    left_out: int = 0

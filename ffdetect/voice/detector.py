@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,13 +72,17 @@ class VoiceDetector:
         return self.analyze(source, sample_rate).score
 
     def analyze(
-        self, source: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE
+        self,
+        source: str | Path | np.ndarray,
+        sample_rate: int = SAMPLE_RATE,
+        alive: Callable[[], None] = lambda: None,
     ) -> VoiceScore:
         """Score a recording window by window; one window is in memory at a time.
 
         Args:
             source: a clip or audio file, or samples (float -1 to 1 or int16, N or N x channels).
             sample_rate: of samples, in Hz.
+            alive: called after every window.
 
         Raises:
             DecodeError: neither a clip nor sound, or damaged beyond reading.
@@ -86,18 +90,21 @@ class VoiceDetector:
         """
         if isinstance(source, str | Path):
             with SoundReader(source) as reader:
-                judged = self._judge(reader.blocks(WINDOW), str(source))
+                judged = self._judge(reader.blocks(WINDOW), str(source), alive)
                 return replace(judged, damaged=reader.damaged)
-        return self._judge(sound_blocks(source, sample_rate, WINDOW), "<samples>")
+        return self._judge(sound_blocks(source, sample_rate, WINDOW), "<samples>", alive)
 
     @torch.inference_mode()
-    def _judge(self, blocks: Iterator[np.ndarray], name: str) -> VoiceScore:
+    def _judge(
+        self, blocks: Iterator[np.ndarray], name: str, alive: Callable[[], None]
+    ) -> VoiceScore:
         windows, logits = [], []
         for number, block in enumerate(blocks):
             logit = float("nan")
             if len(block) >= SHORTEST * SAMPLE_RATE and np.abs(block).max() >= _SILENCE:
                 logit = self.network(torch.from_numpy(block))
             logits.append(logit)
+            alive()
             start = number * WINDOW
             windows.append(
                 VoiceWindow(

@@ -18,7 +18,14 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from .colour import to_srgb
-from .formats import HEAD, DecodeError, is_text, media_of_content
+from .formats import (
+    HEAD,
+    DecodeError,
+    TooLargeError,
+    UnknownFormatError,
+    is_text,
+    media_of_content,
+)
 
 # Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
 # MPO, as some cameras write it, is opened by the JPEG plug-in and has no name of its own here.
@@ -147,7 +154,9 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
         max_megapixels: larger pictures are refused before their pixels are decoded.
 
     Raises:
-        DecodeError: not a picture, damaged, too large, or an array of another shape or dtype.
+        UnknownFormatError: not a picture, or of a kind that is not read.
+        TooLargeError: more than `max_megapixels`.
+        DecodeError: damaged, or an array of another shape or dtype. The others are kinds of it.
     """
     if isinstance(source, str | Path):
         if _URL.match(str(source)):
@@ -208,7 +217,8 @@ def _open_stream(stream: io.IOBase, name: str) -> Image.Image:
             finally:
                 Image.MAX_IMAGE_PIXELS = guard
     except Exception as error:  # Pillow's plug-ins raise many kinds on damaged headers
-        raise DecodeError(f"{name}: expected {_PICTURE} but {_what(head)}") from error
+        kind = DecodeError if media_of_content(head) == "picture" else UnknownFormatError
+        raise kind(f"{name}: expected {_PICTURE} but {_what(head)}") from error
 
 
 def _formats(head: bytes, name: str) -> tuple[str, ...]:
@@ -341,7 +351,7 @@ def check_size(width: int, height: int, name: str, max_megapixels: float) -> Non
     """Refuse a picture that would decode to more than `max_megapixels` million pixels."""
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
-        raise DecodeError(
+        raise TooLargeError(
             f"{name}: expected at most {max_megapixels:g} megapixels but got "
             f"{width} x {height} = {megapixels:.1f}; raise the limit with max_megapixels"
         )

@@ -152,3 +152,11 @@ def _suffix(name: str) -> str:
 class DecodeError(ValueError):
     """The input is not a picture, clip or sound that can be read; the message says what was
     expected."""
+
+
+class UnknownFormatError(DecodeError):
+    """The input is of another kind than what was expected, or of none that is read."""
+
+
+class TooLargeError(DecodeError):
+    """The input would decode to more than the limit."""

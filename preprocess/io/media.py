@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .formats import DecodeError
+from .formats import HEAD, DecodeError, UnknownFormatError, media_of_content
 
 # FFmpeg also opens play lists, scripts, subtitles and patterns of names; these alone are media.
 _CONTAINERS = (
@@ -26,7 +26,8 @@ def open_media(path: Path, expected: str) -> Any:
     """FFmpeg's container of a local file; what it is, is read from its bytes.
 
     Raises:
-        DecodeError: no such file, empty, or none that is expected.
+        UnknownFormatError: none that is expected, by its first bytes.
+        DecodeError: no such file, empty, or damaged.
     """
     import av
 
@@ -40,9 +41,10 @@ def open_media(path: Path, expected: str) -> Any:
         return av.open(str(path), options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:  # ValueError: names that are no text
         reason = getattr(error, "strerror", None) or error
-        raise DecodeError(f"{path}: expected {expected} but it cannot be decoded: {reason}") from (
-            error
-        )
+        with path.open("rb") as stream:
+            known = media_of_content(stream.read(HEAD)) in ("clip", "sound")
+        fault = DecodeError if known else UnknownFormatError
+        raise fault(f"{path}: expected {expected} but it cannot be decoded: {reason}") from error
 
 
 def streams(container: Any, kind: str) -> list[Any]:

@@ -21,19 +21,28 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Job = TypeVar("Job")
-Alive = Callable[[], None]
+
+
+class Alive(Protocol):
+    """Called by a job now and then to show that it is alive, and how much of it is done."""
+
+    def __call__(self, progress: float = 0.0) -> None: ...
+
+
 Task = Callable[[Job, Alive], object]
-"""Does one job; calls its second argument now and then to show that it is alive."""
+"""Does one job."""
 
 _START_SECONDS = 600.0  # imports from a cold or busy disk
+_GLANCE = 0.5  # seconds between looks at whether a job is still wanted
 _WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
 # A fork of this process would copy threads' locks as they happen to be, and a fresh process takes
 # seconds to import what it needs. So workers are forks of one process that imports it once and
 # does nothing else; libraries whose threads wait there (OpenBLAS, Arrow) are made for that.
 # Elsewhere than on Linux, libraries of the system do not survive a fork.
+_starting = threading.Lock()  # what is hidden meanwhile is of the whole process
 _CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
@@ -164,37 +173,48 @@ class Guard:
         self._make_task, self._timeout = make_task, timeout
         self._worker: _Worker | None = None
 
-    def do(self, job: object) -> object:
-        """The job's result, or a `Lost` where it took its process with it twice.
+    def do(
+        self, job: object, *, tries: int = 2, alive: Alive = lambda progress=0.0: None
+    ) -> object:
+        """The job's result, or a `Lost` where it took its process with it every time.
+
+        Args:
+            tries: how often a job that its process did not survive is done.
+            alive: called now and then with the job's progress. What it raises ends the process,
+                and is raised here.
 
         Raises:
             WorkerError: the process ended before it took its first job.
         """
-        for _ in range(2):
+        for _ in range(tries):
             worker = self._worker = self._worker or _Worker(self._make_task)
             try:
-                return self._finish(worker, job)
+                return self._finish(worker, job, alive)
             except _Died as death:
                 lost = Lost("crashed", str(death))
             except _Overdue as overdue:
                 lost = Lost("timeout", str(overdue))
+            except BaseException:
+                self.close()
+                raise
             ready = worker.ready
             self.close()
             if not ready:
                 raise WorkerError(f"a worker process cannot start: {lost.reason}")
         return lost
 
-    def _finish(self, worker: _Worker, job: object) -> object:
+    def _finish(self, worker: _Worker, job: object, alive: Alive) -> object:
         while True:
             if worker.idle:
                 worker.give(0, job, self._timeout)
-            if _stirring([worker]):
+            if _stirring([worker], _GLANCE):
                 message = worker.receive(self._timeout)
                 if message is not None:
                     return message[1]
             elif worker.overdue:
                 seconds = self._timeout if worker.ready else _START_SECONDS
                 raise _Overdue(f"no sign of life for {seconds:g} s")
+            alive(worker.progress)
 
     def close(self) -> None:
         """End the process."""
@@ -203,10 +223,11 @@ class Guard:
             self._worker = None
 
 
-def _stirring(crew: Sequence[_Worker]) -> list[_Worker]:
-    """Wait until workers have something to say or have ended, or one is overdue."""
+def _stirring(crew: Sequence[_Worker], most: float = 3600.0) -> list[_Worker]:
+    """Wait until workers have something to say or have ended, one is overdue, or for `most`
+    seconds."""
     patience = min(worker.deadline for worker in crew) - time.monotonic()
-    ready = wait([worker.connection for worker in crew], min(max(patience, 0), 3600))
+    ready = wait([worker.connection for worker in crew], min(max(patience, 0), most))
     return [worker for worker in crew if worker.connection in ready]
 
 
@@ -226,11 +247,12 @@ class _Worker:
         # The fork server may be older than the environment, and with it its credentials.
         shared = theirs, make_task, dict(os.environ)
         self._process = _CONTEXT.Process(target=_serve, args=shared, daemon=True)
-        with interrupts_held(), main_hidden(unless=_home(make_task) == "__main__"):
+        with _starting, interrupts_held(), main_hidden(unless=_home(make_task) == "__main__"):
             self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.ready = False
         self.job: int | None = None
+        self.progress = 0.0
         self.deadline = time.monotonic() + _START_SECONDS
 
     @property
@@ -242,7 +264,7 @@ class _Worker:
         return time.monotonic() >= self.deadline and not self.connection.poll()
 
     def give(self, number: int, job: object, timeout: float) -> None:
-        self.job = number
+        self.job, self.progress = number, 0.0
         self.deadline = time.monotonic() + timeout
         with contextlib.suppress(OSError):  # died while idle: seen when its end is read
             self.connection.send(job)
@@ -262,6 +284,7 @@ class _Worker:
         if kind == "raised":
             raise _Died(value)
         if kind == "alive":
+            self.progress = value
             self.deadline = time.monotonic() + timeout
             return None
         self.deadline = float("inf")
@@ -340,7 +363,7 @@ def _serve(
                 job = connection.recv()
             except (EOFError, OSError):
                 return
-            tell("done", task(job, lambda: tell("alive")))
+            tell("done", task(job, lambda progress=0.0: tell("alive", progress)))
     except Exception as error:  # the next try gets a fresh process
         where = traceback.extract_tb(error.__traceback__)[-1]
         name = os.path.basename(where.filename)  # noqa: PTH119 (may be no path)

@@ -15,7 +15,10 @@ import pytest
 import torch
 from PIL import Image, ImageOps, features
 
+from preprocess.io import decode
 from preprocess.io.decode import DecodeError, decode_image, read_encoding
+from preprocess.io.formats import TooLargeError, UnknownFormatError
+from preprocess.io.media import open_media
 
 EXIF_ORIENTATION = 0x0112
 PILLOW_GUARD = Image.MAX_IMAGE_PIXELS
@@ -452,8 +455,41 @@ def test_max_megapixels_is_the_only_limit(picture, monkeypatch):
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(data))
     assert_refused(data, "expected at most 0.015 megapixels but got 160 x 96", max_megapixels=0.015)
+    monkeypatch.setattr(
+        decode, "_STRIP", 1
+    )  # Pillow before 13 also guards each strip, which is small
     np.testing.assert_array_equal(decode_image(data).pixels, picture)
     assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"PK\3\4" + bytes(100), UnknownFormatError),
+        (b"no pixels", UnknownFormatError),
+        (b"RIFF\x24\0\0\0WAVEfmt ", UnknownFormatError),
+        (b"\xff\xd8\xff\xe0" + bytes(50), DecodeError),
+        (b"\x89PNG\r\n\x1a\n", DecodeError),
+        (None, TooLargeError),
+    ],
+    ids=["zip", "text", "sound", "jpeg", "png", "large"],
+)
+def test_errors_tell_a_foreign_file_from_a_damaged_and_a_large_one(picture, data, kind):
+    with pytest.raises(DecodeError) as caught:
+        decode_image(data or encode(picture, "PNG"), max_megapixels=0.01)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(b"PK\3\4" + bytes(100), UnknownFormatError), (b"\0\0\0\x18ftypmp42", DecodeError)],
+    ids=["zip", "clip"],
+)
+def test_errors_tell_a_foreign_file_from_a_damaged_clip(tmp_path, data, kind):
+    (tmp_path / "clip.mp4").write_bytes(data)
+    with pytest.raises(DecodeError) as caught:
+        open_media(tmp_path / "clip.mp4", "a clip")
+    assert type(caught.value) is kind
 
 
 def test_max_megapixels_holds_for_pixels_in_memory(picture):

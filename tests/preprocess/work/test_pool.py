@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.work import pool
-from preprocess.work.pool import Lost, WorkerError, work
+from preprocess.work.pool import Guard, Lost, WorkerError, work
 
 TIMEOUT = 3.0  # a machine under load may take seconds for what takes milliseconds
 
@@ -58,6 +58,9 @@ def make_task(log: Path):
             os._exit(1)
         elif name == "environment":
             return os.environ.get("FFDETECT_TEST", "")
+        elif name == "half":
+            alive(0.5)
+            time.sleep(0.1)
         elif name == "long":
             for _ in range(8):
                 time.sleep(TIMEOUT / 4)
@@ -123,6 +126,34 @@ def test_jobs_that_hang_are_given_up_but_not_those_that_show_life(tmp_path):
     assert tries(log, "hang") == tries(log, "lock") == 2
     assert tries(log, "long") == tries(log, "fast") == 1
     assert results["long"].startswith("long") and results["fast"].startswith("fast")
+
+
+@pytest.fixture
+def guard(tmp_path):
+    with closing(Guard(partial(make_task, tmp_path / "log"), TIMEOUT)) as guard:
+        yield guard
+
+
+def test_a_guard_tries_as_often_as_it_is_told(guard, tmp_path):
+    assert guard.do("segfault", tries=3) == Lost("crashed", "its process was ended by SIGSEGV")
+    assert tries(tmp_path / "log", "segfault") == 3
+    assert guard.do("once", tries=1).kind == "crashed"
+    assert str(guard.do("once", tries=1)).startswith("once")
+
+
+def test_a_guard_tells_of_progress_and_can_be_stopped(guard, tmp_path):
+    seen = []
+    assert str(guard.do("half", alive=seen.append)).startswith("half")
+    assert 0.5 in seen
+
+    def stop(progress: float = 0.0) -> None:
+        if tries(tmp_path / "log", "hang"):
+            raise KeyError("not wanted any more")
+
+    with pytest.raises(KeyError, match="not wanted"):
+        guard.do("hang", alive=stop)
+    assert multiprocessing.active_children() == []
+    assert tries(tmp_path / "log", "hang") == 1
 
 
 def test_results_that_wait_for_their_turn_are_bounded(tmp_path, monkeypatch):
