@@ -25,7 +25,8 @@ from ffdetect.evaluation.splits import Fold, Rows, group_folds, inner_folds
 from ffdetect.evaluation.thresholds import false_alarms, threshold_over_units
 from ffdetect.solving.recipes import Recipe, Solver
 from ffdetect.solving.ridge import RidgeSettings
-from ffdetect.solving.solve import make_parser, read_faces
+from ffdetect.solving.solve import add_recipe, read_faces
+from preprocess.arguments import new_parser
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
 _KEPT = RidgeSettings(1e-2, 30.0)
@@ -54,7 +55,8 @@ FAST = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser(__doc__)
+    parser = new_parser("python -m benchmarks.cross_family", __doc__)
+    add_recipe(parser)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="OUT.json, OUT.md and OUT.ledger.json")
     add("--fast", action="store_true", help="recipes of the fast network")

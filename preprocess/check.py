@@ -6,16 +6,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from preprocess.arguments import new_parser
 from preprocess.cache.check import Findings, check_cache, repair
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import Reader
 from preprocess.io.sources import printable
 from preprocess.io.storage import as_path
 
+PROG = "python -m preprocess.check"
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 if all caches are whole, or were repaired; 1 if not; 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(prog="python -m preprocess.check", description=__doc__)
+
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "cache/data", "cache/data --repair")
     parser.add_argument(
         "caches",
         nargs="+",
@@ -29,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="set damaged parts aside, so that "
         "preprocess.crop, or preprocess.sound, does their files again",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0 if all caches are whole, or were repaired; 1 if not; 2 for wrong arguments."""
+    args = make_parser(prog).parse_args(argv)
     good = True
     for path in args.caches:
         try:

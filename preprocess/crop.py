@@ -22,16 +22,18 @@ from preprocess.io.sources import Item
 from preprocess.work.pool import work
 from preprocess.work.ray import work_on_ray
 
+from .arguments import new_parser
 from .extract import Result, Rows, extract, make_extract
-from .run import TIMEOUT, Command, make_parser, record_all, run
+from .run import TIMEOUT, Command, add_common, record_all, run
 
+PROG = "python -m preprocess.crop"
 ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
 # What the work is done with.
 _WORK = ("preprocess.extract", "preprocess.faces.mtcnn", "preprocess.faces.maps")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: see `run.run`."""
     command = Command(
         holds="pictures or clips",
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ray_address=args.ray_address,
         ),
     )
-    return run(command, _parser(), argv)
+    return run(command, make_parser(prog), argv)
 
 
 def crop_items(
@@ -172,11 +174,12 @@ def _check_device(device: str) -> None:
         raise ValueError(f"expected --device cpu or cuda but got {device!r}: {reason}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     crop, cache = CropSettings(), CacheSettings()
-    parser = make_parser(
-        "preprocess.crop", __doc__, "a folder of pictures and clips, or one file", "NAME"
+    parser = new_parser(
+        prog, __doc__, "data/ --out cache/data", "clips/ --out cache/clips --frames 16"
     )
+    add_common(parser, "a folder of pictures and clips, or one file", "NAME")
     add = parser.add_argument
     add("--size", type=int, default=crop.size, help="side of a crop in pixels (%(default)s)")
     add("--margin", type=float, default=crop.margin, help="share of the face's side (%(default)s)")

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from preprocess.arguments import new_parser
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path
 
+PROG = "python -m preprocess.gallery"
 _CAPTION = 34
 _GAP = 8
 _MOST = 2000  # faces on a sheet, which takes a third of a megabyte of memory for each
@@ -111,12 +113,18 @@ def _caption(sheet: Image.Image, place: tuple[int, int], row, width: int) -> Non
     draw.text((place[0], place[1] + 15), name, "black", font)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m preprocess.gallery", description=__doc__)
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "cache/data --out sheet.png --count 48 --columns 6")
     parser.add_argument("cache", type=as_path, metavar="CACHE")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="(%(default)s)")
     parser.add_argument("--count", type=int, default=24, help="faces (%(default)s)")
     parser.add_argument("--columns", type=int, default=4, help="faces in a row (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0; 1 if there is nothing to show, or it cannot be written; 2 wrong arguments."""
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     if not 1 <= args.count <= _MOST or args.columns < 1:
         parser.error(

@@ -50,13 +50,12 @@ class Command:
     fill: Callable[[Sequence[Item], CacheWriter, argparse.Namespace], None]
 
 
-def make_parser(module: str, description: str, data: str, cache: str) -> argparse.ArgumentParser:
-    """The arguments that all commands have.
+def add_common(parser: argparse.ArgumentParser, data: str, cache: str) -> None:
+    """The arguments that all of them have.
 
     Args:
         data, cache: help on DATA, and the name of the default cache.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     add = parser.add_argument
     add(
         "data",
@@ -91,7 +90,6 @@ def make_parser(module: str, description: str, data: str, cache: str) -> argpars
     add("--retry", action="store_true", help="try the files again that failed before")
     add("--quiet", action="store_true", help="say nothing but errors")
     add("--report", type=Path, metavar="FILE", help="write counts and times there, as JSON")
-    return parser
 
 
 def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

@@ -19,15 +19,17 @@ from preprocess.io.sources import Item
 from preprocess.io.storage import is_remote
 from preprocess.work.pool import Lost, work
 
+from .arguments import new_parser
 from .listen import Heard, Result, listen, make_listen
-from .run import TIMEOUT, Command, make_parser, record_all, run
+from .run import TIMEOUT, Command, add_common, record_all, run
 
+PROG = "python -m preprocess.sound"
 _FILES_PER_WORKER = 128  # starting one costs about as much as decoding so many short files
 _BYTES_PER_FILE = 2**18  # a larger file counts as several
 _FILES_PER_JOB, _BYTES_PER_JOB = 16, 2**20  # at most, unless one file is larger
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: see `run.run`."""
     command = Command(
         holds="clips or audio files",
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             items, writer, workers=args.workers, timeout=args.timeout, quiet=args.quiet
         ),
     )
-    return run(command, _parser(), argv)
+    return run(command, make_parser(prog), argv)
 
 
 def cache_sound(
@@ -129,11 +131,10 @@ def _record(writer: CacheWriter[SoundSettings], item: Item, result: Heard | Fail
         writer.fail(result)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     sound = SoundSettings()
-    parser = make_parser(
-        "preprocess.sound", __doc__, "a folder of clips and audio files, or one file", "NAME-sound"
-    )
+    parser = new_parser(prog, __doc__, "speech/ --out cache/speech --seconds 4")
+    add_common(parser, "a folder of clips and audio files, or one file", "NAME-sound")
     add = parser.add_argument
     add("--seconds", type=float, default=sound.seconds, help="length of a window (%(default)s)")
     add("--windows", type=int, default=sound.windows, help="most of one file (%(default)s)")

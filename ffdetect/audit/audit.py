@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.matching import parse_matches
+from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
 from preprocess.io.storage import write_whole
@@ -28,6 +29,7 @@ from .cues import Measurements, measure_cache, measure_items
 from .duplicates import RADIUS, leaking_pairs, near_duplicates
 from .leakage import Comparison, Leak, comparisons, folds, measure_leak
 
+PROG = "python -m ffdetect.audit"
 ALL_CUES = "all cues"
 _ADVICE = {
     "file format": "recode",
@@ -257,9 +259,9 @@ def record(found: Audit, command: str, examples: int = 20) -> dict:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: 0 after an audit, 1 if --fail-above is exceeded, 2 if none was possible."""
-    parser = _parser()
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
         _need_sklearn()
@@ -271,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(report(found))
     if args.json:
-        shown = " ".join(["python -m ffdetect.audit", *(sys.argv[1:] if argv is None else argv)])
+        shown = " ".join([prog, *(sys.argv[1:] if argv is None else argv)])
         try:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(record(found, shown), indent=2) + "\n"
@@ -301,8 +303,8 @@ def _measure(args: argparse.Namespace) -> Measurements:
     return measure_items(listing.items, detector)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.audit", description=__doc__)
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "data/ --json audit.json", "cache/data --fail-above 0.7")
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of pictures and clips, or a cache")
     add("--labels", type=Path, help="label file (default: looked for beside and in DATA)")

@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
+from preprocess.arguments import new_parser
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
@@ -30,6 +31,7 @@ from preprocess.gallery import show_residual, show_spectrum
 from .detector import Detector, NoFaceError
 from .sheet import new_sheet, save_sheet
 
+PROG = "python -m ffdetect.explain"
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
 _SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side
 # Where there is next to no heat the face shows through.
@@ -162,19 +164,20 @@ def _opinion(stream: str, probability: float | None) -> str:
     return f"score by the {stream} alone: {probability:.2f}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 1 if a picture could not be explained; 2 wrong arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.explain",
-        description=(__doc__ or "").partition("\n")[0],
-        epilog=_CAUTION,
-    )
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "portrait.jpg --out why.png", "pictures/*.jpg --out why/")
     add = parser.add_argument
     add("pictures", nargs="+", type=Path, metavar="PICTURE")
     add("--out", type=Path, required=True, help="a folder, or FILE.png for a single picture")
     add("--weights", type=Path, help="a file, or of this package best or fast (default: best)")
     add("--face", type=int, default=0, help="which face, 0 is the largest (%(default)s)")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0; 1 if a picture could not be explained; 2 wrong arguments."""
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     files = _files(args.pictures, args.out)
     if args.out.suffix.lower() == ".png" and len(args.pictures) > 1:

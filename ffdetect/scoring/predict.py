@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
+from preprocess.arguments import new_parser
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
@@ -28,6 +29,7 @@ from .detector import Detector
 from .quality import nothing_to_judge
 from .tta import TTA
 
+PROG = "python -m ffdetect.predict"
 UNREADABLE_SCORE = 0.5
 
 
@@ -40,9 +42,9 @@ class Prediction:
     note: str = ""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: 0, also if some files failed; 1 if none could be scored; 2 wrong arguments."""
-    parser = _parser()
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     for option, value in (("--batch-size", args.batch_size), ("--frames", args.frames)):
         if value < 1:
@@ -273,8 +275,8 @@ def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:
     return {row[0]: Prediction(row[0], float(row[1]), row[2]) for row in rows if len(row) == 3}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.predict", description=__doc__)
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "valset/ --out prediction.txt", "portrait.jpg")
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of pictures or clips, or one file")
     add("--out", type=Path, default=Path("prediction.txt"), help="(%(default)s)")

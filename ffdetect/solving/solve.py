@@ -27,6 +27,7 @@ from ffdetect.evaluation.thresholds import FPRS
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings
 from ffdetect.models.weights import save_checkpoint
+from preprocess.arguments import new_parser
 from preprocess.faces.face import CropSettings
 
 from .left_out import LeftOut, figures
@@ -34,16 +35,25 @@ from .recipes import Faces, Recipe, Solver
 from .ridge import RidgeSettings
 from .statistics import MATCHED, Store
 
+PROG = "python -m ffdetect.solving.solve"
 VIDEO_FAMILY = "dfdc_swap"  # judged on unseen videos: its maker is known, people are not
 CROP = CropSettings(size=320, margin=0.2)  # the frame of the matched protocol
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 when solved, 2 for wrong arguments or stores."""
-    parser = make_parser(__doc__)
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(
+        prog, __doc__, "cache/statistics --manifest data/manifest.csv --out mine.safetensors"
+    )
+    add_recipe(parser)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the weights file")
     add("--report", type=Path, metavar="FILE.json", help="figures of faces left out")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0 when solved, 2 for wrong arguments or stores."""
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
         recipe = recipe_of(args)
@@ -60,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "recipe": recipe.to_dict(),
     }
     save_checkpoint(args.out, network, CROP, about, half=False, calibration=calibration)
-    command = "python -m ffdetect.solving.solve " + " ".join(map(str, argv or sys.argv[1:]))
+    command = f"{prog} " + " ".join(map(str, argv or sys.argv[1:]))
     result = {"command": command, **figures(left_out, calibration)}
     if args.report:
         args.report.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
+def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Arguments that name data and recipe, for benchmarks too."""
     default = Recipe()
-    parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("stores", nargs="+", type=Path, metavar="STORE")
     add("--manifest", nargs="+", type=Path, required=True, metavar="FILE.csv")
@@ -83,7 +92,6 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--shrinkage", type=float, default=default.ridge.shrinkage, help="(%(default)s)")
     add("--source-penalty", type=float, default=default.ridge.source_penalty, help="(%(default)s)")
     add("--frequency-share", type=float, default=default.frequency_share, help="(%(default)s)")
-    return parser
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:

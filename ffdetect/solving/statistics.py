@@ -22,11 +22,13 @@ from tqdm import tqdm
 
 from ffdetect.models.readers import READERS, create_readers
 from ffdetect.models.trunks import trunk_digest
+from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.storage import as_path
 
 from .views import FRAME_MARGIN, FRAME_SIDE, degraded, matched
 
+PROG = "python -m ffdetect.solving.statistics"
 FORMAT = 1
 _PART = 32  # faces of one file
 MATCHED = "matched"
@@ -163,16 +165,19 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
     return frames
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for wrong arguments; 130 when stopped, and the next run goes on."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.solving.statistics", description=__doc__
-    )
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "cache/frames --out cache/statistics")
     add = parser.add_argument
     add("frames", nargs="+", type=as_path, metavar="FRAMES", help="caches of framed faces")
     add("--out", type=Path, required=True, metavar="STORE")
     add("--readers", default="clip_resized,lite_rgb,lite_residual", help="(%(default)s)")
     add("--degraded", type=int, default=1, metavar="N", help="views of each face (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0; 2 for wrong arguments; 130 when stopped, and the next run goes on."""
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
         frames = open_frames(args.frames)

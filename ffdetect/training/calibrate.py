@@ -28,13 +28,16 @@ from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
+from preprocess.arguments import new_parser
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 
+PROG = "python -m ffdetect.calibrate"
 
-def main(argv: Sequence[str] | None = None) -> int:
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: 0 when written, 2 for wrong arguments, weights or caches, 130 when stopped."""
-    parser = _parser()
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
         matches = parse_matches(args.match)
@@ -198,8 +201,8 @@ def report(
     return "\n".join([*lines, f"reals above the threshold of FPR 0.01 by source: {shares}"])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.calibrate", description=__doc__)
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "mine.safetensors cache/heldout --out mine.safetensors")
     add = parser.add_argument
     add("weights", type=Path, metavar="WEIGHTS", help="written by ffdetect.train")
     add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")

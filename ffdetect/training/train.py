@@ -25,16 +25,16 @@ from preprocess.io.alone import alone
 from .data import FaceDataset, Mix, PairDataset
 from .ranks import Ranks
 from .resume import check_checkpoint, keep_made
-from .train_options import make_parser, mix_of, objective_of
+from .train_options import PROG, make_parser, mix_of, objective_of
 
 # Options that may change when a run is gone on with.
 _NOT_OF_THE_RUN = ("out", "resume", "workers", "device", "precision")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: 0 when trained, 1 if the weights diverged or cannot be written, 2 for wrong
     arguments or caches, 130 when stopped."""
-    parser = make_parser(__doc__)
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
         import lightning  # noqa: F401

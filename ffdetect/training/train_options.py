@@ -8,12 +8,16 @@ from pathlib import Path
 
 from ffdetect.evaluation.matching import parse_matches
 from ffdetect.models.gated import STREAMS, GatedSettings
+from preprocess.arguments import new_parser
 from preprocess.faces.maps import RESIDUALS
 from preprocess.io.storage import as_path
 
 from .augment import MIXES, POLICIES
 from .data import BALANCES, Mix
 from .losses import Objective
+
+PROG = "python -m ffdetect.train"
+_DOC = f"{PROG} CACHE [CACHE ...] --out FILE.safetensors: train a network by descent."
 
 
 def read_options(argv: Sequence[str]) -> dict[str, object]:
@@ -49,9 +53,9 @@ def objective_of(args: argparse.Namespace) -> Objective:
     return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
 
 
-def make_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """The options of `python -m ffdetect.train`."""
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.train", description=description)
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """The options of `ffdetect.train`."""
+    parser = new_parser(prog, _DOC, "cache/data --backbone resnet18 --out mine.safetensors")
     add = parser.add_argument
     add("caches", nargs="+", type=as_path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the weights file; FILE.run beside it holds logs")

@@ -1,0 +1,5 @@
+"""python -m ffdetect: the command `ffdetect`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""The command `ffdetect`: `ffdetect --help` lists what it does.
+
+To add a command, write a function of its arguments here; its docstring is the help, and what it
+needs is imported within it, so that `ffdetect --help` stays quick:
+
+    @app.command()
+    def serve(port: Annotated[int, typer.Option(help="To listen on.")] = 8000) -> None:
+        \"""Answer over HTTP.
+
+        Example: ffdetect serve --port 9000
+        \"""
+        from ffdetect.serve.app import run
+
+        raise typer.Exit(run(port))
+
+A command that is also called as a module (`python -m preprocess.crop`) has `make_parser(prog)` and
+`main(argv, prog)`, and a line in `MODULES`: its options are declared there alone.
+
+Exit status of all: 0; 1 if nothing succeeded; 2 for wrong arguments; 130 when stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+# Name: module, what it does.
+MODULES = {
+    "crop": ("preprocess.crop", "Find the faces of pictures and clips, write a cache."),
+    "sound": ("preprocess.sound", "Cut sound into windows, write a cache."),
+    "gallery": ("preprocess.gallery", "Draw faces of a cache beside their maps."),
+    "check": ("preprocess.check", "Verify a cache, or repair it."),
+    "predict": ("ffdetect.scoring.predict", "Score pictures, clips and sound."),
+    "explain": ("ffdetect.scoring.explain", "Draw where in a face the evidence lies."),
+    "audit": ("ffdetect.audit.audit", "Does anything but the forgery give the label away?"),
+    "train": ("ffdetect.training.train", "Train a network by descent."),
+    "calibrate": ("ffdetect.training.calibrate", "Measure what the scores of weights mean."),
+    "statistics": ("ffdetect.solving.statistics", "Read what linear heads are solved from."),
+    "solve": ("ffdetect.solving.solve", "Solve a network of linear heads."),
+}
+
+app = typer.Typer(
+    name="ffdetect",
+    help="Finds faces, and scores how likely each is to be a deepfake.",
+    epilog="Example: ffdetect predict pictures/ --out prediction.txt",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class ModuleCommand(TyperCommand):
+    """Hands its arguments to the module, whose parser reads them and has the help."""
+
+    module = ""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.args = list(args)
+        return ctx.args
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The module's options; without any, shells complete the names of files."""
+        if not incomplete.startswith("-"):
+            return []
+        parser: argparse.ArgumentParser = import_module(self.module).make_parser()
+        return [
+            SimpleNamespace(type="plain", value=option, help=action.help)
+            for action in parser._actions
+            for option in action.option_strings
+            if option.startswith(incomplete)
+        ]
+
+
+def _add(name: str, module: str, about: str) -> None:
+    def run(context: typer.Context) -> None:
+        main = import_module(module).main
+        raise typer.Exit(main(context.args, prog=f"ffdetect {name}"))
+
+    command = type("Command", (ModuleCommand,), {"module": module})
+    app.command(name, help=about, cls=command)(run)
+
+
+for _name, (_module, _about) in MODULES.items():
+    _add(_name, _module, _about)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command and exits with its status."""
+    app(list(sys.argv[1:] if argv is None else argv), prog_name="ffdetect")
+
+
+if __name__ == "__main__":
+    main()

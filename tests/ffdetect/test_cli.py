@@ -1,0 +1,80 @@
+"""The command `ffdetect` finds its parts, and they tell what they can do and how they ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ffdetect.cli import MODULES, main
+from preprocess.cache.reader import CacheReader
+
+ROOT = Path(__file__).parents[2]
+
+
+def status_of(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_help_lists_the_commands_and_is_quick() -> None:
+    program = (
+        "import sys\nfrom ffdetect.cli import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*{'torch', 'numpy', 'pandas', 'av', 'cv2'} & set(sys.modules), 'imported')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert all(f" {name} " in done.stdout for name in MODULES), done.stderr
+    assert done.stdout.splitlines()[-1].strip() == "imported"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(name, "--help") == 0
+    said = capsys.readouterr().out
+    module = import_module(MODULES[name][0])
+    assert f"usage: ffdetect {name} " in said and f"examples:\n  ffdetect {name} " in said
+    parser = module.make_parser()
+    assert f"usage: {module.PROG} " in parser.format_help()
+    for example in said.rpartition("examples:\n")[2].splitlines():
+        parser.parse_args(example.replace(f"ffdetect {name}", "").split())  # exits if it is wrong
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["crop"], ["check", "--no-such-option"]])
+def test_wrong_arguments_are_2(arguments: list[str]) -> None:
+    assert status_of(*arguments) == 2
+
+
+def test_faces_are_cropped_and_checked(astronaut_folder, tmp_path, capsys) -> None:
+    folder, out = astronaut_folder(real=2, fake=0), tmp_path / "cache"
+    assert status_of("crop", folder, "--out", out, "--workers", 0, "--maps", "none") == 0
+    assert len(CacheReader(out)) == 2
+    assert status_of("check", out) == 0
+    Image.new("RGB", (64, 64)).save(tmp_path / "empty.png")
+    nothing = (tmp_path / "empty.png", "--out", tmp_path / "none", "--workers", 0)
+    assert status_of("crop", *nothing) == 1
+
+
+def complete(line: str) -> list[str]:
+    environment = {
+        **os.environ,
+        "_FFDETECT_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    command = [sys.executable, "-m", "ffdetect"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_shells_complete_commands_and_options() -> None:
+    assert set(complete("ffdetect c")) >= {"crop", "check", "calibrate"}
+    assert complete("ffdetect crop --ma") == ["--margin", "--maps"]
+    assert complete("ffdetect crop dat") == []  # left to the shell: names of files
