@@ -27,7 +27,7 @@ from preprocess.cache import writer as cache
 from preprocess.io import storage
 from preprocess.work import pool
 
-KILLS = 20
+KILLS = 10
 
 
 def decode_strangely(source, **options):
@@ -51,7 +51,7 @@ record = crop._record
 
 
 def kill_often(arguments: list[str]) -> int:
-    """Kill the command at random moments, 20 times; each run goes on where the last one was killed.
+    """Kill the command at random moments, 10 times; each run goes on where the last one was killed.
 
     A run that is done before its kill is followed by one that starts afresh. Prints how many
     parts there were after each kill.

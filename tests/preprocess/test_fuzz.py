@@ -182,7 +182,7 @@ def test_parts_at_a_url(cache, change):
             assert "part-00000.arrow" in str(error)
 
 
-@fuzz(60)
+@fuzz(30)
 @given(data=st.data())
 def test_indices(cache, tmp_path_factory, data):
     outside = tmp_path_factory.mktemp("index")

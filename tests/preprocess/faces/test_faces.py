@@ -70,7 +70,7 @@ def test_largest_face_agrees_with_facenet_on_real_pictures(shared: Path):
     detector = FaceDetector(CropSettings(min_face=32))
     reference = MTCNN(keep_all=True)
     files = sorted(needs(shared / "faces" / "dev").rglob("*.jpg"))
-    files = [files[i] for i in np.linspace(0, len(files) - 1, 200).astype(int)]
+    files = [files[i] for i in np.linspace(0, len(files) - 1, 100).astype(int)]
     one_face = close = inside = with_face = 0
     for file in files:
         pixels = decode_image(file).pixels
@@ -88,7 +88,7 @@ def test_largest_face_agrees_with_facenet_on_real_pictures(shared: Path):
             one_face += not len(boxes) and not faces
         with_face += bool(faces)
     assert one_face >= 0.99 * len(files)
-    assert inside >= 50 and close >= 0.99 * inside
+    assert inside >= 25 and close >= 0.99 * inside
     assert with_face >= 0.95 * len(files)
 
 
@@ -325,7 +325,7 @@ def test_no_streaks_far_from_the_picture():
     assert np.abs(np.diff(crop[:, -90:, 0], axis=0)).max() < 10
 
 
-@pytest.mark.parametrize("size", [128, 256, 513, 2048])
+@pytest.mark.parametrize("size", [128, 256, 513, 1024])
 def test_the_blur_is_that_of_opencv(size):
     crop = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
     crop[: size // 3] = 255

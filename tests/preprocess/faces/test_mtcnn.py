@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
 
     peer = MTCNN(keep_all=True)
     files = sorted(needs(shared / "faces").rglob("*.jpg"))
-    files = [files[i] for i in np.linspace(0, len(files) - 1, 300).astype(int)]
+    files = [files[i] for i in np.linspace(0, len(files) - 1, 120).astype(int)]
     wanted, missed, new, errors = 0, 0, 0, []
     for file in files:
         pixels = decode_image(file).pixels
@@ -47,7 +48,7 @@ def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
             errors.append(np.linalg.norm(distance, axis=1).mean() / (box[2] - box[0]))
         for box, probability in zip(found.boxes, found.probabilities, strict=True):
             new += probability >= 0.9 and all(overlap(box, other) < 0.5 for other in boxes)
-    assert wanted >= 250
+    assert wanted >= 100
     assert missed <= 0.01 * wanted
     assert np.mean(errors) < 0.003  # of the face's width
     assert new <= 0.003 * wanted
@@ -58,18 +59,17 @@ def test_faces_from_40_px_are_found_in_large_pictures(shared: Path, cascade):
     from facenet_pytorch import MTCNN
 
     files = sorted(needs(shared / "faces").rglob("*.jpg"))
-    files = iter([files[i] for i in np.linspace(0, len(files) - 1, 400).astype(int)])
+    pictures = [
+        decode_image(files[i]).pixels for i in np.linspace(0, len(files) - 1, 40).astype(int)
+    ]
+    faces = [(pixels, cascade.find(pixels).boxes) for pixels in pictures]
+    alone = cycle([(pixels, boxes[0]) for pixels, boxes in faces if len(boxes) == 1])
     random = np.random.default_rng(0)
-    canvas = cv2.resize(decode_image(next(files)).pixels, (1760, 1360))
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 5)
+    canvas = cv2.GaussianBlur(cv2.resize(pictures[0], (1760, 1360)), (0, 0), 5)
     for top in range(10, 1360 - 130, 132):
         for left in range(10, 1760 - 130, 132):
-            while True:
-                pixels = decode_image(next(files)).pixels
-                found = cascade.find(pixels)
-                if len(found.boxes) == 1:
-                    break
-            left_top, right_bottom = found.boxes[0, :2], found.boxes[0, 2:]
+            pixels, box = next(alone)
+            left_top, right_bottom = box[:2], box[2:]
             scale = random.uniform(40, 62) / (right_bottom - left_top).min()
             shrunk = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             x, y = np.maximum((left_top + right_bottom) / 2 * scale - 60, 0).astype(int)
