@@ -73,7 +73,8 @@ def extract(
             local = replace(item, file=file)
             rows = crop_item(local, detector, settings, max_megapixels, alive, notes)
     except DecodeError as error:
-        return Failure(item.path, "unreadable", str(error).replace(str(file), str(item.file)))
+        # Named as it was asked for: what was read may be a copy.
+        return Failure(item.path, "unreadable", f"{item.file}: {error.reason}")
     except OSError as error:  # decoders have a `DecodeError` for theirs
         return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
     except StorageError as error:

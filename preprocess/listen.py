@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,6 @@ from preprocess.io.formats import SAMPLE_RATE, DecodeError
 from preprocess.io.sound import NoSoundError, SoundFormat, SoundReader
 from preprocess.io.sources import Item
 from preprocess.io.storage import StorageError, local_copy
-
-if TYPE_CHECKING:
-    pass
 
 _SHORTEST = 0.5  # seconds of sound, below which a file gives no row
 _SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
@@ -71,7 +67,8 @@ def listen(
             described, damaged = reader.format, reader.damaged
     except DecodeError as error:
         kind = "no_sound" if isinstance(error, NoSoundError) else "unreadable"
-        return Failure(item.path, kind, str(error).replace(str(local), str(file)))
+        # Named as it was asked for: what was read may be a copy.
+        return Failure(item.path, kind, f"{file}: {error.reason}")
     except OSError as error:  # decoders have a `DecodeError` for theirs
         return Failure(item.path, "unreadable", f"{file}: cannot be read: {error}")
     except StorageError as error:

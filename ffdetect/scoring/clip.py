@@ -95,8 +95,9 @@ class VideoScore:
         voice: the voice alone, None where there is none or it was not listened to.
         tracks: in order of their numbers.
         windows: the sound, every 4 s; a score of nan is silence or a short rest.
-        notes: why something is missing, what was damaged, and what was not shown as players would,
+        notes: why there is no face, what was damaged, and what was not shown as players would,
             for people.
+        no_voice: why nothing could be heard where it was listened to, for people; "" otherwise.
     """
 
     name: str
@@ -106,6 +107,12 @@ class VideoScore:
     tracks: tuple[TrackScore, ...]
     windows: tuple[VoiceWindow, ...]
     notes: tuple[str, ...]
+    no_voice: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether no frame had a face, and frames were scored whole."""
+        return bool(self.tracks) and all(frame.box is None for frame in self.frames)
 
     @property
     def frames(self) -> tuple[FrameScore, ...]:
@@ -149,20 +156,18 @@ def score_video(
     detector.check_tta(tta)
     clip, notes, broken = Path(clip), [], None
     if not clip.is_file():
-        raise DecodeError(f"{clip}: expected a clip but got no file")
+        raise DecodeError("expected a clip but got no file", clip)
     faces: list[ClipFace] = []
     try:
         faces = _look(detector, clip, frames, no_face == "whole", alive, notes)
         if not faces:
             notes.append("no face")
-        elif faces[0].face is None:
-            notes.append("no face, scored whole")
     except DecodeError as error:
         broken = error
-        notes.append(f"no pictures: {_reason(error, clip)}")
+        notes.append(f"no pictures: {error.reason}")
     tracks, face_ratio = _score_tracks(detector, faces, tta, batch_size)
     windows: tuple[VoiceWindow, ...] = ()
-    voice_ratio = None
+    voice_ratio, no_voice = None, ""
     if voice:
         try:
             windows, voice_ratio, damaged = _listen(clip, alive)
@@ -170,7 +175,7 @@ def score_video(
         except DecodeError as error:
             if broken:
                 raise broken from error
-            notes.append(f"no voice: {_reason(error, clip)}")
+            no_voice = error.reason
     elif broken:
         raise broken
     fused = math.nan
@@ -184,6 +189,7 @@ def score_video(
         tracks=tracks,
         windows=windows,
         notes=tuple(notes),
+        no_voice=no_voice,
     )
 
 
@@ -283,7 +289,7 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
 
 def _listen(clip: Path, alive: Callable[[], None]) -> tuple[tuple[VoiceWindow, ...], float, int]:
     evidence = Fusion.load().voice
-    heard = _voice_detector().analyze(clip, alive=alive)
+    heard = shipped_voice().analyze(clip, alive=alive)
     windows = tuple(
         replace(window, score=_probability(evidence.log_ratio(_log_odds(window.score))))
         if math.isfinite(window.score)
@@ -294,7 +300,8 @@ def _listen(clip: Path, alive: Callable[[], None]) -> tuple[tuple[VoiceWindow, .
 
 
 @cache
-def _voice_detector() -> VoiceDetector:
+def shipped_voice() -> VoiceDetector:
+    """Loaded when it is first needed."""
     from ffdetect.voice import VoiceDetector
 
     return VoiceDetector.load()
@@ -307,7 +314,3 @@ def _log_odds(probability: float) -> float:
 
 def _probability(log_ratio: float) -> float:
     return float(expit(log_ratio))
-
-
-def _reason(error: DecodeError, clip: Path) -> str:
-    return str(error).removeprefix(f"{clip}: ")

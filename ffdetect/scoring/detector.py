@@ -312,8 +312,8 @@ class Detector:
         except DecodeError as error:
             if not isinstance(img, str | Path) or not is_clip(Path(img)):
                 raise
-            message = f"{img}: expected a picture but got a clip; score_video scores it"
-            raise DecodeError(message) from error
+            reason = "expected a picture but got a clip; score_video scores it"
+            raise DecodeError(reason, img) from error
 
     def _crop_or(self, picture: Picture, no_face: str) -> np.ndarray | None:
         crop = self.crop_largest(picture)

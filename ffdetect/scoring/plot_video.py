@@ -98,7 +98,9 @@ def _title(seen: VideoScore) -> str:
         f"face {number(seen.face)}",
         f"voice {number(seen.voice)}",
     ]
-    return ", ".join([*parts, *(note[:80] for note in seen.notes)])
+    notes = ["no face, scored whole"] if seen.whole else []
+    notes += [*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])]
+    return ", ".join([*parts, *(note[:80] for note in notes)])
 
 
 def _draw_curves(axes, seen: VideoScore, shown: Sequence[FrameScore], end: float) -> None:

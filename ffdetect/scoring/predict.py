@@ -1,6 +1,7 @@
-"""python -m ffdetect.predict DATA --out prediction.txt: score every picture or clip of a folder.
+"""python -m ffdetect.predict DATA --out prediction.txt: score every picture, clip and sound file.
 
-A picture scores as its largest face, a clip as its faces and its voice together (`video`).
+A picture scores as its largest face, a clip as its faces and its voice together, a file of sound as
+its voice. Each kind has a table of its own, of the files' names and their scores.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +24,55 @@ from preprocess.arguments import new_parser
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
+from preprocess.io.formats import media_of_name
+from preprocess.io.sound import NoSoundError
 from preprocess.io.sources import Item, Listing, find_items, is_clip, printable
+from preprocess.io.storage import write_whole
 
-from .clip import FRAMES, score_video
+from .clip import FRAMES, score_video, shipped_voice
 from .detector import Detector
 from .quality import nothing_to_judge
 from .tta import TTA
 
 PROG = "python -m ffdetect.predict"
-UNREADABLE_SCORE = 0.5
+NEUTRAL_SCORE = 0.5  # of what cannot be judged
+_TABLES = {"picture": "img_name", "clip": "video_name", "sound": "audio_name"}
+
+
+class Status(str, Enum):
+    """What a score is of."""
+
+    SCORED = "scored"  # a face, a voice or both
+    WHOLE = "whole"  # no face: the whole picture
+    NOTHING = "nothing"  # there is nothing to judge: 0.5
+    UNREADABLE = "unreadable"  # 0.5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The score of one file; `note` says why it is not that of a face ("" if it is)."""
+    """The score of one file.
+
+    Attributes:
+        path: of the item.
+        score: probability of fake, 0 to 1.
+        status: what it is of.
+        note: what more there is to say, for people; "" if nothing.
+    """
 
     path: str
     score: float
+    status: Status = Status.SCORED
     note: str = ""
+
+    def message(self) -> str:
+        """For people; "" if there is nothing to say."""
+        words = {
+            Status.SCORED: "",
+            Status.WHOLE: "no face, scored whole",
+            Status.NOTHING: f"nothing to judge, scored {NEUTRAL_SCORE}",
+            Status.UNREADABLE: f"unreadable, scored {NEUTRAL_SCORE}",
+        }
+        return ": ".join(filter(None, (words[self.status], self.note)))
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
@@ -52,7 +85,8 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     if not args.megapixels > 0:
         parser.error(f"expected --megapixels above 0 but got {args.megapixels:g}")
     try:
-        listing = find_items(args.data, args.labels)
+        media = [medium for medium in _TABLES if medium != "sound" or not args.no_voice]
+        listing = find_items(args.data, args.labels, media)
         detector = Detector.load(args.weights, args.device, args.precision)
         detector.max_megapixels = args.megapixels
         detector.check_tta(args.tta)
@@ -64,28 +98,30 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     for line in listing.left_out_lines():
         print(line.strip(), file=sys.stderr)
     if not listing.items:
-        print(f"{args.data}: expected pictures or clips but found none", file=sys.stderr)
+        print(f"{args.data}: expected pictures, clips or sound but found none", file=sys.stderr)
         return 1
-    partial = args.out.with_name(args.out.name + ".partial")
+    file, partial = args.out, args.out.with_name(args.out.name + ".partial")
     try:
         with alone(args.out):
             predictions = _predict_resumable(detector, listing.items, args, partial)
             written = write_predictions(predictions, listing.items, args.out)
+            if args.json:
+                file = args.json
+                _write_json(predictions, file)
             partial.unlink(missing_ok=True)
     except OSError as error:
-        print(f"{args.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
+        print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     for prediction in predictions:
-        if prediction.note:
-            print(f"{prediction.path}: {prediction.note}", file=sys.stderr)
+        if message := prediction.message():
+            print(f"{prediction.path}: {message}", file=sys.stderr)
     print("\n".join(f"{count} scores in {file}" for file, count in written.items()))
     if args.labels:
         print(evaluate(predictions, listing))
-    failed = sum(p.note.startswith("unreadable") for p in predictions)
-    return 1 if failed == len(predictions) else 0
+    return int(all(p.status is Status.UNREADABLE for p in predictions))
 
 
 def predict_items(
@@ -97,30 +133,49 @@ def predict_items(
     voice: bool = True,
     tta: str = "none",
 ) -> Iterator[Prediction]:
-    """Score files in order: pictures by their largest face, clips by `Detector.score_video`.
+    """Score files in order: pictures by their largest face, clips by `Detector.score_video`, files
+    of sound by `VoiceDetector.score`.
 
     What has no face is scored whole, a clip without pictures by its voice. A file that cannot be
-    read, or shows nothing, gets 0.5. All carry a note.
+    read, or shows nothing, gets 0.5.
 
     Args:
         frames: key frames of a clip.
         voice: whether to listen to clips.
     """
-    waiting: list[tuple[Item, list[np.ndarray], str]] = []
+    waiting: list[Prediction | tuple[Prediction, np.ndarray]] = []  # with a crop: not scored yet
     for item in items:
-        if is_clip(item.file):
+        if medium_of(item) == "sound" or is_clip(item.file):
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
-            yield _score_clip(detector, item, batch_size, frames, voice, tta)
+            if medium_of(item) == "sound":
+                yield _score_sound(item)
+            else:
+                yield _score_clip(detector, item, batch_size, frames, voice, tta)
             continue
-        try:
-            waiting.append((item, *_crop(detector, item)))
-        except DecodeError as error:
-            waiting.append((item, [], _unreadable(error)))
-        if sum(len(crops) for _, crops, _ in waiting) >= batch_size:
+        waiting.append(_crop(detector, item))
+        if sum(isinstance(one, tuple) for one in waiting) >= batch_size:
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
     yield from _score(detector, waiting, batch_size, tta)
+
+
+def medium_of(item: Item) -> str:
+    """Which table a file goes to: "picture", "clip" or "sound"."""
+    return item.media or media_of_name(item.file.name) or "picture"
+
+
+def _unreadable(item: Item, error: DecodeError) -> Prediction:
+    return Prediction(item.path, NEUTRAL_SCORE, Status.UNREADABLE, str(error))
+
+
+def _score_sound(item: Item) -> Prediction:
+    try:
+        return Prediction(item.path, shipped_voice().score(item.file))
+    except NoSoundError as error:
+        return Prediction(item.path, NEUTRAL_SCORE, Status.NOTHING, error.reason)
+    except DecodeError as error:
+        return _unreadable(item, error)
 
 
 def _score_clip(
@@ -137,69 +192,74 @@ def _score_clip(
             batch_size=batch_size,
         )
     except DecodeError as error:
-        return Prediction(item.path, UNREADABLE_SCORE, _unreadable(error))
+        return _unreadable(item, error)
+    note = "; ".join(seen.notes)
     if np.isnan(seen.score):
-        return Prediction(item.path, UNREADABLE_SCORE, _nothing("; ".join(seen.notes)))
-    faces = [note for note in seen.notes if not note.startswith("no voice")]
-    return Prediction(item.path, seen.score, "; ".join(faces))
+        note = "; ".join(filter(None, (note, seen.no_voice)))
+        return Prediction(item.path, NEUTRAL_SCORE, Status.NOTHING, note)
+    status = Status.WHOLE if seen.whole else Status.SCORED
+    return Prediction(item.path, seen.score, status, note)
 
 
-def _unreadable(error: DecodeError) -> str:
-    return f"unreadable, scored {UNREADABLE_SCORE}: {error}"
-
-
-def _nothing(reason: str) -> str:
-    return f"nothing to judge, scored {UNREADABLE_SCORE}: {reason}"
-
-
-def _crop(detector: Detector, item: Item) -> tuple[list[np.ndarray], str]:
-    picture = decode_image(item.file, max_megapixels=detector.max_megapixels)
+def _crop(detector: Detector, item: Item) -> Prediction | tuple[Prediction, np.ndarray]:
+    """A prediction, or one that lacks its score, and the crop that is to be scored."""
+    try:
+        picture = decode_image(item.file, max_megapixels=detector.max_megapixels)
+    except DecodeError as error:
+        return _unreadable(item, error)
     crop = detector.crop_largest(picture)
     if crop is not None:
-        return [crop], ""
+        return Prediction(item.path, np.nan), crop
     if reason := nothing_to_judge(picture.pixels, detector.crop_settings.size):
-        return [], _nothing(reason)
-    return [crop_whole(picture.pixels, detector.crop_settings)], "no face, scored whole"
+        return Prediction(item.path, NEUTRAL_SCORE, Status.NOTHING, reason)
+    whole = crop_whole(picture.pixels, detector.crop_settings)
+    return Prediction(item.path, np.nan, Status.WHOLE), whole
 
 
-def _score(detector: Detector, waiting: list, batch_size: int, tta: str) -> Iterator[Prediction]:
-    crops = [crop for _, crops, _ in waiting for crop in crops]
-    scores = ()
+def _score(
+    detector: Detector,
+    waiting: Sequence[Prediction | tuple[Prediction, np.ndarray]],
+    batch_size: int,
+    tta: str,
+) -> Iterator[Prediction]:
+    crops = [one[1] for one in waiting if isinstance(one, tuple)]
+    scores = iter(())
     if crops:
-        scores = detector.score_crops(np.stack(crops), batch_size=batch_size, tta=tta)
-    start = 0
-    for item, own, note in waiting:
-        values = scores[start : start + len(own)]
-        start += len(own)
-        yield Prediction(item.path, float(np.mean(values)) if own else UNREADABLE_SCORE, note)
+        scores = iter(detector.score_crops(np.stack(crops), batch_size=batch_size, tta=tta))
+    for one in waiting:
+        yield replace(one[0], score=float(next(scores))) if isinstance(one, tuple) else one
 
 
 def write_predictions(
     predictions: Sequence[Prediction], items: Sequence[Item], out: Path
 ) -> dict[Path, int]:
-    """Write the challenge's table; pictures and clips in one folder go to two files.
+    """Write the challenge's table; kinds of files in one folder go to files of their own.
 
     Returns:
         the files written and their number of rows.
     """
-    written = {}
-    videos = [item.is_video for item in items]
-    for wanted, column in ((False, "img_name"), (True, "video_name")):
-        rows = [p for p, video in zip(predictions, videos, strict=True) if video == wanted]
+    written: dict[Path, int] = {}
+    media = [medium_of(item) for item in items]
+    for wanted, column in _TABLES.items():
+        rows = [p for p, medium in zip(predictions, media, strict=True) if medium == wanted]
         if not rows:
             continue
         file = out
-        if wanted and not all(videos):
-            file = out.with_name(f"{out.stem}_video{out.suffix}")
+        if written:
+            file = out.with_name(f"{out.stem}_{column.removesuffix('_name')}{out.suffix}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(file.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow([column, "y_pred"])
-            writer.writerows((p.path, f"{p.score:.6f}") for p in rows)
-        temporary.replace(file)
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([column, "y_pred"])
+        writer.writerows((p.path, f"{p.score:.6f}") for p in rows)
+        write_whole(file, stream.getvalue().encode())
         written[file] = len(rows)
     return written
+
+
+def _write_json(predictions: Sequence[Prediction], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps([asdict(p) for p in predictions], indent=1).encode())
 
 
 def evaluate(predictions: Sequence[Prediction], listing: Listing) -> str:
@@ -233,13 +293,13 @@ def _predict_resumable(
     }
     head = json.dumps(run, sort_keys=True)
     done = _read_partial(partial, head)
-    done = {path: p for path, p in done.items() if not p.note.startswith("unreadable")}
+    done = {path: p for path, p in done.items() if p.status is not Status.UNREADABLE}
     todo = [item for item in items if item.path not in done]
     partial.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("w", newline="", encoding="utf-8") as stream:
         stream.write(head + "\n")
         writer = csv.writer(stream)
-        writer.writerows((p.path, repr(p.score), p.note) for p in done.values())
+        writer.writerows(_row(p) for p in done.values())
         stream.flush()
         with tqdm(total=len(items), initial=len(done), unit="file") as bar:
             for prediction in predict_items(
@@ -251,10 +311,14 @@ def _predict_resumable(
                 tta=args.tta,
             ):
                 done[prediction.path] = prediction
-                writer.writerow((prediction.path, repr(prediction.score), prediction.note))
+                writer.writerow(_row(prediction))
                 stream.flush()
                 bar.update()
     return [done[item.path] for item in items]
+
+
+def _row(prediction: Prediction) -> tuple[str, str, str, str]:
+    return prediction.path, repr(prediction.score), prediction.status.value, prediction.note
 
 
 def _about(detector: Detector) -> dict:
@@ -272,18 +336,22 @@ def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:
         return {}
     whole = rest[: rest.rfind("\r\n") + 2]
     rows = csv.reader(io.StringIO(whole, newline=""))
-    return {row[0]: Prediction(row[0], float(row[1]), row[2]) for row in rows if len(row) == 3}
+    return {
+        path: Prediction(path, float(score), Status(status), note)
+        for path, score, status, note in (row for row in rows if len(row) == 4)
+    }
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = new_parser(prog, __doc__, "valset/ --out prediction.txt", "portrait.jpg")
     add = parser.add_argument
-    add("data", type=Path, metavar="DATA", help="a folder of pictures or clips, or one file")
+    add("data", type=Path, metavar="DATA", help="a folder, or a picture, clip or sound")
     add("--out", type=Path, default=Path("prediction.txt"), help="(%(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write scores and what they are of there, too")
     add("--labels", type=Path, help="label file: also print AUC and TPR@FPR=1e-3")
     add("--weights", type=Path, help="a file, or of this package best or fast (default: best)")
     add("--frames", type=int, default=FRAMES, help="key frames of a clip (%(default)s)")
-    add("--no-voice", action="store_true", help="score clips by their faces alone")
+    add("--no-voice", action="store_true", help="score clips by their faces alone, and no sound")
     add("--batch-size", type=int, default=32, help="(%(default)s)")
     add("--tta", choices=list(TTA), default="none", help="views to average over (%(default)s)")
     add("--megapixels", type=float, default=100.0, help="refuse larger pictures (%(default)s)")

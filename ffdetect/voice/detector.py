@@ -118,7 +118,7 @@ class VoiceDetector:
         judged = np.isfinite(logit)
         if not judged.any():
             raise NoSoundError(
-                f"{name}: expected at least {SHORTEST} s of sound but got less, or silence"
+                f"expected at least {SHORTEST} s of sound but got less, or silence", name
             )
         loud = judged & (level >= _ACTIVE * level[judged].max())
         return VoiceScore(_probability(float(logit[loud].mean())), tuple(windows))

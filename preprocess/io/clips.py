@@ -83,7 +83,7 @@ def key_frames(
         if not found:
             unknown = any(stream.codec_context is None for stream in container.streams.video)
             what = "its codec is not known" if unknown else "it has no video stream"
-            raise DecodeError(f"{path}: expected {_EXPECTED} but {what}")
+            raise DecodeError(f"expected {_EXPECTED} but {what}", path)
         for stream in found:
             if stream is not found[0]:  # of the one before it, nothing can be decoded
                 container = stack.enter_context(open_media(path, _EXPECTED))
@@ -100,7 +100,7 @@ def key_frames(
             if number >= 0:
                 return
     because = f": {reason}" if reason else ""
-    raise DecodeError(f"{path}: expected {_EXPECTED} but not one frame could be decoded{because}")
+    raise DecodeError(f"expected {_EXPECTED} but not one frame could be decoded{because}", path)
 
 
 class _Clip:

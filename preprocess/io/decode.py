@@ -142,7 +142,7 @@ def read_encoding(path: Path) -> Encoding:
             )
     except OSError as error:
         reason = error.strerror or error
-        raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
+        raise DecodeError(f"expected a readable file but got: {reason}", path) from error
 
 
 def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
@@ -160,12 +160,12 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
     """
     if isinstance(source, str | Path):
         if _URL.match(str(source)):
-            raise DecodeError(f"{source}: expected a path but got a URL; pictures are not fetched")
+            raise DecodeError("expected a path but got a URL; pictures are not fetched", source)
         return _decode_file(Path(source), max_megapixels)
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"<{len(source)} bytes>"
         if not len(source):
-            raise DecodeError(f"{name}: expected {_PICTURE} but got 0 bytes")
+            raise DecodeError(f"expected {_PICTURE} but got 0 bytes", name)
         return _decode_stream(io.BytesIO(source), name, max_megapixels)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "") or "<PIL image>"
@@ -176,7 +176,7 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
     if torch is not None and isinstance(source, torch.Tensor):
         if source.ndim != 3 or source.shape[0] != 3:
             got = f"{source.dtype} of shape {tuple(source.shape)}"
-            raise DecodeError(f"<tensor>: expected a uint8 3 x H x W RGB tensor but got {got}")
+            raise DecodeError(f"expected a uint8 3 x H x W RGB tensor but got {got}", "<tensor>")
         array = source.detach().permute(1, 2, 0).cpu().numpy()
         return _from_array(array, "3 x H x W RGB tensor", "<tensor>", max_megapixels)
     raise DecodeError(
@@ -188,16 +188,16 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
 def _decode_file(path: Path, max_megapixels: float) -> Picture:
     try:
         if path.is_dir():
-            raise DecodeError(f"{path}: expected {_PICTURE} but got a folder")
+            raise DecodeError(f"expected {_PICTURE} but got a folder", path)
         if not path.stat().st_size:
-            raise DecodeError(f"{path}: expected {_PICTURE} but got an empty file")
+            raise DecodeError(f"expected {_PICTURE} but got an empty file", path)
         with path.open("rb") as stream:
             return _decode_stream(stream, str(path), max_megapixels)
     except (OSError, ValueError) as error:
         if isinstance(error, DecodeError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
+        raise DecodeError(f"expected a readable file but got: {reason}", path) from error
 
 
 def _decode_stream(stream: io.IOBase, name: str, max_megapixels: float) -> Picture:
@@ -218,7 +218,7 @@ def _open_stream(stream: io.IOBase, name: str) -> Image.Image:
                 Image.MAX_IMAGE_PIXELS = guard
     except Exception as error:  # Pillow's plug-ins raise many kinds on damaged headers
         kind = DecodeError if media_of_content(head) == "picture" else UnknownFormatError
-        raise kind(f"{name}: expected {_PICTURE} but {_what(head)}") from error
+        raise kind(f"expected {_PICTURE} but {_what(head)}", name) from error
 
 
 def _formats(head: bytes, name: str) -> tuple[str, ...]:
@@ -293,10 +293,10 @@ def _from_pil(image: Image.Image, format_name: str, name: str, max_megapixels: f
         image.load()
         pixels = _to_array(to_srgb(_upright(image)))
     except DecodeError as error:
-        raise DecodeError(f"{name}: {error}") from None
+        raise DecodeError(error.reason, name) from None
     except Exception as error:  # truncated or corrupt data: OSError, SyntaxError, struct.error ...
         raise DecodeError(
-            f"{name}: expected a whole {format_name} picture but it is damaged: {error}"
+            f"expected a whole {format_name} picture but it is damaged: {error}", name
         ) from error
     return Picture(pixels, name, format_name, quality)
 
@@ -325,8 +325,9 @@ def _to_array(image: Image.Image) -> np.ndarray:
 def _from_array(array: np.ndarray, expected: str, name: str, max_megapixels: float) -> Picture:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise DecodeError(
-            f"{name}: expected a uint8 {expected} but got {array.dtype} "
-            f"of shape {tuple(array.shape)}{_range(array)}"
+            f"expected a uint8 {expected} but got {array.dtype} "
+            f"of shape {tuple(array.shape)}{_range(array)}",
+            name,
         )
     check_size(array.shape[1], array.shape[0], name, max_megapixels)
     return Picture(np.ascontiguousarray(array), name, "array")
@@ -352,8 +353,9 @@ def check_size(width: int, height: int, name: str, max_megapixels: float) -> Non
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
         raise TooLargeError(
-            f"{name}: expected at most {max_megapixels:g} megapixels but got "
-            f"{width} x {height} = {megapixels:.1f}; raise the limit with max_megapixels"
+            f"expected at most {max_megapixels:g} megapixels but got "
+            f"{width} x {height} = {megapixels:.1f}; raise the limit with max_megapixels",
+            name,
         )
 
 

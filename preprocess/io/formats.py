@@ -150,8 +150,19 @@ def _suffix(name: str) -> str:
 
 
 class DecodeError(ValueError):
-    """The input is not a picture, clip or sound that can be read; the message says what was
-    expected."""
+    """The input is not a picture, clip or sound that can be read.
+
+    Attributes:
+        reason: what was expected, and what was there instead.
+        name: what messages call the input, such as its path; "" if that is not known here.
+    """
+
+    def __init__(self, reason: str, name: object = "") -> None:
+        super().__init__(reason, name)
+        self.reason, self.name = reason, str(name)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}" if self.name else self.reason
 
 
 class UnknownFormatError(DecodeError):

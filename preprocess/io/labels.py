@@ -98,7 +98,7 @@ def clean_splits(values: Sequence[str]) -> list[str]:
     """ "train", "dev" (val, validation), "test" (eval) or "" of every value.
 
     Raises:
-        ValueError: other splits; the message lists them. To guess would be to train on a test.
+        LabelError: other splits; the message lists them. To guess would be to train on a test.
     """
     cleaned = {value: _known(value) for value in set(values)}
     names = {v: _SPLITS.get(re.sub(r"[\s_-]", "", c.casefold())) for v, c in cleaned.items()}
@@ -106,7 +106,7 @@ def clean_splits(values: Sequence[str]) -> list[str]:
     if unknown:
         shown = ", ".join(f"{name!r} ({rows} rows)" for name, rows in unknown.most_common(10))
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        raise ValueError(f"expected splits train, dev (val) or test but got {shown}{more}")
+        raise LabelError(f"expected splits train, dev (val) or test but got {shown}{more}")
     return [names[value] or "" for value in values]
 
 
@@ -127,16 +127,12 @@ def read_labels(file: AnyPath) -> list[Label]:
         header = [_column(field) for field in next(rows, [])]
         labels = list(_labels(rows, header))
         splits = clean_splits([label.split for label in labels])
+    except LabelError as error:
+        raise LabelError(f"{file}: {error}") from error
     except (ValueError, OSError, csv.Error) as error:
-        raise LabelError(f"{file}: {_sentence(error)}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise LabelError(f"{file}: expected a table with a header but got: {reason}") from error
     return [replace(label, split=split) for label, split in zip(labels, splits, strict=True)]
-
-
-def _sentence(error: Exception) -> str:
-    text = str(getattr(error, "strerror", None) or error)
-    return (
-        text if text.startswith("expected") else f"expected a table with a header but got: {text}"
-    )
 
 
 def _text(data: bytes) -> str:
@@ -188,7 +184,7 @@ def _columns(header: list[str]) -> dict[str, int]:
         raise ValueError("an empty file")
     name, target = _find(_NAME_COLUMNS, header), _find(_TARGET_COLUMNS, header)
     if not name or not target:
-        raise ValueError(
+        raise LabelError(
             "expected columns path (or img_path, img_name, video_name, file ...) and target "
             f"but got {', '.join(header)}"
         )
@@ -201,7 +197,7 @@ def _columns(header: list[str]) -> dict[str, int]:
     }
     for column in found.values():
         if header.count(column) > 1:
-            raise ValueError(f"expected one column {column} but got {header.count(column)}")
+            raise LabelError(f"expected one column {column} but got {header.count(column)}")
     return {role: header.index(column) for role, column in found.items() if column in header}
 
 
@@ -217,7 +213,7 @@ def _labels(rows: Iterator[list[str]], header: list[str]) -> Iterator[Label]:
 
         written = _known(field("target"))
         if header[columns["target"]] == "label" and _number(written) is not None:
-            raise ValueError(
+            raise LabelError(
                 f"expected words (real, fake) under label but got {written!r}, which means real in "
                 "some data sets and fake in others; if 1 is fake, call the column target"
             )

@@ -34,7 +34,7 @@ def open_media(path: Path, expected: str) -> Any:
     if not path.is_file() or not path.stat().st_size:
         kind = "a folder" if path.is_dir() else "no file"
         what = "an empty file" if path.is_file() else kind
-        raise DecodeError(f"{path}: expected {expected} but got {what}")
+        raise DecodeError(f"expected {expected} but got {what}", path)
     # Play lists inside of other formats could name other files and hosts.
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
@@ -44,7 +44,7 @@ def open_media(path: Path, expected: str) -> Any:
         with path.open("rb") as stream:
             known = media_of_content(stream.read(HEAD)) in ("clip", "sound")
         fault = DecodeError if known else UnknownFormatError
-        raise fault(f"{path}: expected {expected} but it cannot be decoded: {reason}") from error
+        raise fault(f"expected {expected} but it cannot be decoded: {reason}", path) from error
 
 
 def streams(container: Any, kind: str) -> list[Any]:

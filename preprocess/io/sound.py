@@ -62,8 +62,8 @@ class SoundReader:
             self._streams = streams(self._container, "audio")
             if not self._streams:
                 if self._container.streams.audio:
-                    raise DecodeError(f"{self.path}: its audio codec is not known here")
-                raise NoSoundError(f"{self.path}: expected sound but it has no audio stream")
+                    raise DecodeError("its audio codec is not known here", self.path)
+                raise NoSoundError("expected sound but it has no audio stream", self.path)
             self._take(self._streams.pop(0))
         except DecodeError:
             self._container.close()
@@ -109,11 +109,11 @@ class SoundReader:
                 yield piece
         if not samples and self.damaged:
             raise DecodeError(
-                f"{self.path}: expected {_EXPECTED} but no sound in it can be "
-                f"decoded: {self._frames.reason}"
+                f"expected {_EXPECTED} but no sound in it can be decoded: {self._frames.reason}",
+                self.path,
             )
         if not samples:
-            raise NoSoundError(f"{self.path}: expected sound but its audio stream is empty")
+            raise NoSoundError("expected sound but its audio stream is empty", self.path)
 
     def _converted(self) -> Iterator[np.ndarray]:
         resampler = _Resampler()
@@ -148,12 +148,13 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
         np.issubdtype(columns.dtype, np.floating) or columns.dtype == np.int16
     ):
         raise DecodeError(
-            f"{name}: expected float or int16 samples of shape N or N x channels "
-            f"but got {samples.dtype} of shape {samples.shape}"
+            "expected float or int16 samples of shape N or N x channels "
+            f"but got {samples.dtype} of shape {samples.shape}",
+            name,
         )
     _check_format(SoundFormat("array", int(sample_rate), columns.shape[1]), name)
     if not len(columns):
-        raise NoSoundError(f"{name}: expected sound but got 0 samples")
+        raise NoSoundError("expected sound but got 0 samples", name)
     scale = 2.0**-15 if columns.dtype == np.int16 else 1.0
     return _cut(_converted(columns, int(sample_rate), scale), round(seconds * SAMPLE_RATE))
 
@@ -165,7 +166,7 @@ def _converted(columns: np.ndarray, sample_rate: int, scale: float) -> Iterator[
     for start in range(0, len(columns), sample_rate):
         part = columns[start : start + sample_rate].astype(np.float32).mean(1) * scale
         if not np.isfinite(part).all():
-            raise DecodeError("<samples>: expected finite samples but got nan or infinity")
+            raise DecodeError("expected finite samples but got nan or infinity", "<samples>")
         frame = av.AudioFrame.from_ndarray(part[None].astype(np.float32), "fltp", "mono")
         frame.sample_rate = sample_rate
         yield from resampler.convert(frame)
@@ -234,6 +235,7 @@ def _check_format(found: SoundFormat, name: str) -> None:
     low, high = _RATES
     if not low <= found.sample_rate <= high or not 1 <= found.channels <= _MAX_CHANNELS:
         raise DecodeError(
-            f"{name}: expected {low} to {high} Hz and 1 to {_MAX_CHANNELS} channels "
-            f"but got {found.sample_rate} Hz and {found.channels}"
+            f"expected {low} to {high} Hz and 1 to {_MAX_CHANNELS} channels "
+            f"but got {found.sample_rate} Hz and {found.channels}",
+            name,
         )

@@ -285,23 +285,24 @@ def _label_by_tables(
             if (rest := [path for path in paths if path != own])
         }
     listing.items += [unknown.pop(path) for path in sorted(unknown.keys() & labels.keys())]
+    targets: set[str] = set()
     for place, item in enumerate(listing.items):
         if item.path in labels:
-            listing.items[place] = _labelled(item, labels[item.path], listing)
+            listing.items[place] = _labelled(item, labels[item.path], listing, targets)
         else:
             listing.note("file without a label", item.path)
 
 
-def _labelled(item: Item, labels: Sequence[Label], listing: Listing) -> Item:
+def _labelled(item: Item, labels: Sequence[Label], listing: Listing, odd: set[str]) -> Item:
     """An item with what its rows say, where they agree; where they do not, the first row counts,
-    but for the target, which then is unknown."""
+    but for the target, which then is unknown. `odd` collects targets that mean nothing here."""
     targets = {label.target for label in labels} - {-1}
     if len(labels) > 1:
         listing.note("file labelled twice", item.path)
     if len(targets) > 1:
         listing.note("file labelled both real and fake", item.path)
     if not targets:
-        _note_target(listing, item.path, labels[0].written)
+        _note_target(listing, item.path, labels[0].written[:40], odd)
     values: dict[str, str] = {}
     for column in ("generator", "group", "split"):
         known = list(dict.fromkeys(value for x in labels if (value := getattr(x, column))))
@@ -317,13 +318,15 @@ def _labelled(item: Item, labels: Sequence[Label], listing: Listing) -> Item:
     )
 
 
-def _note_target(listing: Listing, path: str, written: str) -> None:
+def _note_target(listing: Listing, path: str, written: str, odd: set[str]) -> None:
     """Values by kind, as they are written, unless there are too many."""
-    kind = f"target {written[:40]!r} is neither 0 (real) nor 1 (fake)" if written else "no target"
-    others = [other for other in listing.problems if other.startswith("target '")]
-    if kind not in listing.problems and len(others) >= _MOST_TARGETS:
-        kind = "target is yet another value"
-    listing.note(kind, path)
+    if not written:
+        listing.note("no target", path)
+    elif written in odd or len(odd) < _MOST_TARGETS:
+        odd.add(written)
+        listing.note(f"target {written!r} is neither 0 (real) nor 1 (fake)", path)
+    else:
+        listing.note("target is yet another value", path)
 
 
 def _below(root: AnyPath, folder: AnyPath) -> str:

@@ -104,7 +104,7 @@ def test_either_may_be_missing(talk, clips, tmp_path, astronaut):
     mute = write_talk(tmp_path / "mute.mp4", [astronaut] * 5)
     seen = clips.score_video(mute, frames=2)
     assert seen.score == seen.face and seen.voice is None
-    assert len(seen.notes) == 1 and seen.notes[0].startswith("no voice: expected sound")
+    assert seen.notes == () and seen.no_voice == "expected sound but it has no audio stream"
     blind = write_talk(tmp_path / "blind.mkv", [], buzz(2.0))
     seen = clips.score_video(blind, frames=2)
     assert seen.score == seen.voice and seen.face is None and seen.tracks == ()
@@ -125,12 +125,12 @@ def test_without_a_face(clips, tmp_path):
         clips.score(dull, no_face="whole")  # blank frames show nothing
     scene = write_talk(tmp_path / "scene.mp4", [CHECKS] * 8)
     whole = clips.score_video(scene, frames=3, no_face="whole")
-    assert whole.notes[0] == "no face, scored whole" and 0 <= whole.score <= 1
+    assert whole.notes == () and whole.whole and 0 <= whole.score <= 1
     assert len(whole.frames) == 3 and whole.frames[0].box is None
     assert clips.score(scene, no_face="whole") == pytest.approx(whole.score, abs=0.3)
     talking = write_talk(tmp_path / "talking.mkv", [GREY] * 8, buzz(1.0))
     seen = clips.score_video(talking)
-    assert seen.score == seen.voice and seen.notes == ("no face",)
+    assert seen.score == seen.voice and seen.notes == ("no face",) and not seen.whole
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_sound_that_says_nothing(clips, tmp_path, name, samples, options):
     clip = write_talk(tmp_path / f"{name}.mkv", [noise] * 10, samples, **options)
     seen = clips.score_video(clip, frames=2, no_face="whole")
     assert seen.voice is None and seen.windows == () and seen.score == seen.face
-    assert "expected at least 0.5 s of sound" in seen.notes[-1]
+    assert seen.no_voice.startswith("expected at least 0.5 s of sound") and seen.whole
 
 
 @pytest.mark.parametrize(("rate", "channels", "layout"), [(192_000, 1, "mono"), (16_000, 8, "7.1")])

@@ -15,10 +15,11 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from ffdetect.models.weights import save_checkpoint, write_calibration
 from ffdetect.scoring import predict
 from ffdetect.scoring.detector import Detector
+from ffdetect.voice import VoiceDetector
 from preprocess.faces.face import CropSettings
 from tests.ffdetect.clips import write_talk
 from tests.ffdetect.helpers import CALIBRATION, encode, portraits, tiny_network, write_clip
-from tests.preprocess.sounds import buzz
+from tests.preprocess.sounds import buzz, write_sound
 from tests.real import needs
 
 
@@ -145,6 +146,36 @@ def test_clips_without_faces_or_pictures_are_scored_and_named(run, tiny, tmp_pat
         line.startswith("blank.mkv: nothing to judge, scored 0.5: no face") for line in lines
     )
     assert any(line.startswith("blind.mkv: no pictures: ") for line in lines)
+
+
+def test_sound_scores_as_its_voice_in_a_table_of_its_own(run, pictures, tmp_path, capsys):
+    folder = tmp_path / "heard"
+    folder.mkdir()
+    shutil.copy(pictures / "0.jpg", folder / "a.jpg")
+    write_sound(folder / "b.wav", buzz(2.0))
+    write_sound(folder / "c.wav", np.zeros(16_000, np.float32))
+    (folder / "d.flac").write_bytes(b"fLaC but no more")
+    found = tmp_path / "found.json"
+    assert run(folder, "--json", str(found)) == 0
+    voices = table(tmp_path / "prediction_audio.txt").set_index("audio_name")["y_pred"]
+    assert voices.index.tolist() == ["b.wav", "c.wav", "d.flac"]
+    assert voices["b.wav"] == pytest.approx(VoiceDetector.load().score(folder / "b.wav"), abs=1e-5)
+    assert voices["c.wav"] == voices["d.flac"] == 0.5
+    assert table(tmp_path / "prediction.txt")["img_name"].tolist() == ["a.jpg"]
+    rows = json.loads(found.read_text())
+    statuses = {row["path"]: row["status"] for row in rows}
+    assert statuses == {
+        "a.jpg": "scored",
+        "b.wav": "scored",
+        "c.wav": "nothing",
+        "d.flac": "unreadable",
+    }
+    assert rows[1]["score"] == pytest.approx(voices["b.wav"], abs=1e-6)
+    assert "c.wav: nothing to judge, scored 0.5: expected at least" in capsys.readouterr().err
+    assert run(folder / "b.wav") == 0
+    assert table(tmp_path / "prediction.txt")["audio_name"].tolist() == ["b.wav"]
+    assert run(folder, "--no-voice", out=tmp_path / "seen.txt") == 0
+    assert not (tmp_path / "seen_audio.txt").exists()
 
 
 def test_a_stopped_run_of_clips_goes_on(run, astronaut, tmp_path, monkeypatch):
@@ -352,7 +383,7 @@ def test_nothing_readable_is_a_failure(run, tmp_path, capsys):
     assert table(tmp_path / "prediction.txt")["y_pred"].tolist() == [0.5]
     (tmp_path / "none").mkdir()
     assert run(tmp_path / "none") == 1
-    assert "expected pictures or clips but found none" in capsys.readouterr().err
+    assert "expected pictures, clips or sound but found none" in capsys.readouterr().err
 
 
 def test_an_out_that_cannot_be_written_is_named(run, pictures, tmp_path, capsys):
