@@ -131,6 +131,7 @@ def score_video(
     tta: str = "none",
     batch_size: int = 32,
     alive: Callable[[], None] = lambda: None,
+    looked: Callable[[float], None] = lambda share: None,
 ) -> VideoScore:
     """Score a clip by its faces and its voice.
 
@@ -146,6 +147,7 @@ def score_video(
             are left out.
         tta: see `Detector`.
         alive: called after every key frame and every window of sound.
+        looked: called after every key frame with the share of them that is done, 0 to 1.
 
     Raises:
         DecodeError: neither pictures nor sound can be read.
@@ -159,7 +161,7 @@ def score_video(
         raise DecodeError("expected a clip but got no file", clip)
     faces: list[ClipFace] = []
     try:
-        faces = _look(detector, clip, frames, no_face == "whole", alive, notes)
+        faces = _look(detector, clip, frames, no_face == "whole", alive, looked, notes)
         if not faces:
             notes.append("no face")
     except DecodeError as error:
@@ -199,6 +201,7 @@ def _look(
     frames: int,
     whole: bool,
     alive: Callable[[], None],
+    looked: Callable[[float], None],
     notes: list[str],
 ) -> list[ClipFace]:
     settings, limit = detector.crop_settings, detector.max_megapixels
@@ -209,6 +212,7 @@ def _look(
         frames=frames,
         max_megapixels=limit,
         alive=alive,
+        looked=looked,
         notes=notes,
     )
     if found or not whole:

@@ -16,6 +16,7 @@ from PIL import Image
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.device import PRECISIONS, pick_device
 from ffdetect.models.weights import Checkpoint, WeightsError, load_checkpoint
+from ffdetect.weights import SHIPPED
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import crop_face, crop_whole
@@ -32,7 +33,6 @@ from .tta import SHIFT, TTA, check_count, check_tta, views
 if TYPE_CHECKING:
     from .clip import VideoScore
 
-SHIPPED = {"best": "dualstream.safetensors", "fast": "fast.safetensors"}
 _NO_FACE = ("raise", "whole", "nan")
 _ON_ERROR = ("raise", "nan")
 

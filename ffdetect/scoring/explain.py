@@ -35,7 +35,16 @@ PROG = "python -m ffdetect.explain"
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
 _SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side
 # Where there is next to no heat the face shows through.
-_COLOURS = [(0, "#1f3dffc0"), (0.5, "#1f3dff00"), (0.5, "#ff1f1f00"), (1, "#ff1f1fc0")]
+_REAL, _FAKE, _OPACITY = (31, 61, 255), (255, 31, 31), 0.75
+_COLOURS = [
+    (place, (*(value / 255 for value in colour), opacity))
+    for place, colour, opacity in (
+        (0, _REAL, _OPACITY),
+        (0.5, _REAL, 0),
+        (0.5, _FAKE, 0),
+        (1, _FAKE, _OPACITY),
+    )
+]
 _LEAST_SCALE = 1.0  # in logits: fainter heat is drawn faint instead of stretched to full colour
 
 
@@ -123,6 +132,17 @@ def heat_map(network: Scorer, crops: torch.Tensor) -> np.ndarray:
         heat += cv2.resize(places, heat.shape[::-1], interpolation=cv2.INTER_LINEAR)
     sigma = _SMOOTHING * heat.shape[1]
     return cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)  # keeps the mean
+
+
+def draw_heat(explanation: Explanation) -> np.ndarray:
+    """The heat over the face in grey, red where it looks fake and blue where it looks real: uint8
+    size x size x 3 RGB."""
+    limit = max(float(np.abs(explanation.heat).max()), _LEAST_SCALE)
+    heat = (explanation.heat / limit)[..., None]
+    grey = cv2.cvtColor(explanation.crop, cv2.COLOR_RGB2GRAY)[..., None]
+    colour = np.where(heat > 0, *(np.array(one) for one in (_FAKE, _REAL)))
+    opacity = _OPACITY * np.abs(heat)
+    return ((1 - opacity) * grey + opacity * colour).astype(np.uint8)
 
 
 def save_explanation(explanation: Explanation, file: str | Path) -> None:

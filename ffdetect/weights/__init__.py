@@ -1,0 +1,1 @@
+SHIPPED = {"best": "dualstream.safetensors", "fast": "fast.safetensors"}

@@ -59,6 +59,7 @@ def clip_faces(
     people: str = "all",
     max_megapixels: float = MAX_MEGAPIXELS,
     alive: Callable[[], None] = lambda: None,
+    looked: Callable[[float], None] = lambda share: None,
     notes: list[str] | None = None,
 ) -> list[ClipFace]:
     """Find, cut out and follow the faces in the key frames of a clip (see `key_frames`).
@@ -69,6 +70,7 @@ def clip_faces(
         frames: key frames of the clip, spread over its tracks.
         people: "all", or "largest": in each shot the track that is largest for longest.
         alive: called after every key frame, and now and then in between.
+        looked: called after every key frame with the share of them that is done, 0 to 1.
         notes: see `key_frames`.
 
     Returns:
@@ -86,7 +88,7 @@ def clip_faces(
         alive=alive,
         notes=notes,
     )
-    for key in stream:
+    for number, key in enumerate(stream, 1):
         picture = key.picture
         faces = search.find(picture.pixels, key.time, key.shot)
         boxes = np.array([face.box for face in faces]).reshape(-1, 4)
@@ -107,6 +109,7 @@ def clip_faces(
                 )
             )
         alive()
+        looked(min(number / frames, 1.0))  # cuts bring more of them
     rank = tracker.ranks()
     found = sorted(
         (replace(one, track=rank[one.track]) for one in found),

@@ -29,7 +29,7 @@ Job = TypeVar("Job")
 class Alive(Protocol):
     """Called by a job now and then to show that it is alive, and how much of it is done."""
 
-    def __call__(self, progress: float = 0.0) -> None: ...
+    def __call__(self, progress: float | None = None) -> None: ...
 
 
 Task = Callable[[Job, Alive], object]
@@ -174,7 +174,7 @@ class Guard:
         self._worker: _Worker | None = None
 
     def do(
-        self, job: object, *, tries: int = 2, alive: Alive = lambda progress=0.0: None
+        self, job: object, *, tries: int = 2, alive: Alive = lambda progress=None: None
     ) -> object:
         """The job's result, or a `Lost` where it took its process with it every time.
 
@@ -284,7 +284,7 @@ class _Worker:
         if kind == "raised":
             raise _Died(value)
         if kind == "alive":
-            self.progress = value
+            self.progress = self.progress if value is None else value
             self.deadline = time.monotonic() + timeout
             return None
         self.deadline = float("inf")
@@ -363,7 +363,7 @@ def _serve(
                 job = connection.recv()
             except (EOFError, OSError):
                 return
-            tell("done", task(job, lambda progress=0.0: tell("alive", progress)))
+            tell("done", task(job, lambda progress=None: tell("alive", progress)))
     except Exception as error:  # the next try gets a fresh process
         where = traceback.extract_tb(error.__traceback__)[-1]
         name = os.path.basename(where.filename)  # noqa: PTH119 (may be no path)

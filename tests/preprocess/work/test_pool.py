@@ -146,7 +146,7 @@ def test_a_guard_tells_of_progress_and_can_be_stopped(guard, tmp_path):
     assert str(guard.do("half", alive=seen.append)).startswith("half")
     assert 0.5 in seen
 
-    def stop(progress: float = 0.0) -> None:
+    def stop(progress: float | None = None) -> None:
         if tries(tmp_path / "log", "hang"):
             raise KeyError("not wanted any more")
 

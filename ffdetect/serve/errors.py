@@ -1,0 +1,129 @@
+"""Everything that goes wrong has one shape: a problem of RFC 9457 with a code to program with."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from .messages import Fault
+from .schemas import Problem
+
+MEDIA_TYPE = "application/problem+json"
+# Code -> status. Codes are what clients may rely on; messages are for people.
+STATUS = {
+    "bad_request": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_slow": 408,
+    "too_large": 413,
+    "unsupported_type": 415,
+    "unreadable": 422,
+    "invalid_request": 422,
+    "crashed": 422,
+    "timeout": 422,
+    "queue_full": 429,
+    "internal": 500,
+    "unavailable": 503,
+}
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_type",
+}
+_RETRY_SECONDS = {"queue_full": "1", "unavailable": "5"}
+
+
+class ServiceError(Exception):
+    """What a request is answered with instead of a result."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.fault = Fault(code, message)
+
+    @classmethod
+    def of(cls, fault: Fault) -> ServiceError:
+        return cls(fault.code, fault.message)
+
+
+def problem(fault: Fault, request_id: str = "") -> Problem:
+    status = STATUS[fault.code]
+    return Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=fault.code,
+        detail=fault.message,
+        request_id=request_id,
+    )
+
+
+def respond(fault: Fault, request_id: str) -> JSONResponse:
+    """The whole answer."""
+    body = problem(fault, request_id)
+    headers = {}
+    if fault.code in _RETRY_SECONDS:
+        headers["Retry-After"] = _RETRY_SECONDS[fault.code]
+    if fault.code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body.model_dump(), body.status, headers, MEDIA_TYPE)
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Give every error of the API, the framework's own too, this shape."""
+
+    @app.exception_handler(ServiceError)
+    async def service(request: Request, error: ServiceError) -> JSONResponse:
+        return respond(error.fault, _id(request))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Without "input", which would send what came back to whoever sent it, or to logs.
+        found = [
+            f"{'.'.join(map(str, one['loc'][1:])) or 'request'}: {one['msg']}"
+            for one in error.errors()
+        ]
+        return respond(Fault("invalid_request", "; ".join(found)), _id(request))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code, "bad_request")
+        return respond(Fault(code, str(error.detail)), _id(request))
+
+
+def responses(*codes: str) -> dict[int | str, dict]:
+    """What OpenAPI tells of an endpoint's errors."""
+    found: dict[int | str, dict] = {}
+    for code in codes:
+        status = STATUS[code]
+        entry = found.setdefault(
+            status,
+            {
+                "description": HTTPStatus(status).phrase,
+                "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "examples": {}}},
+            },
+        )
+        example = problem(Fault(code, _EXAMPLES.get(code, "...")), "b7c1d6f0a2e94c58")
+        entry["content"][MEDIA_TYPE]["examples"][code] = {"value": example.model_dump()}
+    return found
+
+
+_EXAMPLES = {
+    "too_large": "expected at most 20 MiB but got 31.2 MiB",
+    "unsupported_type": "expected a jpg, png, ... picture but the content is text",
+    "unreadable": "expected a whole jpeg picture but it is damaged: image file is truncated",
+    "queue_full": "256 pictures are waiting; try again later",
+    "unavailable": "the service is stopping",
+    "not_found": "no such job",
+    "unauthorized": "expected a valid bearer token",
+}
+
+
+def _id(request: Request) -> str:
+    return getattr(request.state, "request_id", "")

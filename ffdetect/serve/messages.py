@@ -1,0 +1,98 @@
+"""What goes to worker processes and comes back; importing it costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import schemas
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the settings say that workers keep to."""
+
+    weights: str
+    max_megapixels: float
+    max_faces: int
+    max_seconds: float
+    job_seconds: float
+    frames: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(**settings.model_dump(include=set(cls.__dataclass_fields__)))
+
+
+@dataclass(frozen=True)
+class ScorePictures:
+    """Files of pictures -> a list with a `Scored` or a `Fault` for each."""
+
+    files: tuple[bytes, ...]
+    verdicts: bool
+    previews: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreClip:
+    """A file of this machine -> a `Scored` or a `Fault`."""
+
+    path: Path
+    previews: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreSound:
+    """A file of this machine -> a `Scored` or a `Fault`."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Explain:
+    """A file of a picture and the number of a face in it -> `Maps` or a `Fault`."""
+
+    file: bytes
+    face: int
+
+
+@dataclass(frozen=True)
+class Describe:
+    """-> `schemas.Version`."""
+
+
+Job = ScorePictures | ScoreClip | ScoreSound | Explain | Describe
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Attributes:
+    answer: its name is given by whoever knows it.
+    previews: JPEG files; of a picture, or of every frame of a clip's tracks, one after the other.
+    """
+
+    answer: schemas.Picture | schemas.Clip | schemas.Sound
+    previews: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What moved the score of a face, as PNG files."""
+
+    heat: bytes
+    residual: bytes
+    spectrum: bytes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a file has no result.
+
+    Attributes:
+        code: one of `errors.STATUS`.
+        message: for people.
+    """
+
+    code: str
+    message: str

@@ -1,0 +1,219 @@
+"""What the API answers, as OpenAPI shows it. Scores are 0 to 1, higher is more likely fake."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+
+class Problem(Answer):
+    """An error, after RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    """of the status"""
+    status: int
+    code: str
+    """what to program with"""
+    detail: str
+    """for people"""
+    request_id: str
+    """of the request, to find it in the logs"""
+
+
+class Box(Answer):
+    """In pixels of the upright picture; may reach past it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Quality(Answer):
+    side: float
+    """longer side of the face in pixels of the picture"""
+    blur: float
+    """0 (sharp) to 1"""
+    blocks: float
+    """visibility of JPEG blocks: 1 and more catch the eye"""
+    jpeg_quality: int | None
+    """1 to 100 by the file's tables, null if it is no JPEG"""
+    format: str
+    """of the file"""
+
+
+class Face(Answer):
+    box: Box
+    probability: float
+    """how sure the face detector is that this is a face"""
+    score: float
+    """probability that the face is fake"""
+    verdict: Literal["real", "fake", "uncertain"] | None
+    """null if it was not asked for"""
+    reasons: list[str]
+    """why it is uncertain"""
+    quality: Quality
+
+
+class Picture(Answer):
+    name: str
+    """as it was sent, for people"""
+    width: int
+    height: int
+    faces: list[Face]
+    """largest first; empty if no face was found"""
+    faces_left_out: int = 0
+    """smaller faces that were found and not scored"""
+    error: Problem | None = None
+    """why this picture has no result, where others of the request have one"""
+
+
+class Pictures(Answer):
+    images: list[Picture]
+    """in the order in which they were sent"""
+    weights: str
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "images": [
+                        {
+                            "name": "portrait.jpg",
+                            "width": 512,
+                            "height": 512,
+                            "faces": [
+                                {
+                                    "box": {"left": 171, "top": 61, "right": 277, "bottom": 197},
+                                    "probability": 0.9999,
+                                    "score": 0.93,
+                                    "verdict": "uncertain",
+                                    "reasons": ["JPEG quality 20 is below 30"],
+                                    "quality": {
+                                        "side": 136,
+                                        "blur": 0.31,
+                                        "blocks": 0.4,
+                                        "jpeg_quality": 20,
+                                        "format": "jpeg",
+                                    },
+                                }
+                            ],
+                            "faces_left_out": 0,
+                            "error": None,
+                        }
+                    ],
+                    "weights": "best",
+                }
+            ]
+        }
+    )
+
+
+class Frame(Answer):
+    """One face in one frame."""
+
+    frame: int
+    time: float
+    """seconds from the start"""
+    score: float
+    box: Box
+
+
+class Track(Answer):
+    """One person from cut to cut."""
+
+    track: int
+    score: float
+    start: float
+    end: float
+    frames: list[Frame]
+
+
+class Window(Answer):
+    """A stretch of sound."""
+
+    start: float
+    end: float
+    score: float | None
+    """null for silence or a short rest"""
+    level: float
+    """root mean square, 0 to 1"""
+
+
+class Clip(Answer):
+    name: str
+    score: float | None
+    """face and voice joined: fake if either is; null if there is neither"""
+    face: float | None
+    voice: float | None
+    tracks: list[Track]
+    windows: list[Window]
+    notes: list[str]
+    """why something is missing, and what was damaged"""
+
+
+class Sound(Answer):
+    name: str
+    score: float
+    windows: list[Window]
+    damaged: int
+    """packets that could not be decoded, and were left out"""
+
+
+class State(str, Enum):
+    queued = "queued"
+    running = "running"
+    done = "done"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+class Job(Answer):
+    id: str
+    kind: Literal["clip", "sound"]
+    state: State
+    progress: float = Field(ge=0, le=1)
+    """share of the work that is done, roughly"""
+    waiting: int
+    """jobs that come before it"""
+    created: datetime
+    expires: datetime | None
+    """until when the result can be fetched; null while there is none"""
+    result: Clip | Sound | None = None
+    error: Problem | None = None
+
+
+class Health(Answer):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Answer):
+    ready: bool
+    workers: int
+    """that have loaded their weights"""
+    pictures: int
+    """accepted and not answered yet"""
+    jobs: int
+    """waiting or running"""
+
+
+class Version(Answer):
+    version: str
+    weights: str
+    """as the service was told"""
+    thresholds: dict[str, float] | None
+    """false-positive rate -> score from which a face is flagged at it"""
+    calibration: dict | None
+    """what the scores were calibrated on"""
+    about: dict
+    """what the weights tell of their training"""
+    card: str
+    """the model card of shipped weights, in Markdown"""

@@ -1,0 +1,320 @@
+"""What worker processes do: everything that touches the bytes of users, and the networks.
+
+A job goes in, an answer or a `Fault` comes out; only a crash, a hang or a full memory takes the
+process with it, and then another one tries again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata, resources
+from itertools import count
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from ffdetect.scoring.analysis import analyze_pictures
+from ffdetect.scoring.clip import VideoScore, score_video
+from ffdetect.scoring.detector import Detector
+from ffdetect.scoring.results import Analysis, ScoredFace
+from ffdetect.voice import VoiceDetector, VoiceWindow
+from ffdetect.voice.statistics import WINDOW
+from preprocess.io.decode import DecodeError, Picture, decode_image
+from preprocess.io.formats import SAMPLE_RATE, TooLargeError, UnknownFormatError
+from preprocess.io.media import open_media, streams
+from preprocess.io.sound import SoundReader
+from preprocess.io.video.timeline import Timeline
+from preprocess.work.pool import Alive
+
+from . import schemas
+from .messages import (
+    Describe,
+    Explain,
+    Fault,
+    Job,
+    Limits,
+    Maps,
+    ScoreClip,
+    Scored,
+    ScorePictures,
+    ScoreSound,
+)
+
+PREVIEW_SIDE = 1024  # pixels
+_THUMBNAIL_SIDE = 160
+_BLOCK = 10.0  # seconds of sound
+
+
+def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
+    """The task of a worker process (see `preprocess.work.pool`)."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    detector = Detector.load(limits.weights, "cpu")
+    detector.max_megapixels = limits.max_megapixels
+    worker = _Worker(detector, limits)
+
+    def task(job: Job, alive: Alive) -> object:
+        match job:
+            case ScorePictures():
+                return worker.pictures(job, alive)
+            case ScoreClip():
+                return _caught(lambda: worker.clip(job, alive), job.path)
+            case ScoreSound():
+                return _caught(lambda: worker.sound(job, alive), job.path)
+            case Explain():
+                return _caught(lambda: worker.explain(job))
+            case Describe():
+                return worker.describe()
+
+    return task
+
+
+class _Worker:
+    def __init__(self, detector: Detector, limits: Limits) -> None:
+        self._detector, self._limits = detector, limits
+        self._voice: VoiceDetector | None = None
+
+    def pictures(self, job: ScorePictures, alive: Alive) -> list[Scored | Fault]:
+        results: list[Scored | Fault | None] = []
+        previews = []
+
+        def decoded() -> Iterator[Picture]:
+            for file in job.files:
+                alive()
+                picture = _caught(lambda file=file: decode_image(  # type: ignore[misc]
+                    file, max_megapixels=self._limits.max_megapixels))  # fmt: skip
+                if isinstance(picture, Fault):
+                    results.append(picture)
+                else:
+                    results.append(None)
+                    previews.append((_preview(picture.pixels),) if job.previews else ())
+                    yield picture
+
+        analyses = analyze_pictures(
+            self._detector,
+            decoded(),
+            verdicts=job.verdicts,
+            most_faces=self._limits.max_faces,
+        )
+        scored = (
+            Scored(_picture(analysis), preview)
+            for analysis, preview in zip(analyses, previews, strict=True)
+        )
+        return [next(scored) if result is None else result for result in results]
+
+    def clip(self, job: ScoreClip, alive: Alive) -> Scored:
+        watch = _Watch(alive, self._limits.job_seconds)
+        _check_length(job.path, self._limits.max_seconds, watch)
+        seen = score_video(
+            self._detector, job.path, frames=self._limits.frames, alive=watch, looked=watch
+        )
+        thumbnails: list[bytes] = []
+        if job.previews:
+            thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]
+        return Scored(_clip(seen), tuple(thumbnails))
+
+    def sound(self, job: ScoreSound, alive: Alive) -> Scored:
+        watch = _Watch(alive, self._limits.job_seconds)
+        seconds = _check_sound(job.path, self._limits.max_seconds, watch)
+        self._voice = self._voice or VoiceDetector.load()
+        windows = count(1)
+        heard = self._voice.analyze(
+            job.path, alive=lambda: watch(min(next(windows) * WINDOW / max(seconds, WINDOW), 1.0))
+        )
+        return Scored(
+            schemas.Sound(
+                name="",
+                score=heard.score,
+                windows=[_window(window) for window in heard.windows],
+                damaged=heard.damaged,
+            )
+        )
+
+    def explain(self, job: Explain) -> Maps:
+        from ffdetect.scoring.explain import draw_heat, explain
+        from preprocess.gallery import show_residual, show_spectrum
+
+        found = explain(self._detector, job.file, job.face)
+        return Maps(
+            _png(draw_heat(found)),
+            _png(show_residual(found.residual)),
+            _png(show_spectrum(found.spectrum)),
+        )
+
+    def describe(self) -> schemas.Version:
+        detector = self._detector
+        calibration = detector.calibration and detector.calibration.to_dict()
+        thresholds = None
+        if detector.thresholds is not None:
+            thresholds = {f"{rate:g}": score for rate, score in detector.thresholds.items()}
+        card = ""
+        if detector.shipped:
+            card = (resources.files("ffdetect.weights") / "README.md").read_text("utf-8")
+        return schemas.Version(
+            version=metadata.version("ffdetect"),
+            weights=detector.shipped or Path(self._limits.weights).name,
+            thresholds=thresholds,
+            calibration=json.loads(json.dumps(calibration)),
+            about=json.loads(json.dumps(detector.about, default=str)),
+            card=card,
+        )
+
+
+class _Watch:
+    """Passes signs of life on, until a job has taken too long."""
+
+    def __init__(self, alive: Alive, seconds: float) -> None:
+        self._alive, self._seconds = alive, seconds
+        self._deadline = time.monotonic() + seconds
+
+    def __call__(self, progress: float | None = None) -> None:
+        if time.monotonic() > self._deadline:
+            raise _TooSlow(f"it took longer than {self._seconds:g} s")
+        self._alive(progress)
+
+
+class _TooSlow(Exception):
+    pass
+
+
+def _caught(work: Callable[[], object], path: Path | None = None):
+    """What it gives, or the `Fault` of a file that cannot be used."""
+    try:
+        return work()
+    except _TooSlow as error:
+        return Fault("timeout", str(error))
+    except TooLargeError as error:
+        code, message = "too_large", str(error)
+    except UnknownFormatError as error:
+        code, message = "unsupported_type", str(error)
+    except ValueError as error:  # DecodeError, NoFaceError, a face that is not there
+        code, message = "unreadable", str(error)
+    if path is not None:  # a name of ours, which says nothing to anybody
+        message = message.replace(f"{path}: ", "").replace(str(path), "the file")
+    return Fault(code, message.removeprefix("<array>: "))
+
+
+def _check_length(path: Path, most: float, alive: Alive) -> None:
+    with open_media(path, "a clip") as container:
+        found = streams(container, "video")
+        index = found[0].index if found else None
+        has_sound = bool(streams(container, "audio"))
+    if index is not None:
+        timeline = Timeline(path, index, alive)
+        seconds = timeline.seconds
+        timeline.close()
+        if seconds > most:
+            raise TooLargeError(f"expected at most {most:g} s but got {seconds:.0f} s of pictures")
+    if has_sound:
+        _check_sound(path, most, alive)
+
+
+def _check_sound(path: Path, most: float, alive: Alive) -> float:
+    """Seconds of sound. It is decoded to know how long it is; no header can be believed."""
+    seconds = 0.0
+    try:
+        with SoundReader(path) as reader:
+            for block in reader.blocks(_BLOCK):
+                seconds += len(block) / SAMPLE_RATE
+                alive()
+                if seconds > most:
+                    raise TooLargeError(f"expected at most {most:g} s of sound but got more")
+    except TooLargeError:
+        raise
+    except DecodeError:  # said by whoever listens
+        pass
+    return seconds
+
+
+def _picture(analysis: Analysis) -> schemas.Picture:
+    return schemas.Picture(
+        name="",
+        width=analysis.width,
+        height=analysis.height,
+        faces=[_face(face) for face in analysis.faces],
+        faces_left_out=analysis.left_out,
+    )
+
+
+def _face(face: ScoredFace) -> schemas.Face:
+    quality = face.quality
+    return schemas.Face(
+        box=_box(face.box),
+        probability=face.probability,
+        score=face.score,
+        verdict=face.verdict or None,  # type: ignore[arg-type]
+        reasons=list(face.reasons),
+        quality=schemas.Quality(
+            side=quality.side,
+            blur=quality.blur,
+            blocks=quality.blocks,
+            jpeg_quality=None if quality.jpeg_quality < 0 else quality.jpeg_quality,
+            format=quality.format,
+        ),
+    )
+
+
+def _clip(seen: VideoScore) -> schemas.Clip:
+    return schemas.Clip(
+        name="",
+        score=_number(seen.score),
+        face=seen.face,
+        voice=seen.voice,
+        tracks=[
+            schemas.Track(
+                track=track.track,
+                score=track.score,
+                start=track.start,
+                end=track.end,
+                frames=[
+                    schemas.Frame(
+                        frame=frame.frame, time=frame.time, score=frame.score, box=_box(frame.box)
+                    )
+                    for frame in track.frames
+                ],
+            )
+            for track in seen.tracks
+        ],
+        windows=[_window(window) for window in seen.windows],
+        notes=list(seen.notes),
+    )
+
+
+def _window(window: VoiceWindow) -> schemas.Window:
+    return schemas.Window(
+        start=window.start, end=window.end, score=_number(window.score), level=window.level
+    )
+
+
+def _box(box: np.ndarray | None) -> schemas.Box:
+    assert box is not None  # frames are not scored whole here
+    left, top, right, bottom = box.tolist()
+    return schemas.Box(left=left, top=top, right=right, bottom=bottom)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _preview(pixels: np.ndarray) -> bytes:
+    return _jpeg(pixels, PREVIEW_SIDE)
+
+
+def _jpeg(pixels: np.ndarray, side: int) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,47 @@
+"""Tasks that do what the bytes they get say, without a network, so that they start at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from ffdetect.serve import schemas
+from ffdetect.serve.messages import Describe, Fault, Limits, Scored, ScorePictures
+
+ABOUT = schemas.Version(
+    version="0", weights="none", thresholds=None, calibration=None, about={}, card=""
+)
+
+
+def make_task(limits: Limits):
+    def picture(file: bytes, alive) -> Scored | Fault:
+        name, _, value = file.decode().partition(" ")
+        if name == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif name == "hang":
+            time.sleep(1000)
+        elif name == "once" and not Path(value).exists():
+            Path(value).touch()
+            os._exit(1)
+        elif name == "slow":
+            for step in range(1, 11):
+                time.sleep(float(value) / 10)
+                alive(step / 10)
+        elif name == "bad":
+            return Fault("unreadable", "no picture")
+        return Scored(schemas.Picture(name=f"{file.decode()}", width=1, height=1, faces=[]))
+
+    def task(job, alive):
+        if isinstance(job, Describe):
+            return ABOUT
+        if isinstance(job, ScorePictures):
+            return [picture(file, alive) for file in job.files]
+        return picture(job.path.read_bytes(), alive)
+
+    return task
+
+
+def make_nothing(limits: Limits):
+    raise ValueError("expected weights but got none")

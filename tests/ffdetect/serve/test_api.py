@@ -1,0 +1,261 @@
+"""What the API answers: right answers, the same shape for everything that goes wrong, limits."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from ffdetect import Detector
+from ffdetect.voice import VoiceDetector
+
+from ..helpers import encode
+from .conftest import wave_file
+
+
+def problem(answer, status: int, code: str) -> str:
+    """Checks the shape of an error; its message."""
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code), body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(body) == {"type", "title", "status", "code", "detail", "request_id"}
+    assert body["request_id"] == answer.headers["x-request-id"] != ""
+    return body["detail"]
+
+
+@pytest.fixture(scope="module")
+def fast() -> Detector:
+    return Detector.load("fast", "cpu")
+
+
+def test_a_picture_is_analysed_as_by_the_detector(service, fast, portrait):
+    body = service.images(portrait).json()
+    expected = fast.analyze(portrait)
+    (image,) = body["images"]
+    assert (image["width"], image["height"], image["name"]) == (512, 512, "0.jpg")
+    (face,), (wanted,) = image["faces"], expected.faces
+    assert list(face["box"].values()) == wanted.box.tolist()
+    assert face["score"] == pytest.approx(wanted.score, abs=1e-3)
+    assert (face["verdict"], len(face["reasons"])) == (wanted.verdict, len(wanted.reasons))
+    assert face["quality"]["jpeg_quality"] == 90 and face["quality"]["format"] == "jpeg"
+    assert body["weights"] == "fast"
+    (quick,) = service.images(portrait, verdict=False).json()["images"][0]["faces"]
+    assert quick["verdict"] is None and quick["score"] == pytest.approx(wanted.score, abs=1e-3)
+
+
+def test_several_pictures_keep_their_order_and_their_own_errors(service, portrait, noise):
+    empty = encode(noise, "PNG")
+    first, second, third = service.images(portrait[:5000], portrait, empty).json()["images"]
+    assert first["error"]["code"] == "unreadable" and first["faces"] == []
+    assert second["error"] is None and len(second["faces"]) == 1
+    assert third["error"] is None and third["faces"] == []  # no face is no error
+
+
+def test_only_the_largest_faces_are_scored(service, astronaut):
+    two = np.zeros((512, 800, 3), np.uint8)
+    two[:, :512], two[:288, 512:] = astronaut, astronaut[64:352, 80:368]
+    (image,) = service.images(encode(two, "PNG")).json()["images"]
+    assert len(image["faces"]) == image["faces_left_out"] == 1
+    assert image["faces"][0]["box"]["left"] < 300
+
+
+def bomb() -> bytes:
+    return encode(np.zeros((1100, 1100, 3), np.uint8), "PNG")
+
+
+def packed() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("picture.png", bytes(1000))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "code"),
+    [
+        (lambda portrait: b"", 415, "unsupported_type"),
+        (lambda portrait: b"no picture at all", 415, "unsupported_type"),
+        (lambda portrait: packed(), 415, "unsupported_type"),
+        (lambda portrait: wave_file(1), 415, "unsupported_type"),
+        (lambda portrait: portrait[:5000], 422, "unreadable"),
+        (lambda portrait: b"\xff\xd8\xff\xe0" + bytes(99), 422, "unreadable"),
+        (lambda portrait: bomb(), 413, "too_large"),
+        (lambda portrait: portrait + bytes(2**20), 413, "too_large"),
+        (lambda portrait: bytes(2**22), 413, "too_large"),
+    ],
+    ids="empty text zip sound truncated header pixels bytes body".split(),
+)
+def test_what_is_no_picture_gets_an_error_of_one_shape(service, portrait, make, status, code):
+    problem(service.images(make(portrait)), status, code)
+
+
+def test_requests_that_make_no_sense(service, portrait):
+    post = service.client.post
+    assert "multipart" in problem(post("/v1/images", content=portrait), 415, "unsupported_type")
+    named = post("/v1/images", files={"other": portrait})
+    assert '"files"' in problem(named, 422, "invalid_request")
+    asked = service.images(portrait, verdict="maybe")
+    assert "verdict" in problem(asked, 422, "invalid_request")
+    problem(service.images(*[portrait] * 4), 400, "bad_request")
+    broken = {"content-type": "multipart/form-data; boundary=x"}
+    problem(post("/v1/images", content=b"--y\r\n", headers=broken), 422, "invalid_request")
+    problem(service.client.get("/v1/nothing"), 404, "not_found")
+    problem(service.client.get("/v1/images"), 405, "method_not_allowed")
+    problem(service.client.get("/v1/jobs/0"), 404, "not_found")
+
+
+def test_a_clip_is_answered_by_a_job(service, clip):
+    answer = service.client.post("/v1/clips", files={"file": ("talk.mp4", clip)})
+    assert answer.status_code == 202 and answer.json()["state"] in ("queued", "running")
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    done = service.wait(answer.headers["location"])
+    assert (done["state"], done["progress"], done["kind"]) == ("done", 1, "clip"), done
+    result = done["result"]
+    assert result["name"] == "talk.mp4" and 0 < result["score"] < 1
+    assert len(result["tracks"]) == 1 and len(result["tracks"][0]["frames"]) == 3
+    assert result["windows"] and result["voice"] is not None
+    assert done["expires"] > done["created"]
+    deleted = service.client.delete(answer.headers["location"])
+    assert deleted.status_code == 200
+    problem(service.client.get(answer.headers["location"]), 404, "not_found")
+    assert service.files() == []
+
+
+def test_a_sound_is_scored_as_by_the_detector(service, sound, tmp_path):
+    (tmp_path / "sound.wav").write_bytes(sound)
+    expected = VoiceDetector.load().analyze(tmp_path / "sound.wav")
+    result = service.job("sounds", sound)["result"]
+    assert result["score"] == pytest.approx(expected.score, abs=1e-3)
+    assert [w["end"] for w in result["windows"]] == [w.end for w in expected.windows]
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "code"),
+    [
+        ("sounds", lambda clip: wave_file(25), "too_large"),
+        ("clips", lambda clip: wave_file(25), "too_large"),
+        ("clips", lambda clip: clip[:300], "unreadable"),
+        ("sounds", lambda clip: wave_file(0.1), "unreadable"),
+        ("sounds", lambda clip: packed(), "unsupported_type"),
+    ],
+    ids="long-sound long-clip truncated short zip".split(),
+)
+def test_the_error_of_a_job_is_part_of_it(service, clip, kind, make, code):
+    done = service.job(kind, make(clip))
+    assert (done["state"], done["result"], done["error"]["code"]) == ("failed", None, code)
+    assert str(service.folder) not in json.dumps(done)
+    assert service.files() == []
+
+
+def test_what_is_clearly_no_clip_becomes_no_job(service, portrait):
+    for file in (b"", b"text", portrait):
+        answer = service.client.post("/v1/clips", files={"file": file})
+        problem(answer, 415, "unsupported_type")
+    problem(service.client.post("/v1/clips", files={"file": bytes(2**22)}), 413, "too_large")
+
+
+def test_names_are_shown_and_never_make_a_path(service, portrait, sound):
+    names = [
+        "../../etc/passwd",
+        "a\\b\\c.jpg",
+        "<img src=x>.jpg",
+        "x" * 500,
+        "n\u00fcr.jpg",
+        "..",
+        "\r\n",
+    ]
+    for name in names:
+        sent = [("files", (name, portrait)), ("files", ("other", portrait))]
+        shown = service.client.post("/v1/images", files=sent, params={"verdict": False}).json()
+        text = shown["images"][0]["name"]
+        assert text and len(text) <= 120 and not re.search(r"[/\\<>\r\n]", text), text
+    done = service.job("sounds", sound, "../../../sound.wav")
+    assert done["result"]["name"] == "sound.wav"
+    assert service.files() == []
+
+
+def test_no_url_is_fetched(service):
+    """Not even one that is sent in place of a file, or inside of one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/picture.jpg"
+        list_ = f"#EXTM3U\n#EXTINF:2,\n{url}\n#EXT-X-ENDLIST\n".encode()
+        service.client.post("/v1/images", files={"files": (url, url.encode())})
+        service.client.post("/v1/images", data={"files": url})
+        service.client.post("/v1/clips", files={"file": (url, list_)})
+        service.client.get(f"/gradio_api/file={url}")
+        service.client.get(f"/gradio_api/proxy={url}")
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_ids_headers_logs_and_metrics(service, portrait):
+    given = service.client.get("/v1/health", headers={"X-Request-ID": "abc-1"})
+    assert given.json() == {"status": "ok"} and given.headers["x-request-id"] == "abc-1"
+    forged = service.client.get("/v1/health", headers={"X-Request-ID": 'a"b c'})
+    assert re.fullmatch("[0-9a-f]{16}", forged.headers["x-request-id"])
+    own = service.client.post(
+        "/v1/images",
+        files={"files": ("secret-name.jpg", portrait)},
+        headers={"X-Request-ID": "own"},
+    )
+    assert own.headers["x-content-type-options"] == "nosniff"
+    (line,) = [event for event in service.events() if event.get("request") == "own"]
+    assert (line["event"], line["route"], line["status"]) == ("request", "/v1/images", 200)
+    assert line["bytes"] > len(portrait)
+    assert "secret-name" not in service.log()
+    metrics = service.client.get("/metrics").text
+    assert 'ffdetect_requests_total{route="/v1/images",status="200"}' in metrics
+    assert 'ffdetect_pictures_total{outcome="scored"}' in metrics
+    assert "ffdetect_workers_ready" in metrics and "ffdetect_batch_size_count" in metrics
+
+
+def test_the_version_tells_of_the_weights(service, fast):
+    version = service.client.get("/v1/version").json()
+    assert version["weights"] == "fast" and "Model card" in version["card"]
+    expected = {f"{rate:g}": score for rate, score in fast.thresholds.items()}
+    assert version["thresholds"] == pytest.approx(expected)
+
+
+def test_openapi_describes_what_is_answered(service):
+    api = service.client.get("/openapi.json").json()
+    post = api["paths"]["/v1/images"]["post"]
+    assert {"200", "401", "408", "413", "415", "422", "429", "503"} <= post["responses"].keys()
+    assert "multipart/form-data" in post["requestBody"]["content"]
+    assert api["components"]["schemas"]["Pictures"]["examples"]
+    examples = post["responses"]["413"]["content"]["application/problem+json"]["examples"]
+    assert examples["too_large"]["value"]["status"] == 413
+
+
+def test_pictures_of_several_users_make_one_batch(service, portrait):
+    def batches() -> tuple[float, float]:
+        text = service.client.get("/metrics").text
+        values = [re.search(rf"ffdetect_batch_size_{x} (\S+)", text) for x in ("sum", "count")]
+        return tuple(float(value[1]) for value in values if value)
+
+    pictures, count = batches()
+    with ThreadPoolExecutor(12) as users:
+        answers = list(users.map(lambda _: service.images(portrait, verdict=False), range(12)))
+    assert {answer.status_code for answer in answers} == {200}
+    scores = [answer.json()["images"][0]["faces"][0]["score"] for answer in answers]
+    assert max(scores) - min(scores) < 1e-3
+    more, later = batches()
+    assert more - pictures == 12 and later - count < 12
+
+
+def test_beyond_the_queue_requests_are_turned_away_and_later_taken(service, portrait):
+    with ThreadPoolExecutor(40) as users:
+        answers = list(users.map(lambda _: service.images(portrait, portrait, portrait), range(40)))
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(answers) - len(refused) >= 5  # what fits into the queue at once
+    assert refused
+    for answer in refused:
+        problem(answer, 429, "queue_full")
+        assert answer.headers["retry-after"] == "1"
+    assert service.images(portrait).status_code == 200
