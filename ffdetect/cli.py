@@ -90,6 +90,20 @@ for _name, (_module, _about) in MODULES.items():
     _add(_name, _module, _about)
 
 
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def serve(context: typer.Context) -> None:
+    """Answer over HTTP, with a web page."""
+    from ffdetect.serve.server import main  # its options are those of `ffdetect.serve.settings`
+
+    raise typer.Exit(main(context.args))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its status."""
     app(list(sys.argv[1:] if argv is None else argv), prog_name="ffdetect")

@@ -243,6 +243,13 @@ def make_app(service: Service) -> FastAPI:
         """For Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    @app.api_route(
+        "/v1/{path:path}", methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False
+    )
+    async def nothing(path: str) -> None:
+        """Everything else, before the page gets to see it."""
+        raise ServiceError("not_found", "there is nothing here; /openapi.json tells what there is")
+
     app.add_middleware(
         Requests,
         metrics=service.metrics,

@@ -155,15 +155,13 @@ def temporary_folder(parent: Path | None) -> Iterator[Path]:
     try:
         place = Path(parent or tempfile.gettempdir())
         place.mkdir(parents=True, exist_ok=True)
-        tempfile.tempdir = str(place)
-        get_temp_dir()  # of the workers' sockets, which is in use for longer than ours
+        get_temp_dir()  # of the workers' sockets, whose names must be short, is not in ours
         for left in place.glob(f"{_PREFIX}*"):
             _remove(left)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
         lock = FileLock(folder / "lock")
         lock.acquire()
     except OSError as error:
-        tempfile.tempdir = before
         raise ValueError(f"{parent}: cannot be written: {error.strerror or error}") from error
     tempfile.tempdir = str(folder)  # where large uploads wait until they are read
     try:

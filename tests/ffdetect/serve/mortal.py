@@ -38,7 +38,11 @@ def make_task(limits: Limits):
             return ABOUT
         if isinstance(job, ScorePictures):
             return [picture(file, alive) for file in job.files]
-        return picture(job.path.read_bytes(), alive)
+        scored = picture(job.path.read_bytes(), alive)
+        clip = schemas.Clip(
+            name="", score=None, face=None, voice=None, tracks=[], windows=[], notes=[]
+        )
+        return Scored(clip) if isinstance(scored, Scored) else scored
 
     return task
 
