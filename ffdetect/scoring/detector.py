@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import resources
 from itertools import islice
@@ -16,6 +17,7 @@ from PIL import Image
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.device import PRECISIONS, pick_device
 from ffdetect.models.weights import Checkpoint, WeightsError, load_checkpoint
+from ffdetect.provenance import read_provenance
 from ffdetect.weights import SHIPPED
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
@@ -199,14 +201,17 @@ class Detector:
         return score_video(self, clip, frames=frames, voice=voice, no_face=no_face, tta=tta)
 
     def analyze(self, img: object, *, tta: str = "none") -> Analysis:
-        """Find, score and judge every face of a picture.
+        """Find, score and judge every face of a picture, and read what its file says of itself.
 
         With calibrated weights the verdict looks at every view of "flip+crops" ("flip" with a
         transformer), so a face costs six times what `score` takes; `tta` decides which of them
         make its score.
         """
         self.check_tta(tta)
-        return analyze_pictures(self, [self._decode(img)], tta=tta)[0]
+        found = analyze_pictures(self, [self._decode(img)], tta=tta)[0]
+        if not isinstance(img, str | Path | bytes):
+            return found
+        return replace(found, provenance=read_provenance(img))
 
     def crop_largest(self, picture: Picture) -> np.ndarray | None:
         """The largest face of a decoded picture as uint8 size x size x 3, None without a face."""

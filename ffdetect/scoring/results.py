@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .quality import Quality
+
+if TYPE_CHECKING:
+    from ffdetect.provenance import Provenance
 
 
 class Scores(np.ndarray):
@@ -64,6 +68,8 @@ class Analysis:
         width, height: of the upright picture, in pixels.
         faces: empty if no face was found.
         left_out: smaller faces that were found and not scored, where that was limited.
+        provenance: what the file says of itself, which no score depends on; None for pixels that
+            came without a file.
     """
 
     name: str
@@ -71,3 +77,4 @@ class Analysis:
     height: int
     faces: tuple[ScoredFace, ...]
     left_out: int = 0
+    provenance: Provenance | None = None

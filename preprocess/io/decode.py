@@ -13,6 +13,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -122,27 +123,32 @@ def read_encoding(path: Path) -> Encoding:
         DecodeError: not a picture.
     """
     try:
-        with path.open("rb") as stream, _open_stream(stream, str(path)) as image:
-            tables = getattr(image, "quantization", None) or {}
-            layers = [layer[1:] for layer in getattr(image, "layer", [])]  # (h, v, table) of each
-            kept = 0.0
-            if len(layers) == 3:
-                kept = layers[1][0] * layers[1][1] / max(layers[0][0] * layers[0][1], 1)
-            chroma = tables.get(layers[1][2]) if len(layers) == 3 else None
-            return Encoding(
-                format=_format(image, stream),
-                mode=image.mode,
-                progressive=bool(image.info.get("progressive")),
-                exif="exif" in image.info,
-                icc="icc_profile" in image.info,
-                quality=_jpeg_quality(image),
-                luma=tuple(tables.get(0, ())),
-                chroma=tuple(chroma or ()),
-                subsampling=kept,
-            )
+        with path.open("rb") as stream, open_picture(stream, str(path)) as image:
+            return encoding_of(image, stream)
     except OSError as error:
         reason = error.strerror or error
         raise DecodeError(f"expected a readable file but got: {reason}", path) from error
+
+
+def encoding_of(image: Image.Image, stream: IO[bytes]) -> Encoding:
+    """How an opened picture was written; see `open_picture`."""
+    tables = getattr(image, "quantization", None) or {}
+    layers = [layer[1:] for layer in getattr(image, "layer", [])]  # (h, v, table) of each
+    kept = 0.0
+    if len(layers) == 3:
+        kept = layers[1][0] * layers[1][1] / max(layers[0][0] * layers[0][1], 1)
+    chroma = tables.get(layers[1][2]) if len(layers) == 3 else None
+    return Encoding(
+        format=_format(image, stream),
+        mode=image.mode,
+        progressive=bool(image.info.get("progressive")),
+        exif="exif" in image.info,
+        icc="icc_profile" in image.info,
+        quality=_jpeg_quality(image),
+        luma=tuple(tables.get(0, ())),
+        chroma=tuple(chroma or ()),
+        subsampling=kept,
+    )
 
 
 def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
@@ -200,12 +206,17 @@ def _decode_file(path: Path, max_megapixels: float) -> Picture:
         raise DecodeError(f"expected a readable file but got: {reason}", path) from error
 
 
-def _decode_stream(stream: io.IOBase, name: str, max_megapixels: float) -> Picture:
-    with _open_stream(stream, name) as image:
+def _decode_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Picture:
+    with open_picture(stream, name) as image:
         return _from_pil(image, _format(image, stream), name, max_megapixels)
 
 
-def _open_stream(stream: io.IOBase, name: str) -> Image.Image:
+def open_picture(stream: IO[bytes], name: str) -> Image.Image:
+    """Read the header of a still picture, of any size; its pixels are not decoded yet.
+
+    Raises:
+        DecodeError: not a picture, or one of a kind that is not opened.
+    """
     head = stream.read(HEAD)
     stream.seek(0)
     try:
@@ -252,7 +263,7 @@ def _what(head: bytes) -> str:
     return "the content is text" if head and is_text(head) else "the content is none"
 
 
-def _is_lossless_webp(stream: io.IOBase) -> bool:
+def _is_lossless_webp(stream: IO[bytes]) -> bool:
     """Whether the (first) picture of a WebP file is coded by VP8L, in any of its containers."""
     stream.seek(0)
     start = stream.read(12)
@@ -267,7 +278,7 @@ def _is_lossless_webp(stream: io.IOBase) -> bool:
     return False
 
 
-def _stream_of(image: Image.Image) -> io.IOBase | None:
+def _stream_of(image: Image.Image) -> IO[bytes] | None:
     """Where an opened WebP picture came from, as far as that can be had."""
     if image.format != "WEBP":
         return None
@@ -278,7 +289,7 @@ def _stream_of(image: Image.Image) -> io.IOBase | None:
     return stream
 
 
-def _format(image: Image.Image, stream: io.IOBase | None = None) -> str:
+def _format(image: Image.Image, stream: IO[bytes] | None = None) -> str:
     name = (image.format or "array").lower()
     if name == "webp":
         lossless = stream is not None and _is_lossless_webp(stream)

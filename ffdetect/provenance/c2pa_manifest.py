@@ -1,0 +1,184 @@
+"""C2PA manifests ("content credentials"), validated by c2pa-python.
+
+Nothing is fetched: neither manifests kept elsewhere, nor revocation lists, nor identities. Without
+a trust list, a valid signature says that the file is as it was signed, not that the signer is who
+its certificate names: anyone can make one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .report import Action, Claim, Findings, Manifest, Says, Trust, tidy
+from .source_types import last_part, says_of
+
+INSTALLED = importlib.util.find_spec("c2pa") is not None
+NOT_READ = "C2PA manifests were not read: pip install 'ffdetect[provenance]' reads them"
+
+_OFFLINE = {
+    "core": {
+        "decode_identity_assertions": False,  # would resolve names of the web
+        "allowed_network_hosts": [],
+        "max_decompressed_manifest_size_in_mb": 16,
+    },
+    "verify": {
+        "verify_after_reading": True,
+        "verify_trust": False,
+        "remote_manifest_fetch": False,
+        "ocsp_fetch": False,
+    },
+}
+_MOST = 100  # manifests, and actions of each
+_STATES = {"Trusted": Trust.TRUSTED, "Valid": Trust.VALID}
+
+
+def load_trust_list(file: Path) -> str:
+    """The certificates of a trust list.
+
+    Raises:
+        ValueError: it cannot be read, or holds none.
+    """
+    try:
+        anchors = file.read_text("utf-8", "replace")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"{file}: expected certificates in PEM but got: {reason}") from error
+    if "-----BEGIN CERTIFICATE-----" not in anchors:
+        raise ValueError(f"{file}: expected certificates in PEM but got none")
+    return anchors
+
+
+def read_manifests(stream: BinaryIO, found: Findings, anchors: str = "") -> None:
+    """Note the manifests inside a file, the active one first, and what they claim.
+
+    Args:
+        stream: of the file; what it is, is read from its bytes.
+        anchors: certificates in PEM that signers are checked against.
+    """
+    import c2pa
+
+    settings = json.loads(json.dumps(_OFFLINE))
+    if anchors:
+        settings["trust"] = {"trust_anchors": anchors}
+        settings["verify"]["verify_trust"] = True
+    try:
+        with (
+            c2pa.Context.from_dict(settings) as context,
+            c2pa.Reader(None, stream, context=context) as reader,
+        ):
+            store, state = json.loads(reader.json()), reader.get_validation_state() or ""
+    except c2pa.C2paError as error:
+        _note(error, found)
+        return
+    found.manifests += _manifests(store, state)
+    for manifest in found.manifests:
+        found.claims += _claims(manifest)
+
+
+def _note(error: Exception, found: Findings) -> None:
+    """No error for a file without a manifest, or of a kind that has none."""
+    kind = type(error).__name__
+    if str(error).startswith("Remote"):
+        found.fail("c2pa", f"the manifest is kept elsewhere and was not fetched: {tidy(error)}")
+    elif not any(name in kind for name in ("ManifestNotFound", "NotSupported")):
+        found.fail("c2pa", f"expected a C2PA manifest that can be read but got: {tidy(error)}")
+
+
+def _manifests(store: dict[str, Any], state: str) -> tuple[Manifest, ...]:
+    active = store.get("active_manifest")
+    results = _dict(store.get("validation_results"))
+    failures = _codes(_dict(results.get("activeManifest")).get("failure"))
+    for delta in _list(results.get("ingredientDeltas")):
+        failures += _codes(_dict(_dict(delta).get("validationDeltas")).get("failure"))
+    trust = _STATES.get(state, Trust.INVALID)
+    labelled = _dict(store.get("manifests")).items()
+    ordered = sorted(labelled, key=lambda item: item[0] != active)[:_MOST]
+    return tuple(
+        _manifest(_dict(body), label == active, trust, failures if label == active else ())
+        for label, body in ordered
+    )
+
+
+def _manifest(
+    body: dict[str, Any], active: bool, trust: Trust, failures: tuple[str, ...]
+) -> Manifest:
+    signature = _dict(body.get("signature_info"))
+    names = (signature.get("issuer"), signature.get("common_name"))
+    infos = [_software(info) for info in _list(body.get("claim_generator_info"))]
+    actions: list[Action] = []
+    for assertion in _list(body.get("assertions")):
+        actions += _actions(_dict(assertion))
+    return Manifest(
+        active=active,
+        title=tidy(body.get("title") or ""),
+        generator=", ".join(filter(None, infos)) or tidy(body.get("claim_generator") or ""),
+        signer=tidy(", ".join(dict.fromkeys(str(name) for name in names if name))) or "unnamed",
+        time=tidy(signature.get("time") or ""),
+        trust=trust,
+        failures=failures,
+        actions=tuple(actions[:_MOST]),
+    )
+
+
+def _actions(assertion: dict[str, Any]) -> list[Action]:
+    """The actions of an assertion; a source type that stands by itself counts as one."""
+    label, data = str(assertion.get("label", "")), _dict(assertion.get("data"))
+    if label.startswith("c2pa.actions"):
+        return [
+            Action(
+                action=tidy(action.get("action") or ""),
+                source_type=tidy(last_part(str(action.get("digitalSourceType") or ""))),
+                software=_software(action.get("softwareAgent")),
+                when=tidy(action.get("when") or ""),
+            )
+            for action in map(_dict, _list(data.get("actions"))[:_MOST])
+        ]
+    types = [value for key, value in data.items() if key.endswith("DigitalSourceType") and value]
+    return [Action(tidy(label), tidy(last_part(str(value))), "", "") for value in types]
+
+
+def _claims(manifest: Manifest) -> list[Claim]:
+    """What a manifest says of the file, or of an ingredient of it."""
+    whose = "" if manifest.active else "an ingredient: "
+    broken = f" ({', '.join(manifest.failures)})" if manifest.failures else ""
+    found: dict[tuple[Says, str], None] = {}
+    edits = []
+    for action in manifest.actions:
+        software = action.software or manifest.generator
+        by = f" by {software}" if software else ""
+        says = says_of(action.source_type)
+        if says is not None:
+            found[says, f"{action.action}, {action.source_type}{by}"] = None
+        elif action.action not in ("c2pa.created", "c2pa.opened", "c2pa.placed"):
+            edits.append(action.action)
+    if edits:
+        found[Says.EDITED, ", ".join(dict.fromkeys(edits))] = None
+    if not found:
+        found[Says.SOFTWARE, f"signed with {manifest.generator or 'unnamed software'}"] = None
+    return [
+        Claim(says, tidy(whose + text + broken), "c2pa", manifest.signer, manifest.trust)
+        for says, text in found
+    ]
+
+
+def _software(info: object) -> str:
+    """Name and version of what C2PA keeps as text or as an object."""
+    if isinstance(info, dict):
+        return tidy(" ".join(str(info[key]) for key in ("name", "version") if info.get(key)))
+    return tidy(info or "")
+
+
+def _codes(statuses: object) -> tuple[str, ...]:
+    codes = (tidy(_dict(status).get("code") or "") for status in _list(statuses)[:_MOST])
+    return tuple(dict.fromkeys(filter(None, codes)))
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,112 @@
+"""A file -> everything that it says of itself, whatever of that can be read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from preprocess.io.decode import encoding_of, open_picture
+from preprocess.io.formats import HEAD, DecodeError, media_of_content
+
+from . import c2pa_manifest
+from .containers import read_container
+from .exif import read_exif
+from .generator_text import Text, read_texts
+from .jpeg_tables import family_of
+from .png import SIGNATURE, read_png
+from .report import Findings, Provenance, tidy
+from .xmp import read_xmp
+
+_XMP_TAG = 700  # of TIFF
+_XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def read_provenance(
+    source: str | Path | bytes, *, trust_list: str | Path | None = None
+) -> Provenance:
+    """Everything that a picture, clip or sound says of itself. Nothing is fetched from anywhere.
+
+    What is damaged or hostile becomes an entry of `errors`, and the rest is read.
+
+    Args:
+        source: a path, or the bytes of a picture.
+        trust_list: certificates (PEM) that signers of C2PA manifests are checked against, such as
+            the list that C2PA publishes; without one no signer is trusted.
+
+    Raises:
+        DecodeError: a path at which there is no file that can be read.
+        ValueError: a trust list without certificates.
+    """
+    anchors = c2pa_manifest.load_trust_list(Path(trust_list)) if trust_list else ""
+    if isinstance(source, bytes):
+        return _read(io.BytesIO(source), f"<{len(source)} bytes>", None, anchors)
+    path = Path(source)
+    try:
+        with path.open("rb") as stream:
+            return _read(stream, str(path), path, anchors)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
+
+
+def _read(stream: BinaryIO, name: str, path: Path | None, anchors: str) -> Provenance:
+    found = Findings()
+
+    def attempt(source: str, read: Callable[[], None]) -> None:
+        """An error of one reader does not stop the others."""
+        try:
+            stream.seek(0)
+            read()
+        except Exception as error:  # whatever a hostile file makes a parser raise
+            found.fail(source, tidy(error) or type(error).__name__)
+
+    if c2pa_manifest.INSTALLED:
+        attempt("c2pa", lambda: c2pa_manifest.read_manifests(stream, found, anchors))
+    else:
+        found.not_read.append(c2pa_manifest.NOT_READ)
+    stream.seek(0)
+    head = stream.read(HEAD)
+    if head.startswith(SIGNATURE):
+        attempt("text", lambda: _read_png(stream, found))
+    elif media_of_content(head) == "picture":
+        attempt("file", lambda: _read_picture(stream, name, found))
+    elif path is None:
+        found.not_read.append("the container was not read: that needs a path")
+    else:
+        attempt("container", lambda: read_container(path, found))
+    return found.report(name)
+
+
+def _read_png(stream: BinaryIO, found: Findings) -> None:
+    held = read_png(stream, found)
+    read_texts((Text("PNG text", *pair) for pair in held.texts), "text", found)
+    for packet in held.xmp:
+        read_xmp(packet, found)
+    for block in held.exif:
+        read_exif(block, found)
+
+
+def _read_picture(stream: BinaryIO, name: str, found: Findings) -> None:
+    with open_picture(stream, name) as image:
+        found.jpeg = family_of(encoding_of(image, stream))
+        segments = [data for kind, data in getattr(image, "applist", []) if kind == "APP1"]
+        packets = [part[len(_XMP_SEGMENT) :] for part in segments if part.startswith(_XMP_SEGMENT)]
+        if not segments and (packet := image.info.get("xmp")):
+            packets.append(packet)
+        tags = getattr(image, "tag_v2", {})  # of a TIFF file, which is EXIF's own format
+        if not packets and isinstance(tags.get(_XMP_TAG), bytes):
+            packets.append(tags[_XMP_TAG])
+        exif = image.info.get("exif")
+        if exif is None and tags:
+            exif = image.getexif().tobytes()
+        comment = image.info.get("comment")
+    for packet in packets:
+        read_xmp(packet, found)
+    if exif:
+        read_exif(exif, found)
+    if isinstance(comment, bytes):
+        comment = comment.decode("utf-8", "replace")
+    if comment:
+        read_texts([Text("comment", "comment", comment)], "text", found)
