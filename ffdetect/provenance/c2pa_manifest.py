@@ -9,82 +9,96 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
+from .c2pa_process import SECONDS
 from .report import Action, Claim, Findings, Manifest, Says, Trust, tidy
 from .source_types import last_part, says_of
 
 INSTALLED = importlib.util.find_spec("c2pa") is not None
 NOT_READ = "C2PA manifests were not read: pip install 'ffdetect[provenance]' reads them"
 
-_OFFLINE = {
-    "core": {
-        "decode_identity_assertions": False,  # would resolve names of the web
-        "allowed_network_hosts": [],
-        "max_decompressed_manifest_size_in_mb": 16,
-    },
-    "verify": {
-        "verify_after_reading": True,
-        "verify_trust": False,
-        "remote_manifest_fetch": False,
-        "ocsp_fetch": False,
-    },
-}
+_MARKS = (b"jumb", b"provenance")  # of a manifest inside, of one elsewhere (`dcterms:provenance`)
+_STRIP = 2**20  # bytes that are searched at once
+_PATIENCE = 10 * SECONDS  # seconds on the clock, where the machine is busy
 _MOST = 100  # manifests, and actions of each
 _STATES = {"Trusted": Trust.TRUSTED, "Valid": Trust.VALID}
 
 
-def load_trust_list(file: Path) -> str:
-    """The certificates of a trust list.
-
-    Raises:
-        ValueError: it cannot be read, or holds none.
-    """
+def check_trust_list(file: Path) -> None:
+    """Raises ValueError for a trust list that cannot be read or holds no certificates."""
     try:
-        anchors = file.read_text("utf-8", "replace")
+        anchors = file.read_bytes()
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(f"{file}: expected certificates in PEM but got: {reason}") from error
-    if "-----BEGIN CERTIFICATE-----" not in anchors:
+    if b"-----BEGIN CERTIFICATE-----" not in anchors:
         raise ValueError(f"{file}: expected certificates in PEM but got none")
-    return anchors
 
 
-def read_manifests(stream: BinaryIO, found: Findings, anchors: str = "") -> None:
+def may_have_manifest(stream: BinaryIO) -> bool:
+    """Whether a file holds the marks that every manifest, or the name of one elsewhere, has."""
+    end = b""
+    while strip := stream.read(_STRIP):
+        if any(mark in end + strip for mark in _MARKS):
+            return True
+        end = strip[-16:]
+    return False
+
+
+def read_manifests(source: Path | bytes, found: Findings, trust_list: Path | None = None) -> None:
     """Note the manifests inside a file, the active one first, and what they claim.
 
     Args:
-        stream: of the file; what it is, is read from its bytes.
-        anchors: certificates in PEM that signers are checked against.
+        source: what it is, is read from its bytes.
+        trust_list: certificates in PEM that signers are checked against.
     """
-    import c2pa
+    if isinstance(source, bytes):
+        answer = _ask(trust_list, data=source)
+    else:
+        with source.open("rb") as stream:
+            answer = _ask(trust_list, stream=stream)
+    if "store" in answer:
+        found.manifests += _manifests(answer["store"], answer["state"])
+        for manifest in found.manifests:
+            found.claims += _claims(manifest)
+    elif answer["error"].startswith("Remote"):
+        place = tidy(answer["error"])
+        found.fail("c2pa", f"the manifest is kept elsewhere and was not fetched: {place}")
+    elif not any(name in answer["kind"] for name in ("ManifestNotFound", "NotSupported")):
+        reason = tidy(answer["error"])
+        found.fail("c2pa", f"expected a file that can be searched for manifests but got: {reason}")
 
-    settings = json.loads(json.dumps(_OFFLINE))
-    if anchors:
-        settings["trust"] = {"trust_anchors": anchors}
-        settings["verify"]["verify_trust"] = True
+
+def _ask(
+    trust_list: Path | None, stream: IO[bytes] | None = None, data: bytes | None = None
+) -> dict[str, Any]:
+    """What `c2pa_process` answers of a file, or of its bytes.
+
+    Raises:
+        ValueError: it took too long, or the file made it crash.
+    """
+    command = [sys.executable, "-m", f"{__package__}.c2pa_process"]
+    command += [str(trust_list)] if trust_list else []
+    places = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        with (
-            c2pa.Context.from_dict(settings) as context,
-            c2pa.Reader(None, stream, context=context) as reader,
-        ):
-            store, state = json.loads(reader.json()), reader.get_validation_state() or ""
-    except c2pa.C2paError as error:
-        _note(error, found)
-        return
-    found.manifests += _manifests(store, state)
-    for manifest in found.manifests:
-        found.claims += _claims(manifest)
-
-
-def _note(error: Exception, found: Findings) -> None:
-    """No error for a file without a manifest, or of a kind that has none."""
-    kind = type(error).__name__
-    if str(error).startswith("Remote"):
-        found.fail("c2pa", f"the manifest is kept elsewhere and was not fetched: {tidy(error)}")
-    elif not any(name in kind for name in ("ManifestNotFound", "NotSupported")):
-        found.fail("c2pa", f"expected a C2PA manifest that can be read but got: {tidy(error)}")
+        ran = subprocess.run(
+            command, stdin=stream, input=data, capture_output=True, timeout=_PATIENCE, env=places
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"expected an answer within {_PATIENCE} s but got none") from None
+    if ran.returncode:
+        reason = ran.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ValueError(
+            f"expected a file that takes at most {SECONDS} s and no more than ordinary memory but "
+            f"reading it ended with {ran.returncode} {reason}"
+        )
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    return answer
 
 
 def _manifests(store: dict[str, Any], state: str) -> tuple[Manifest, ...]:

@@ -39,19 +39,21 @@ def read_provenance(
         DecodeError: a path at which there is no file that can be read.
         ValueError: a trust list without certificates.
     """
-    anchors = c2pa_manifest.load_trust_list(Path(trust_list)) if trust_list else ""
+    trusted = Path(trust_list) if trust_list else None
+    if trusted:
+        c2pa_manifest.check_trust_list(trusted)
     if isinstance(source, bytes):
-        return _read(io.BytesIO(source), f"<{len(source)} bytes>", None, anchors)
+        return _read(io.BytesIO(source), source, f"<{len(source)} bytes>", trusted)
     path = Path(source)
     try:
         with path.open("rb") as stream:
-            return _read(stream, str(path), path, anchors)
+            return _read(stream, path, str(path), trusted)
     except OSError as error:
         reason = error.strerror or error
         raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
 
 
-def _read(stream: BinaryIO, name: str, path: Path | None, anchors: str) -> Provenance:
+def _read(stream: BinaryIO, source: Path | bytes, name: str, trust_list: Path | None) -> Provenance:
     found = Findings()
 
     def attempt(source: str, read: Callable[[], None]) -> None:
@@ -62,20 +64,20 @@ def _read(stream: BinaryIO, name: str, path: Path | None, anchors: str) -> Prove
         except Exception as error:  # whatever a hostile file makes a parser raise
             found.fail(source, tidy(error) or type(error).__name__)
 
-    if c2pa_manifest.INSTALLED:
-        attempt("c2pa", lambda: c2pa_manifest.read_manifests(stream, found, anchors))
-    else:
+    if not c2pa_manifest.INSTALLED:
         found.not_read.append(c2pa_manifest.NOT_READ)
+    elif c2pa_manifest.may_have_manifest(stream):
+        attempt("c2pa", lambda: c2pa_manifest.read_manifests(source, found, trust_list))
     stream.seek(0)
     head = stream.read(HEAD)
     if head.startswith(SIGNATURE):
         attempt("text", lambda: _read_png(stream, found))
     elif media_of_content(head) == "picture":
         attempt("file", lambda: _read_picture(stream, name, found))
-    elif path is None:
+    elif isinstance(source, bytes):
         found.not_read.append("the container was not read: that needs a path")
     else:
-        attempt("container", lambda: read_container(path, found))
+        attempt("container", lambda: read_container(source, found))
     return found.report(name)
 
 

@@ -90,7 +90,7 @@ def test_trust_list(tmp_path):
     other.write_text("no certificates")
     with pytest.raises(ValueError, match="expected certificates in PEM but got none"):
         read_provenance(data, trust_list=other)
-    with pytest.raises(ValueError, match="missing[.]pem"):
+    with pytest.raises(ValueError, match=r"missing\.pem"):
         read_provenance(data, trust_list=tmp_path / "missing.pem")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -28,17 +29,22 @@ def errors_of(data: bytes) -> list[str]:
     return [f"{one.source}: {one.message}" for one in found.errors]
 
 
+@cache
+def zeros(mebibytes: int) -> bytes:
+    return zlib.compress(bytes(mebibytes * 2**20), 1)
+
+
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
 def test_compressed_bomb(kind):
     between = {b"zTXt": b"\0\0", b"iTXt": b"\0\1\0\0\0"}[kind]
-    bomb = chunk(kind, b"parameters" + between + zlib.compress(bytes(500 * 2**20), 9))
+    bomb = chunk(kind, b"parameters" + between + zeros(200))
     (error,) = errors_of(png(bomb, GOOD))
     assert "expected at most 4 MiB unpacked but got more" in error
     assert read_provenance(png(bomb, GOOD)).says_generated  # what follows is read
 
 
 def test_many_bombs_that_are_just_small_enough():
-    one = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3 * 2**20), 9))
+    one = chunk(b"zTXt", b"a\0\0" + zeros(3))
     errors = errors_of(png(*[one] * 50))
     assert errors and all("expected at most" in error for error in errors)
 
@@ -46,10 +52,10 @@ def test_many_bombs_that_are_just_small_enough():
 def test_text_that_is_larger_than_the_file():
     data = png(GOOD)
     at = data.index(b"tEXt") - 4
-    assert (
-        "expected at most 4 MiB" in errors_of(data[:at] + b"\x7f\xff\xff\xff" + data[at + 4 :])[0]
-    )
-    assert "cut off" in errors_of(data[: at + 30])[0]
+    huge = errors_of(data[:at] + b"\x7f\xff\xff\xff" + data[at + 4 :])
+    assert any("tEXt: expected at most 4 MiB but got 2147483647" in error for error in huge)
+    cut = errors_of(data[: at + 30])
+    assert any(error.startswith("text: tEXt: expected") and "cut off" in error for error in cut)
 
 
 @pytest.mark.parametrize("packet", [BOMB, OUTSIDE], ids=["bomb", "outside"])
@@ -114,6 +120,16 @@ def test_endless_boxes(tmp_path):
     nested = b"".join(struct.pack(">I4s", 8 * (5000 - n), b"moov") for n in range(5000))
     file.write_bytes(data + nested)
     assert read_provenance(file).container is not None
+
+
+def test_a_file_that_takes_c2pa_forever(tmp_path, monkeypatch):
+    pytest.importorskip("c2pa")
+    monkeypatch.setattr("ffdetect.provenance.c2pa_manifest._PATIENCE", 0.5)
+    file = clip(tmp_path / "a.mp4")
+    jumb = struct.pack(">I4s", 8, b"jumb")
+    file.write_bytes(file.read_bytes() + jumb + struct.pack(">I4s", 8, b"free") * 200_000)
+    (error,) = read_provenance(file).errors
+    assert error.source == "c2pa" and "expected an answer within" in error.message
 
 
 @pytest.fixture(scope="module")
