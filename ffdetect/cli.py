@@ -40,6 +40,7 @@ MODULES = {
     "predict": ("ffdetect.scoring.predict", "Score pictures, clips and sound."),
     "explain": ("ffdetect.scoring.explain", "Draw where in a face the evidence lies."),
     "audit": ("ffdetect.audit.audit", "Does anything but the forgery give the label away?"),
+    "provenance": ("ffdetect.provenance.command", "What does a file say of itself?"),
     "train": ("ffdetect.training.train", "Train a network by descent."),
     "calibrate": ("ffdetect.training.calibrate", "Measure what the scores of weights mean."),
     "statistics": ("ffdetect.solving.statistics", "Read what linear heads are solved from."),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffdetect.provenance.__main__ import main
+from ffdetect.provenance.command import main
 
 from .files import WEB_UI, authority, created, exif, picture, png, signed, xmp
 
@@ -32,6 +32,9 @@ def test_reports(tmp_path, capsys):
     assert found["says_generated"] and "trust list" in found["claims"][0]["trust"]
     assert found["claims"][0]["says"] == "generated" and found["jpeg"]["family"] == "ijg"
     assert main([str(tmp_path / "missing.jpg")]) == 1
+    with pytest.raises(SystemExit) as ended:
+        main([str(made), "--trust-list", str(plain)])
+    assert ended.value.code == 2 and "expected certificates in PEM" in capsys.readouterr().err
 
 
 def test_no_score_depends_on_it(astronaut, tiny):
