@@ -128,7 +128,8 @@ class _Uploads:
 
     def _remove(self, key: str) -> None:
         self._names.pop(key)
-        for copy in self.folder.rglob(key):  # gradio makes one
+        # gradio makes a copy, and for each file that a function gets an empty one.
+        for copy in [*self.folder.rglob(key), *self.folder.glob("tmp*")]:
             copy.unlink(missing_ok=True)
 
 

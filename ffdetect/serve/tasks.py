@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 
 from ffdetect.scoring.analysis import analyze_pictures
-from ffdetect.scoring.clip import VideoScore, score_video
+from ffdetect.scoring.clip import VideoScore, score_video, shipped_voice
 from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.results import Analysis, ScoredFace
-from ffdetect.voice import VoiceDetector, VoiceWindow
+from ffdetect.voice import VoiceWindow
 from ffdetect.voice.statistics import WINDOW
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.formats import SAMPLE_RATE, TooLargeError, UnknownFormatError
@@ -78,7 +78,6 @@ def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
 class _Worker:
     def __init__(self, detector: Detector, limits: Limits) -> None:
         self._detector, self._limits = detector, limits
-        self._voice: VoiceDetector | None = None
 
     def pictures(self, job: ScorePictures, alive: Alive) -> list[Scored | Fault]:
         results: list[Scored | Fault | None] = []
@@ -122,9 +121,8 @@ class _Worker:
     def sound(self, job: ScoreSound, alive: Alive) -> Scored:
         watch = _Watch(alive, self._limits.job_seconds)
         seconds = _check_sound(job.path, self._limits.max_seconds, watch)
-        self._voice = self._voice or VoiceDetector.load()
         windows = count(1)
-        heard = self._voice.analyze(
+        heard = shipped_voice().analyze(
             job.path, alive=lambda: watch(min(next(windows) * WINDOW / max(seconds, WINDOW), 1.0))
         )
         return Scored(
@@ -282,7 +280,7 @@ def _clip(seen: VideoScore) -> schemas.Clip:
             for track in seen.tracks
         ],
         windows=[_window(window) for window in seen.windows],
-        notes=list(seen.notes),
+        notes=[*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])],
     )
 
 

@@ -1,0 +1,145 @@
+"""The page in a real browser: upload, wait, read; nothing is asked of anybody else."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ffdetect.models.calibration import Calibration
+from ffdetect.scoring.quality import Quality
+from ffdetect.scoring.verdict import judge
+from ffdetect.serve import markup, schemas
+from ffdetect.serve.markup import Shown
+from ffdetect.serve.messages import Fault, Scored
+
+from ..helpers import CALIBRATION
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with api.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser, service) -> Iterator:
+    """With what it asked for in `page.asked`."""
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_default_timeout(180_000)
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(service.url)
+    page.wait_for_selector("#score")
+    yield page
+    page.close()
+
+
+def score(page, *files: Path) -> str:
+    page.set_input_files("#files input[type=file]", [str(file) for file in files])
+    page.wait_for_function(
+        "n => document.querySelectorAll('#files tr').length >= n", arg=len(files)
+    )
+    page.focus("#score")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results article, #status .failed")
+    return page.inner_text("#results")
+
+
+def test_a_picture_is_boxed_judged_explained_and_downloaded(page, service, portrait, tmp_path):
+    (tmp_path / "portrait.jpg").write_bytes(portrait)
+    (tmp_path / "notes.txt").write_text("no picture")
+    text = score(page, tmp_path / "portrait.jpg", tmp_path / "notes.txt")
+    assert "portrait.jpg" in text and "1 face found" in text
+    assert any(verdict in text for verdict in ("Likely fake", "Likely real", "Cannot tell"))
+    assert "Expected a picture but got text." in text
+    assert page.locator(".picture rect").count() == 1
+    assert page.get_attribute(".picture img", "alt") == "portrait.jpg: 1 face found"
+    link = page.get_attribute("a[download='ffdetect.csv']", "href")
+    assert link.startswith("data:text/csv")
+    page.click("#explain")
+    page.wait_for_selector("#maps figure")
+    assert page.locator("#maps figure img").count() == 3
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390  # nothing to scroll to the side on a phone
+    ours = (service.url, "data:", "blob:")
+    assert [url for url in page.asked if not url.startswith(ours)] == []
+    assert service.files() == []  # read once, and removed
+
+
+def test_a_clip_has_its_scores_over_time(page, clip, tmp_path):
+    (tmp_path / "talk.mp4").write_bytes(clip)
+    text = score(page, tmp_path / "talk.mp4")
+    assert "How likely it is fake" in text
+    assert page.locator(".chart circle").count() == page.locator(".frames li").count() == 3
+    assert page.locator(".chart .bar").count() >= 1
+    page.locator(".frames summary").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".frames details[open]").count() == 1
+
+
+def test_only_what_the_page_needs_can_be_reached(service, portrait):
+    get, post = service.client.get, service.client.post
+    for path in (
+        "/gradio_api/file=/etc/passwd",
+        "/monitoring",
+        "/gradio_api/runs",
+        "/docs",
+        "/login",
+    ):
+        assert get(path).status_code == 404, path
+    named = {"files": ("../../name.jpg", portrait)}
+    (path,) = post("/gradio_api/upload", files=named).json()
+    assert Path(path).is_file() and Path(path).parent == next(service.folder.glob("*/uploads"))
+    assert "name" not in path
+    Path(path).unlink()
+
+
+@pytest.mark.parametrize(
+    ("quality", "calibration"),
+    [
+        (Quality(50, 0, 0, 90, "jpeg"), CALIBRATION),
+        (Quality(200, 0.9, 0, 90, "jpeg"), CALIBRATION),
+        (Quality(200, 0, 0, 10, "jpeg"), CALIBRATION),
+        (Quality(200, 0, 2, 90, "jpeg"), CALIBRATION),
+        (Quality(200, 0, 0, -1, "webp"), CALIBRATION),
+        (Quality(200, 0, 0, -1, "png"), CALIBRATION),
+        (Quality(200, 0, 0, -1, "png"), None),
+    ],
+    ids="small blurred jpeg blocks webp between uncalibrated".split(),
+)
+def test_every_reason_has_plain_words(quality: Quality, calibration: Calibration | None):
+    for reason in judge(0.55, [0.55, 0.2], quality, calibration).reasons:
+        assert markup.plain(reason) != markup._sentence(reason), reason
+
+
+def test_names_do_no_harm():
+    """Neither to the page, nor to whoever opens the table."""
+    name = '=cmd("x")<script>alert(1)</script>'
+    face = schemas.Face(
+        box=schemas.Box(left=1, top=2, right=3, bottom=4),
+        probability=1,
+        score=0.5,
+        verdict="uncertain",
+        reasons=[],
+        quality=schemas.Quality(side=2, blur=0, blocks=0, jpeg_quality=None, format="png"),
+    )
+    answer = schemas.Picture(name=name, width=9, height=9, faces=[face])
+    shown = [Shown(name, "picture", Scored(answer)), Shown(name, "clip", Fault("unreadable", name))]
+    assert "<script" not in markup.results(shown)
+    link = markup.downloads(shown).partition("text/csv;base64,")[2].partition('"')[0]
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(link).decode())))
+    assert [row["file"][:2] for row in rows] == ["'=", "'="]
+    assert (rows[0]["face"], rows[0]["verdict"], rows[0]["right"]) == ("1", "uncertain", "3.0")
