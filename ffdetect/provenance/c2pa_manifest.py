@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from .c2pa_process import SECONDS
 from .report import Action, Claim, Findings, Manifest, Says, Trust, tidy
 from .source_types import last_part, says_of
 
@@ -24,7 +23,7 @@ NOT_READ = "C2PA manifests were not read: pip install 'ffdetect[provenance]' rea
 
 _MARKS = (b"jumb", b"provenance")  # of a manifest inside, of one elsewhere (`dcterms:provenance`)
 _STRIP = 2**20  # bytes that are searched at once
-_PATIENCE = 10 * SECONDS  # seconds on the clock, where the machine is busy
+_PATIENCE = 10  # times as long on the clock, where the machine is busy
 _MOST = 100  # manifests, and actions of each
 _STATES = {"Trusted": Trust.TRUSTED, "Valid": Trust.VALID}
 
@@ -50,18 +49,21 @@ def may_have_manifest(stream: BinaryIO) -> bool:
     return False
 
 
-def read_manifests(source: Path | bytes, found: Findings, trust_list: Path | None = None) -> None:
+def read_manifests(
+    source: Path | bytes, found: Findings, seconds: int, trust_list: Path | None = None
+) -> None:
     """Note the manifests inside a file, the active one first, and what they claim.
 
     Args:
         source: what it is, is read from its bytes.
+        seconds: of computing that it may take.
         trust_list: certificates in PEM that signers are checked against.
     """
     if isinstance(source, bytes):
-        answer = _ask(trust_list, data=source)
+        answer = _ask(seconds, trust_list, data=source)
     else:
         with source.open("rb") as stream:
-            answer = _ask(trust_list, stream=stream)
+            answer = _ask(seconds, trust_list, stream=stream)
     if "store" in answer:
         found.manifests += _manifests(answer["store"], answer["state"])
         for manifest in found.manifests:
@@ -75,26 +77,30 @@ def read_manifests(source: Path | bytes, found: Findings, trust_list: Path | Non
 
 
 def _ask(
-    trust_list: Path | None, stream: IO[bytes] | None = None, data: bytes | None = None
+    seconds: int,
+    trust_list: Path | None,
+    stream: IO[bytes] | None = None,
+    data: bytes | None = None,
 ) -> dict[str, Any]:
     """What `c2pa_process` answers of a file, or of its bytes.
 
     Raises:
         ValueError: it took too long, or the file made it crash.
     """
-    command = [sys.executable, "-m", f"{__package__}.c2pa_process"]
+    command = [sys.executable, "-m", f"{__package__}.c2pa_process", str(seconds)]
     command += [str(trust_list)] if trust_list else []
     places = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    patience = _PATIENCE * seconds
     try:
         ran = subprocess.run(
-            command, stdin=stream, input=data, capture_output=True, timeout=_PATIENCE, env=places
+            command, stdin=stream, input=data, capture_output=True, timeout=patience, env=places
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"expected an answer within {_PATIENCE} s but got none") from None
+        raise ValueError(f"expected an answer within {patience} s but got none") from None
     if ran.returncode:
         reason = ran.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise ValueError(
-            f"expected a file that takes at most {SECONDS} s and no more than ordinary memory but "
+            f"expected a file that takes at most {seconds} s and no more than ordinary memory but "
             f"reading it ended with {ran.returncode} {reason}"
         )
     answer: dict[str, Any] = json.loads(ran.stdout)

@@ -1,4 +1,4 @@
-"""python -m ffdetect.provenance.c2pa_process [TRUST_LIST] < FILE: what c2pa-python reads, as JSON.
+"""python -m ffdetect.provenance.c2pa_process SECONDS [TRUST_LIST] < FILE: what c2pa reads, as JSON.
 
 In a process of its own, with limits: its parser takes time that grows with the square of the boxes
 of an MP4 file, and a file that makes native code crash takes only this process with it.
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SECONDS = 20  # of computing
 MEMORY = 2 * 2**30  # bytes of addresses
 LARGEST = 32 * 2**20  # characters of an answer
 OFFLINE: dict[str, dict[str, Any]] = {
@@ -51,19 +50,19 @@ def read_store(stream: Any, trust_list: Path | None) -> dict[str, Any]:
         return {"error": str(error), "kind": type(error).__name__}
 
 
-def _limit() -> None:
+def _limit(seconds: int) -> None:
     try:
         import resource
     except ImportError:  # Windows: the caller's clock is the only limit
         return
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def main() -> None:
-    _limit()
-    trust_list = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    _limit(int(sys.argv[1]))
+    trust_list = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     with open(0, "rb") as given:
         stream = given if given.seekable() else io.BytesIO(given.read())
         print(json.dumps(read_store(stream, trust_list)))

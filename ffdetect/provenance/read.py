@@ -24,7 +24,7 @@ _XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def read_provenance(
-    source: str | Path | bytes, *, trust_list: str | Path | None = None
+    source: str | Path | bytes, *, trust_list: str | Path | None = None, c2pa_seconds: int = 20
 ) -> Provenance:
     """Everything that a picture, clip or sound says of itself. Nothing is fetched from anywhere.
 
@@ -34,6 +34,7 @@ def read_provenance(
         source: a path, or the bytes of a picture.
         trust_list: certificates (PEM) that signers of C2PA manifests are checked against, such as
             the list that C2PA publishes; without one no signer is trusted.
+        c2pa_seconds: of computing that reading C2PA manifests may take.
 
     Raises:
         DecodeError: a path at which there is no file that can be read.
@@ -43,17 +44,20 @@ def read_provenance(
     if trusted:
         c2pa_manifest.check_trust_list(trusted)
     if isinstance(source, bytes):
-        return _read(io.BytesIO(source), source, f"<{len(source)} bytes>", trusted)
+        name = f"<{len(source)} bytes>"
+        return _read(io.BytesIO(source), source, name, trusted, c2pa_seconds)
     path = Path(source)
     try:
         with path.open("rb") as stream:
-            return _read(stream, path, str(path), trusted)
+            return _read(stream, path, str(path), trusted, c2pa_seconds)
     except OSError as error:
         reason = error.strerror or error
         raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
 
 
-def _read(stream: BinaryIO, source: Path | bytes, name: str, trust_list: Path | None) -> Provenance:
+def _read(
+    stream: BinaryIO, source: Path | bytes, name: str, trust_list: Path | None, seconds: int
+) -> Provenance:
     found = Findings()
 
     def attempt(source: str, read: Callable[[], None]) -> None:
@@ -67,7 +71,7 @@ def _read(stream: BinaryIO, source: Path | bytes, name: str, trust_list: Path | 
     if not c2pa_manifest.INSTALLED:
         found.not_read.append(c2pa_manifest.NOT_READ)
     elif c2pa_manifest.may_have_manifest(stream):
-        attempt("c2pa", lambda: c2pa_manifest.read_manifests(source, found, trust_list))
+        attempt("c2pa", lambda: c2pa_manifest.read_manifests(source, found, seconds, trust_list))
     stream.seek(0)
     head = stream.read(HEAD)
     if head.startswith(SIGNATURE):

@@ -22,7 +22,7 @@ from preprocess.io.formats import HEAD, is_text, media_of_content
 from . import schemas
 from .errors import ServiceError, handle_errors, problem, responses
 from .jobs import Jobs
-from .messages import Fault
+from .messages import Fault, Wanted
 from .middleware import Requests, Tokens
 from .observe import Metrics
 from .settings import MEBIBYTE, Settings
@@ -66,14 +66,12 @@ class Service:
             return min(settings.image_bytes * settings.max_images, settings.queue_bytes) + _FORM
         return max(settings.media_bytes, settings.image_bytes) + _FORM
 
-    async def score(
-        self, files: list[bytes], *, verdicts: bool = True, previews: bool = False
-    ) -> list:
+    async def score(self, files: list[bytes], wanted: Wanted) -> list:
         """A `Scored` or a `Fault` for each file of a picture."""
         self.check_open()
         found = {n: fault for n, file in enumerate(files) if (fault := self._refuse(file))}
         good = [file for number, file in enumerate(files) if number not in found]
-        futures = iter(self.workers.score(good, verdicts=verdicts, previews=previews))
+        futures = iter(self.workers.score(good, wanted))
         return [
             found[number] if number in found else await asyncio.wrap_future(next(futures))
             for number in range(len(files))
@@ -129,9 +127,12 @@ def make_app(service: Service) -> FastAPI:
         openapi_extra=_upload("files", many=True),
         summary="Score the faces of one or several pictures",
     )
-    async def images(request: Request, user: User, verdict: bool = True) -> schemas.Pictures:
+    async def images(
+        request: Request, user: User, verdict: bool = True, provenance: bool = True
+    ) -> schemas.Pictures:
         """Every face with its score and, unless `verdict=false` (which is faster), its verdict.
 
+        What the file says of itself, which no score depends on, comes unless `provenance=false`.
         One picture that cannot be scored is an error. Of several, each has its own `error`.
         """
         service.check_open()
@@ -140,7 +141,7 @@ def make_app(service: Service) -> FastAPI:
             uploads = _files(form, "files")
             names = [shown_name(upload.filename) for upload in uploads]
             files = [await upload.read() for upload in uploads]
-        results = await service.score(files, verdicts=verdict)
+        results = await service.score(files, Wanted(verdicts=verdict, provenance=provenance))
         if len(results) == 1 and isinstance(results[0], Fault):
             raise ServiceError.of(results[0])
         pictures = [

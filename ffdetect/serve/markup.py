@@ -114,10 +114,28 @@ def _body(number: int, one: Shown) -> str:
         return f'<p class="failed">{escape(_sentence(one.result.message))}</p>'
     answer = one.result.answer
     if isinstance(answer, schemas.Picture):
-        return _picture(answer, one.result.previews)
-    if isinstance(answer, schemas.Clip):
-        return _clip(number, answer, one.result.previews)
-    return _sound(number, answer)
+        body = _picture(answer, one.result.previews)
+    elif isinstance(answer, schemas.Clip):
+        body = _clip(number, answer, one.result.previews)
+    else:
+        body = _sound(number, answer)
+    return body + (_provenance(answer.provenance) if answer.provenance else "")
+
+
+def _provenance(found: schemas.Provenance) -> str:
+    claims = "".join(
+        f"<li>{escape(_sentence(claim.text))} <small>({escape(claim.says.value)}; "
+        f"{escape(claim.signer or claim.source)}: {escape(claim.trust.value)})</small></li>"
+        for claim in found.claims
+    )
+    errors = [f"not readable: {error.source}: {error.message}" for error in found.errors]
+    notes = "".join(f"<p>{escape(_sentence(note))}</p>" for note in [*errors, *found.not_read])
+    return (
+        f'<section class="provenance"><h3>What the file says of itself</h3>'
+        f"<p>{escape(found.summary)} No score depends on it.</p>"
+        + (f"<ul>{claims}</ul>" if claims else "")
+        + f"{notes}</section>"
+    )
 
 
 def _picture(answer: schemas.Picture, previews: Sequence[bytes]) -> str:

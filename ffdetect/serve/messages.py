@@ -26,12 +26,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What is to be told of pictures, beside their scores."""
+
+    verdicts: bool = True
+    provenance: bool = True
+    previews: bool = False
+
+
+@dataclass(frozen=True)
 class ScorePictures:
     """Files of pictures -> a list with a `Scored` or a `Fault` for each."""
 
     files: tuple[bytes, ...]
-    verdicts: bool
-    previews: bool = False
+    wanted: Wanted
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from . import markup
 from .app import Service, read_form, shown_name
 from .errors import ServiceError, respond
 from .markup import Shown
-from .messages import Explain, Fault, Maps, Scored
+from .messages import Explain, Fault, Maps, Scored, Wanted
 from .middleware import Tokens
 from .schemas import Picture
 
@@ -248,7 +248,7 @@ async def _work(
     pictures = [data for (_, data), kind in zip(uploads, kinds, strict=True) if kind == "picture"]
     if pictures:
         yield f"Scoring {len(pictures)} picture{'s' * (len(pictures) != 1)} ..."
-    scored = iter(await service.score(pictures, previews=True))
+    scored = iter(await service.score(pictures, Wanted(previews=True)))
     for (name, data), kind in zip(uploads, kinds, strict=True):
         result: Scored | Fault
         if kind == "picture":

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ffdetect.provenance import report
+
 
 class Answer(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
@@ -63,6 +65,29 @@ class Face(Answer):
     quality: Quality
 
 
+class Provenance(Answer):
+    """What a file says of itself. No score depends on it, and its absence proves nothing."""
+
+    says_generated: bool
+    """whether any claim, signed or not, says that all or part of it was generated"""
+    summary: str
+    """for people"""
+    claims: list[report.Claim]
+    """"generated" first and "software" last, signed before unsigned"""
+    manifests: list[report.Manifest]
+    """of C2PA, the active one first"""
+    generators: list[report.GeneratorText]
+    camera: report.Camera | None
+    """null without EXIF"""
+    jpeg: report.JpegTables | None
+    """null for other files"""
+    container: report.Container | None
+    """null for still pictures"""
+    errors: list[report.ReadError]
+    not_read: list[str]
+    """what was not looked for"""
+
+
 class Picture(Answer):
     name: str
     """as it was sent, for people"""
@@ -72,6 +97,8 @@ class Picture(Answer):
     """largest first; empty if no face was found"""
     faces_left_out: int = 0
     """smaller faces that were found and not scored"""
+    provenance: Provenance | None = None
+    """what the file says of itself; null if it was not asked for"""
     error: Problem | None = None
     """why this picture has no result, where others of the request have one"""
 
@@ -107,6 +134,31 @@ class Pictures(Answer):
                                 }
                             ],
                             "faces_left_out": 0,
+                            "provenance": {
+                                "says_generated": False,
+                                "summary": "The file says what software wrote it: GIMP 2.10 ...",
+                                "claims": [
+                                    {
+                                        "says": "software",
+                                        "text": "GIMP 2.10",
+                                        "source": "exif",
+                                        "signer": "",
+                                        "trust": "unsigned: anyone can write it",
+                                    }
+                                ],
+                                "manifests": [],
+                                "generators": [],
+                                "camera": None,
+                                "jpeg": {
+                                    "family": "ijg",
+                                    "quality": 20,
+                                    "progressive": False,
+                                    "subsampling": 0.25,
+                                },
+                                "container": None,
+                                "errors": [],
+                                "not_read": [],
+                            },
                             "error": None,
                         }
                     ],
@@ -158,6 +210,7 @@ class Clip(Answer):
     windows: list[Window]
     notes: list[str]
     """why something is missing, and what was damaged"""
+    provenance: Provenance | None = None
 
 
 class Sound(Answer):
@@ -166,6 +219,7 @@ class Sound(Answer):
     windows: list[Window]
     damaged: int
     """packets that could not be decoded, and were left out"""
+    provenance: Provenance | None = None
 
 
 class State(str, Enum):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ffdetect.provenance import read_provenance
 from ffdetect.scoring.analysis import analyze_pictures
 from ffdetect.scoring.clip import VideoScore, score_video, shipped_voice
 from ffdetect.scoring.detector import Detector
@@ -48,6 +49,7 @@ from .messages import (
 
 PREVIEW_SIDE = 1024  # pixels
 _THUMBNAIL_SIDE = 160
+_C2PA_SECONDS = 5  # of computing; others wait meanwhile
 _BLOCK = 10.0  # seconds of sound
 
 
@@ -81,7 +83,8 @@ class _Worker:
 
     def pictures(self, job: ScorePictures, alive: Alive) -> list[Scored | Fault]:
         results: list[Scored | Fault | None] = []
-        previews = []
+        extras: list[tuple[schemas.Provenance | None, tuple[bytes, ...]]] = []
+        wanted = job.wanted
 
         def decoded() -> Iterator[Picture]:
             for file in job.files:
@@ -92,18 +95,19 @@ class _Worker:
                     results.append(picture)
                 else:
                     results.append(None)
-                    previews.append((_preview(picture.pixels),) if job.previews else ())
+                    said = _provenance(file) if wanted.provenance else None
+                    extras.append((said, (_preview(picture.pixels),) if wanted.previews else ()))
                     yield picture
 
         analyses = analyze_pictures(
             self._detector,
             decoded(),
-            verdicts=job.verdicts,
+            verdicts=wanted.verdicts,
             most_faces=self._limits.max_faces,
         )
         scored = (
-            Scored(_picture(analysis), preview)
-            for analysis, preview in zip(analyses, previews, strict=True)
+            Scored(_picture(analysis, said), previews)
+            for analysis, (said, previews) in zip(analyses, extras, strict=True)
         )
         return [next(scored) if result is None else result for result in results]
 
@@ -116,7 +120,7 @@ class _Worker:
         thumbnails: list[bytes] = []
         if job.previews:
             thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]
-        return Scored(_clip(seen), tuple(thumbnails))
+        return Scored(_clip(seen, _provenance(job.path)), tuple(thumbnails))
 
     def sound(self, job: ScoreSound, alive: Alive) -> Scored:
         watch = _Watch(alive, self._limits.job_seconds)
@@ -131,6 +135,7 @@ class _Worker:
                 score=heard.score,
                 windows=[_window(window) for window in heard.windows],
                 damaged=heard.damaged,
+                provenance=_provenance(job.path),
             )
         )
 
@@ -230,13 +235,22 @@ def _check_sound(path: Path, most: float, alive: Alive) -> float:
     return seconds
 
 
-def _picture(analysis: Analysis) -> schemas.Picture:
+def _provenance(file: bytes | Path) -> schemas.Provenance:
+    found = read_provenance(file, c2pa_seconds=_C2PA_SECONDS).to_dict()
+    name = found.pop("name")
+    for error in found["errors"]:  # a name of ours, which says nothing to anybody
+        error["message"] = error["message"].replace(f"{name}: ", "").replace(name, "the file")
+    return schemas.Provenance.model_validate(found)
+
+
+def _picture(analysis: Analysis, provenance: schemas.Provenance | None) -> schemas.Picture:
     return schemas.Picture(
         name="",
         width=analysis.width,
         height=analysis.height,
         faces=[_face(face) for face in analysis.faces],
         faces_left_out=analysis.left_out,
+        provenance=provenance,
     )
 
 
@@ -258,7 +272,7 @@ def _face(face: ScoredFace) -> schemas.Face:
     )
 
 
-def _clip(seen: VideoScore) -> schemas.Clip:
+def _clip(seen: VideoScore, provenance: schemas.Provenance) -> schemas.Clip:
     return schemas.Clip(
         name="",
         score=_number(seen.score),
@@ -281,6 +295,7 @@ def _clip(seen: VideoScore) -> schemas.Clip:
         ],
         windows=[_window(window) for window in seen.windows],
         notes=[*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])],
+        provenance=provenance,
     )
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from preprocess.work.pool import Alive, Guard, Lost, Task, WorkerError
 
 from .errors import ServiceError
-from .messages import Describe, Fault, Job, Limits, Scored, ScorePictures
+from .messages import Describe, Fault, Job, Limits, Scored, ScorePictures, Wanted
 from .observe import Metrics
 from .schemas import Version
 from .settings import Settings
@@ -35,8 +35,7 @@ class _Picture:
     """One that waits to be scored."""
 
     file: bytes
-    verdicts: bool
-    preview: bool
+    wanted: Wanted
     future: Future[Scored | Fault] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
@@ -116,15 +115,13 @@ class Workers:
         """Pictures that were accepted and have no result yet."""
         return self._held
 
-    def score(
-        self, files: Sequence[bytes], *, verdicts: bool = True, previews: bool = False
-    ) -> list[Future[Scored | Fault]]:
+    def score(self, files: Sequence[bytes], wanted: Wanted) -> list[Future[Scored | Fault]]:
         """Accept pictures, all or none.
 
         Raises:
             ServiceError: "queue_full", "unavailable".
         """
-        pictures = [_Picture(file, verdicts, previews) for file in files]
+        pictures = [_Picture(file, wanted) for file in files]
         size = sum(map(len, files))
         with self._changed:
             self._check_open()
@@ -245,10 +242,9 @@ class Workers:
         first = self._pictures[0]
         batch: list[_Picture] = []
         while self._pictures and len(batch) < min(share, self._settings.batch_size):
-            one = self._pictures[0]
-            if (one.verdicts, one.preview) != (first.verdicts, first.preview):
+            if self._pictures[0].wanted != first.wanted:
                 break
-            self._pictures.popleft()
+            one = self._pictures.popleft()
             if one.future.set_running_or_notify_cancel():
                 batch.append(one)
         return batch
@@ -284,7 +280,7 @@ class Workers:
 
 def _score(worker: _Worker, batch: Sequence[_Picture], tries: int) -> Fault | list[Scored | Fault]:
     files = tuple(picture.file for picture in batch)
-    return worker.do(ScorePictures(files, batch[0].verdicts, batch[0].preview), tries)
+    return worker.do(ScorePictures(files, batch[0].wanted), tries)
 
 
 class _Worker:

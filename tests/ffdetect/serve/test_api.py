@@ -16,6 +16,7 @@ from ffdetect import Detector
 from ffdetect.voice import VoiceDetector
 
 from ..helpers import encode
+from ..provenance import files
 from .conftest import wave_file
 
 
@@ -47,6 +48,29 @@ def test_a_picture_is_analysed_as_by_the_detector(service, fast, portrait):
     assert body["weights"] == "fast"
     (quick,) = service.images(portrait, verdict=False).json()["images"][0]["faces"]
     assert quick["verdict"] is None and quick["score"] == pytest.approx(wanted.score, abs=1e-3)
+
+
+def test_what_a_file_says_of_itself_stands_beside_the_scores(service, portrait):
+    pytest.importorskip("c2pa")
+    plain, said = service.images(portrait, files.signed(portrait, files.created())).json()["images"]
+    assert plain["provenance"]["claims"] == [] and not plain["provenance"]["says_generated"]
+    assert plain["provenance"]["jpeg"]["quality"] == 90
+    (claim, *_) = said["provenance"]["claims"]
+    assert said["provenance"]["says_generated"] and said["provenance"]["errors"] == []
+    assert (claim["says"], claim["source"]) == ("generated", "c2pa")
+    assert "Tests" in claim["signer"] and claim["trust"].startswith("signed, and unchanged")
+    scores = [picture["faces"][0]["score"] for picture in (plain, said)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    (quick,) = service.images(portrait, verdict=False, provenance=False).json()["images"]
+    assert quick["provenance"] is None
+
+
+def test_provenance_that_cannot_be_read_is_no_error_of_the_picture(service, astronaut):
+    hostile = encode(astronaut, "JPEG", xmp=b"<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>")
+    (image,) = service.images(hostile).json()["images"]
+    assert len(image["faces"]) == 1 and image["error"] is None
+    (error,) = image["provenance"]["errors"]
+    assert error["source"] == "xmp"
 
 
 def test_several_pictures_keep_their_order_and_their_own_errors(service, portrait, noise):
@@ -120,6 +144,9 @@ def test_a_clip_is_answered_by_a_job(service, clip):
     assert result["name"] == "talk.mp4" and 0 < result["score"] < 1
     assert len(result["tracks"]) == 1 and len(result["tracks"][0]["frames"]) == 3
     assert result["windows"] and result["voice"] is not None
+    said = result["provenance"]
+    assert "mp4" in said["container"]["format"] and said["container"]["encoder"].startswith("Lavf")
+    assert str(service.folder) not in json.dumps(done)
     assert done["expires"] > done["created"]
     deleted = service.client.delete(answer.headers["location"])
     assert deleted.status_code == 200
@@ -133,6 +160,7 @@ def test_a_sound_is_scored_as_by_the_detector(service, sound, tmp_path):
     result = service.job("sounds", sound)["result"]
     assert result["score"] == pytest.approx(expected.score, abs=1e-3)
     assert [w["end"] for w in result["windows"]] == [w.end for w in expected.windows]
+    assert result["provenance"]["container"]["format"] == "wav"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ffdetect.models.calibration import Calibration
+from ffdetect.provenance import Claim, ReadError, Says
 from ffdetect.scoring.quality import Quality
 from ffdetect.scoring.verdict import judge
 from ffdetect.serve import markup, schemas
@@ -65,6 +66,7 @@ def test_a_picture_is_boxed_judged_explained_and_downloaded(page, service, portr
     assert "portrait.jpg" in text and "1 face found" in text
     assert any(verdict in text for verdict in ("Likely fake", "Likely real", "Cannot tell"))
     assert "Expected a picture but got text." in text
+    assert "What the file says of itself" in text and "does not say how it was made" in text
     assert page.locator(".picture rect").count() == 1
     assert page.get_attribute(".picture img", "alt") == "portrait.jpg: 1 face found"
     link = page.get_attribute("a[download='ffdetect.csv']", "href")
@@ -125,7 +127,7 @@ def test_every_reason_has_plain_words(quality: Quality, calibration: Calibration
         assert markup.plain(reason) != markup._sentence(reason), reason
 
 
-def test_names_do_no_harm():
+def test_names_and_metadata_do_no_harm():
     """Neither to the page, nor to whoever opens the table."""
     name = '=cmd("x")<script>alert(1)</script>'
     face = schemas.Face(
@@ -136,9 +138,22 @@ def test_names_do_no_harm():
         reasons=[],
         quality=schemas.Quality(side=2, blur=0, blocks=0, jpeg_quality=None, format="png"),
     )
-    answer = schemas.Picture(name=name, width=9, height=9, faces=[face])
+    said = schemas.Provenance(
+        says_generated=True,
+        summary=name,
+        claims=[Claim(Says.GENERATED, name, "text", name)],
+        manifests=[],
+        generators=[],
+        camera=None,
+        jpeg=None,
+        container=None,
+        errors=[ReadError("text", name)],
+        not_read=[name],
+    )
+    answer = schemas.Picture(name=name, width=9, height=9, faces=[face], provenance=said)
     shown = [Shown(name, "picture", Scored(answer)), Shown(name, "clip", Fault("unreadable", name))]
     assert "<script" not in markup.results(shown)
+    assert markup.results(shown).count("&lt;script") >= 5 + 3  # each text of the file is shown
     link = markup.downloads(shown).partition("text/csv;base64,")[2].partition('"')[0]
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(link).decode())))
     assert [row["file"][:2] for row in rows] == ["'=", "'="]

@@ -11,7 +11,7 @@ import pytest
 
 from ffdetect.serve.errors import ServiceError
 from ffdetect.serve.jobs import Jobs
-from ffdetect.serve.messages import Fault
+from ffdetect.serve.messages import Fault, Wanted
 from ffdetect.serve.observe import Metrics
 from ffdetect.serve.schemas import State
 from ffdetect.serve.settings import Settings
@@ -48,40 +48,40 @@ def outcomes(futures: list[Future]) -> list[str]:
 def test_a_picture_that_crashes_its_worker_takes_no_other_with_it(make):
     workers = make(batch_size=8)
     files = [b"a", b"b", b"crash", b"c", b"bad", b"d"]
-    assert outcomes(workers.score(files)) == ["a", "b", "crashed", "c", "unreadable", "d"]
-    assert outcomes(workers.score([b"e"])) == ["e"]
+    assert outcomes(workers.score(files, Wanted())) == ["a", "b", "crashed", "c", "unreadable", "d"]
+    assert outcomes(workers.score([b"e"], Wanted())) == ["e"]
     assert workers.held == 0
 
 
 def test_a_picture_that_hangs_is_given_up_and_others_are_not(make):
     workers = make(batch_size=8, silent_seconds=1.0)
-    assert outcomes(workers.score([b"hang", b"a", b"b"])) == ["timeout", "a", "b"]
+    assert outcomes(workers.score([b"hang", b"a", b"b"], Wanted())) == ["timeout", "a", "b"]
 
 
 def test_what_a_killed_worker_had_in_hand_is_done_by_another(make, tmp_path):
     workers = make(workers=1)
     files = [b"a", f"once {tmp_path / 'killed'}".encode(), b"b"]
-    assert outcomes(workers.score(files)) == [file.decode() for file in files]
+    assert outcomes(workers.score(files, Wanted())) == [file.decode() for file in files]
 
 
 def test_pictures_beyond_the_queue_are_refused_all_or_none(make):
     workers = make(workers=1, queue=3)
-    held = workers.score([b"slow 1", b"a"])
+    held = workers.score([b"slow 1", b"a"], Wanted())
     with pytest.raises(ServiceError, match="waiting") as caught:
-        workers.score([b"b", b"c"])
+        workers.score([b"b", b"c"], Wanted())
     assert caught.value.fault.code == "queue_full"
-    held += workers.score([b"d"])
+    held += workers.score([b"d"], Wanted())
     assert outcomes(held) == ["slow 1", "a", "d"]
-    assert outcomes(workers.score([b"b", b"c"])) == ["b", "c"]
+    assert outcomes(workers.score([b"b", b"c"], Wanted())) == ["b", "c"]
 
 
 def test_pictures_beyond_the_memory_of_the_queue_are_refused(make):
     workers = make(queue_mb=1)
-    large = workers.score([b"slow 1" + bytes(2**20 - 6)])  # alone it may be larger
+    large = workers.score([b"slow 1" + bytes(2**20 - 6)], Wanted())  # alone it may be larger
     with pytest.raises(ServiceError):
-        workers.score([b"a", b"b"])
+        workers.score([b"a", b"b"], Wanted())
     large[0].cancel() or wait(large, PATIENCE)
-    assert outcomes(workers.score([b"a", b"b"])) == ["a", "b"]
+    assert outcomes(workers.score([b"a", b"b"], Wanted())) == ["a", "b"]
 
 
 def test_long_jobs_leave_a_worker_to_pictures(make, tmp_path):
@@ -89,7 +89,7 @@ def test_long_jobs_leave_a_worker_to_pictures(make, tmp_path):
     jobs = Jobs(Settings(), workers, Metrics())
     long = [submit(jobs, tmp_path / str(n), "slow 2") for n in range(2)]
     start = time.monotonic()
-    assert outcomes(workers.score([b"a"])) == ["a"]
+    assert outcomes(workers.score([b"a"], Wanted())) == ["a"]
     assert not all(job.ended for job in long) or time.monotonic() - start > 2
     until(lambda: not any(job.is_open for job in long))
     assert [job.state for job in long] == [State.done] * 2
@@ -163,18 +163,18 @@ def test_results_are_kept_for_a_while_and_for_their_owner(make, tmp_path):
 
 def test_closing_finishes_what_was_accepted(make):
     workers = make(workers=1)
-    futures = workers.score([b"slow 0.5", b"a", b"b"])
+    futures = workers.score([b"slow 0.5", b"a", b"b"], Wanted())
     workers.close(PATIENCE)
     assert all(future.done() for future in futures)
     assert outcomes(futures) == ["slow 0.5", "a", "b"]
     with pytest.raises(ServiceError) as caught:
-        workers.score([b"c"])
+        workers.score([b"c"], Wanted())
     assert caught.value.fault.code == "unavailable"
 
 
 def test_closing_gives_up_what_takes_too_long(make):
     workers = make(workers=1, silent_seconds=1000.0)
-    futures = workers.score([b"hang"])
+    futures = workers.score([b"hang"], Wanted())
     until(lambda: futures[0].running())
     workers.close(0.1)
     assert outcomes(futures) == ["unavailable"]
