@@ -149,12 +149,12 @@ def time_stages(
         work["pictures"] = [decode_image(file).pixels for file in files]
 
     def detect() -> None:
-        work["faces"] = [finder.detect(pixels) for pixels in work["pictures"]]
+        work["faces"] = [finder.largest(pixels) for pixels in work["pictures"]]
 
     def crop() -> None:
-        found = work.get("faces", [[]] * len(files))
+        found = work.get("faces", [None] * len(files))
         crops = [
-            crop_face(pixels, own[0], settings) if own else crop_whole(pixels, settings)
+            crop_face(pixels, own, settings) if own else crop_whole(pixels, settings)
             for pixels, own in zip(work["pictures"], found, strict=True)
         ]
         stack = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)

@@ -116,9 +116,11 @@ def face_rows(
     item: Item, picture: Picture, detector: FaceDetector, settings: CacheSettings
 ) -> list[CachedFace]:
     """The rows of one decoded picture, without maps, largest face first."""
-    faces = detector.detect(picture.pixels)
     if settings.faces == "largest":
-        faces = faces[:1]
+        largest = detector.largest(picture.pixels)
+        faces = [] if largest is None else [largest]
+    else:
+        faces = detector.detect(picture.pixels)
     return [
         _row(
             item,

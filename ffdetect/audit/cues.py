@@ -100,9 +100,9 @@ def measure_items(
         row = {name: getattr(item, name) for name in LABELS}
         row |= file_cues | size_cues(picture.width, picture.height) | pixel_cues(picture.pixels)
         if detector is not None:
-            faces = detector.detect(picture.pixels)
-            if faces:
-                row |= face_cues(faces[0].box, picture.width, picture.height)
+            face = detector.largest(picture.pixels)
+            if face is not None:
+                row |= face_cues(face.box, picture.width, picture.height)
         rows.append(row)
         hashes.append(perceptual_hash(picture.pixels))
     return _measurements(rows, hashes, unreadable)

@@ -40,10 +40,8 @@ RAW = "raw: confounded"
 
 def match(picture: Picture, detector: FaceDetector) -> bytes:
     """A picture as the protocol's JPEG file; without a face the whole picture is framed."""
-    faces = detector.detect(picture.pixels)
-    framed = (
-        crop_face(picture.pixels, faces[0], FRAME) if faces else crop_whole(picture.pixels, FRAME)
-    )
+    face = detector.largest(picture.pixels)
+    framed = crop_face(picture.pixels, face, FRAME) if face else crop_whole(picture.pixels, FRAME)
     stream = io.BytesIO()
     Image.fromarray(framed).save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()

@@ -23,7 +23,7 @@ from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
-from preprocess.faces.face import CropSettings, Face
+from preprocess.faces.face import CropSettings
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.sources import is_clip
 
@@ -215,8 +215,8 @@ class Detector:
 
     def crop_largest(self, picture: Picture) -> np.ndarray | None:
         """The largest face of a decoded picture as uint8 size x size x 3, None without a face."""
-        faces: list[Face] = self.face_detector.detect(picture.pixels)
-        return crop_face(picture.pixels, faces[0], self.crop_settings) if faces else None
+        face = self.face_detector.largest(picture.pixels)
+        return crop_face(picture.pixels, face, self.crop_settings) if face else None
 
     def score_crops(
         self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"

@@ -12,6 +12,8 @@ from .face import CropSettings, Face
 if TYPE_CHECKING:
     import torch
 
+    from .mtcnn import Found
+
 _SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
 
 
@@ -42,7 +44,19 @@ class FaceDetector:
                 for, which takes a fraction of the time.
         """
         boxes = None if near is None else np.array([face.box for face in near]).reshape(-1, 4)
-        found = self._cascade.find(pixels, boxes)
+        return self._faces(self._cascade.find(pixels, boxes))
+
+    def largest(self, pixels: np.ndarray) -> Face | None:
+        """The largest face of a uint8 H x W x 3 RGB picture, None if there is none.
+
+        It is the first of `detect`, but for rare pictures (benchmarks/results/largest_face.md), and
+        takes a fraction of the time.
+        """
+        found = self._faces(self._cascade.find_largest(pixels, self.settings.min_probability))
+        return found[0] if found else None
+
+    def _faces(self, found: Found) -> list[Face]:
+        """Those that are likely enough, largest first."""
         faces = [
             Face(_snap(box), _snap(points), float(probability))
             for box, points, probability in zip(

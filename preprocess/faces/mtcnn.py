@@ -10,6 +10,8 @@ the networks are fused (`mtcnn_networks`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +23,8 @@ from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
 _FACTOR = 0.709  # from one level to the next: half of the area
 _GRID = 20  # facenet-pytorch's default for the smallest face: its levels are taken, not others
 _NEAR_SIDES, _NEAR_REACH = (1 / 3, 2), 1.5  # in a face's sides: windows near it, how far around it
+_LIKELY = 0.95  # probability of what the second network takes for a face
+_GROWTH = 0.4, 0.6  # of a face's side: the least that the first and the second network make of it
 _LARGE, _LARGE_FACTOR = 2e6, 1.25  # pixels of a picture that is large, of its smallest face
 _KEPT = 2**29  # bytes of a picture's sums whose room is kept for the next
 _BLOCK = 2**20  # bytes of a picture's sums that are worked on at once, to fit the cache too
@@ -39,6 +43,11 @@ class Found:
     boxes: np.ndarray
     probabilities: np.ndarray
     landmarks: np.ndarray
+
+    def apart(self) -> Found:
+        """The surest of those that overlap."""
+        keep = _nms_contained(self.boxes, self.probabilities, 0.7)
+        return Found(self.boxes[keep], self.probabilities[keep], self.landmarks[keep])
 
 
 class Cascade:
@@ -64,62 +73,138 @@ class Cascade:
                 the whole search, so that this finds the same there but for rounding (see
                 docs/reproducibility.md).
         """
+        with self._summed(pixels) as picture:
+            parts = self._levels(picture.shape)
+            return self._search(picture, parts if near is None else _around(near, parts))
+
+    def find_largest(self, pixels: np.ndarray, sure: float) -> Found:
+        """The largest face of a picture, as `find` gives it; of the others, those that turn up.
+
+        Levels are searched from the largest window down, until something is likely to be a face and
+        windows are so much smaller that they can show no larger one. From there on the search is
+        around it, and ends where windows are too small to show it. Where it proves to be no face,
+        the whole picture is searched.
+
+        Args:
+            pixels: see `find`.
+            sure: probability from which on it is a face.
+        """
+        with self._summed(pixels) as picture:
+            parts = self._levels(picture.shape)
+            refined, rest = [], [*parts]
+            likely, least = np.zeros((0, 4), np.float32), 0.0  # least: a level below the largest
+            while rest and least <= CELL / rest[-1].scale:
+                refined.append(self._refine(picture, self._propose(picture, [rest.pop()]), least))
+                apart = refined[-1].apart(0.7)
+                more = _shifted(apart.boxes, apart.shifts)[apart.scores >= _LIKELY]
+                likely = np.concatenate([likely, more])
+                least = _sides(likely).max(initial=0) * _FACTOR
+            if len(likely):
+                around = _around(_spread(likely[_sides(likely) > least]), rest)
+                refined.append(self._refine(picture, self._propose(picture, around), least))
+                found = self._finish(picture, _Candidates.joined(refined[::-1]), least)
+                if (_sides(found.boxes)[found.probabilities >= sure] > least).any():
+                    return found
+            return self._search(picture, parts)
+
+    def _search(self, picture: _Sums, parts: Sequence[_Part]) -> Found:
+        """The faces in some parts of the pyramid."""
+        return self._finish(picture, self._refine(picture, self._propose(picture, parts)))
+
+    @contextmanager
+    def _summed(self, pixels: np.ndarray) -> Iterator[_Sums]:
+        """The picture's sums, in a room that is kept for the next picture."""
         try:
             room = self._rooms.pop()
         except IndexError:  # asked for and not looked at first: another thread may take the last
             room = None
         picture = _Sums(pixels, room)
         with torch.inference_mode():
-            found = self._third(picture, self._second(picture, self._candidates(picture, near)))
+            yield picture
         if picture.room.nbytes <= _KEPT:
             self._rooms.append(picture.room)
-        return found
 
-    def _candidates(self, picture: _Sums, near: np.ndarray | None) -> np.ndarray:
-        """Squares that may show a face: float32 N x 4."""
-        height, width = picture.shape
-        large = height * width > _LARGE
-        scales = [_first_scale(self._min_face * (_LARGE_FACTOR if large else 1))]
-        while min(height, width) * scales[-1] >= CELL:
-            scales.append(scales[-1] * _FACTOR)
-        scales.pop()  # too small for one window
-        parts = [_Part.whole(picture.shape, scale) for scale in scales]
-        if near is not None:
-            parts = [part for box in near for whole in parts if (part := whole.around(box))]
-        proposals = self._networks.propose(picture.scaled(part) for part in parts)
-        found, scores, shifts = [], [], []
-        for part, (at, score, shift) in zip(parts, proposals, strict=True):
+    def _levels(self, shape: tuple[int, int]) -> list[_Part]:
+        """The pyramid, smallest windows first."""
+        large = shape[0] * shape[1] > _LARGE
+        scale, levels = _first_scale(self._min_face * (_LARGE_FACTOR if large else 1)), []
+        while min(shape) * scale >= CELL:
+            levels.append(_Part.whole(shape, scale))
+            scale *= _FACTOR
+        return levels
+
+    def _propose(self, picture: _Sums, parts: Sequence[_Part]) -> _Candidates:
+        """Windows that may show a face."""
+        found = []
+        for part in parts:
+            at, scores, shifts = self._networks.propose(picture.scaled(part))
             corner = at * STRIDE + part.corner.astype(np.float32) + 1
-            own = np.concatenate([corner, corner + CELL - 1], 1) / part.scale
-            own = np.floor(own).astype(np.float32)
-            keep = _nms(own, score, 0.5)
-            found.append(own[keep])
-            scores.append(score[keep])
-            shifts.append(shift[keep])
-        if not found:
-            return np.zeros((0, 4), np.float32)
-        boxes, score, shift = map(np.concatenate, (found, scores, shifts))
-        keep = _nms(boxes, score, 0.7)
-        boxes, shift = boxes[keep], shift[keep]
-        return picture.inside(_square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)))
+            boxes = np.floor(np.concatenate([corner, corner + CELL - 1], 1) / part.scale)
+            found.append(_Candidates(boxes.astype(np.float32), scores, shifts).apart(0.5))
+        return _Candidates.joined(found).apart(0.7)
 
-    def _second(self, picture: _Sums, boxes: np.ndarray) -> np.ndarray:
-        score, shift = self._networks.refine(picture.cut(boxes, 24))
-        sure = score > THRESHOLDS[1]
-        boxes, score, shift = boxes[sure], score[sure], shift[sure]
-        keep = _nms(boxes, score, 0.7)
-        return picture.inside(_square(_shifted(boxes[keep], shift[keep])))
+    def _refine(self, picture: _Sums, proposed: _Candidates, least: float = 0) -> _Candidates:
+        """Squares that may show a face; those of a side of `least` and more for sure."""
+        boxes, shifts = proposed.boxes, proposed.shifts
+        boxes = _square(boxes + shifts * np.tile(boxes[:, 2:] - boxes[:, :2], 2))
+        boxes = picture.inside(boxes[_sides(boxes) >= _GROWTH[0] * least])
+        scores, shifts = self._networks.refine(picture.cut(boxes, 24))
+        return _Candidates(boxes, scores, shifts)[scores > THRESHOLDS[1]]
 
-    def _third(self, picture: _Sums, boxes: np.ndarray) -> Found:
+    def _finish(self, picture: _Sums, refined: _Candidates, least: float = 0) -> Found:
+        """The faces among the squares; those of a side of `least` and more for sure."""
+        refined = refined.apart(0.7)
+        boxes = _square(_shifted(refined.boxes, refined.shifts))
+        boxes = picture.inside(boxes[_sides(boxes) >= _GROWTH[1] * least])
         score, shift, points = self._networks.finish(picture.cut(boxes, 48))
         sure = score > THRESHOLDS[2]
         boxes, score, shift, points = boxes[sure], score[sure], shift[sure], points[sure]
         side = boxes[:, 2:] - boxes[:, :2] + 1
         points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # five x, five y
         points = boxes[:, None, :2] + points * side[:, None] - 1
-        boxes = _shifted(boxes, shift)
-        keep = _nms_contained(boxes, score, 0.7)
-        return Found(boxes[keep], score[keep], points[keep])
+        return Found(_shifted(boxes, shift), score, points).apart()
+
+
+def _around(boxes: np.ndarray, parts: Sequence[_Part]) -> list[_Part]:
+    """What of whole levels shows faces near boxes."""
+    return [part for box in boxes for whole in parts if (part := whole.around(box))]
+
+
+def _spread(boxes: np.ndarray) -> np.ndarray:
+    """Boxes of which none is within another: what is looked for around one is around the other."""
+    kept = _nms_contained(boxes, _sides(boxes), 0.5)
+    return boxes[kept]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What a network says of N windows.
+
+    Attributes:
+        boxes: float32 N x 4, left, top, right, bottom.
+        scores: float32 N probabilities of a face.
+        shifts: float32 N x 4, of the box's sides, as shares of the box.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    shifts: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        none = np.zeros((0, 4), np.float32)
+        return cls(
+            np.concatenate([none, *(part.boxes for part in parts)]),
+            np.concatenate([none[:, 0], *(part.scores for part in parts)]),
+            np.concatenate([none, *(part.shifts for part in parts)]),
+        )
+
+    def __getitem__(self, keep: np.ndarray) -> _Candidates:
+        return _Candidates(self.boxes[keep], self.scores[keep], self.shifts[keep])
+
+    def apart(self, overlap: float) -> _Candidates:
+        """Those that overlap with none of a higher score by more than that."""
+        return self[_nms(self.boxes, self.scores, overlap)]
 
 
 def _first_scale(min_face: float) -> float:
@@ -282,6 +367,10 @@ def _nms_contained(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> lis
 
 def _shifted(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+
+
+def _sides(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).max(1)
 
 
 def _square(boxes: np.ndarray) -> np.ndarray:

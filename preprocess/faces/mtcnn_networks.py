@@ -7,7 +7,7 @@ channels-last, and the first of them on strips that fit the processor's cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,9 +38,9 @@ class Networks:
         self._refine = _Judge(_weights("rnet", self.device), pools=(3, 3))
         self._finish = _Judge(_weights("onet", self.device), pools=(3, 3, 2))
 
-    def propose(self, levels: Iterable[np.ndarray]) -> Iterator[Proposals]:
-        """Where each H x W x 3 level may show a face."""
-        return (self._propose.on(level, self.device) for level in levels)
+    def propose(self, level: np.ndarray) -> Proposals:
+        """Where an H x W x 3 level may show a face."""
+        return self._propose.on(level, self.device)
 
     def refine(self, views: np.ndarray) -> list[np.ndarray]:
         """float32 N probabilities and N x 4 shifts of the sides of N x 24 x 24 x 3."""
@@ -51,15 +51,14 @@ class Networks:
         return self._run(self._finish, views)
 
     def _run(self, network: _Judge, views: np.ndarray) -> list[np.ndarray]:
-        count = len(views)
-        if not count:  # one to be told the shapes of outputs by
-            views = np.zeros((1, *views.shape[1:]), np.float32)
+        if not len(views):
+            return network.nothing()
         size = _BATCH_ON_CPU if self.device.type == "cpu" else _BATCH
         batches = [
             network(batch.to(self.device).permute(0, 3, 1, 2))
             for batch in torch.from_numpy(views).split(size)
         ]
-        return [torch.cat(parts).cpu().numpy()[:count] for parts in zip(*batches, strict=True)]
+        return [torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True)]
 
 
 class _Proposals:
@@ -161,6 +160,11 @@ class _Judge:
         weight[0], bias[0] = weight[0][1:] - weight[0][:1], bias[0][1:] - bias[0][:1]
         self._heads = torch.cat(weight), torch.cat(bias)
         self._outputs = [len(values) for values in bias]
+
+    def nothing(self) -> list[np.ndarray]:
+        """What it says of no candidates."""
+        score, *others = (np.zeros((0, count), np.float32) for count in self._outputs)
+        return [score[:, 0], *others]
 
     def __call__(self, views: torch.Tensor) -> list[torch.Tensor]:
         """Probability of a face, N, shifts of the box's sides as shares of the box, N x 4, and

@@ -53,6 +53,16 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 # Detection
 
 
+def test_the_largest_face_is_the_first_of_all(detector, astronaut):
+    small = cv2.resize(astronaut, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    both = np.concatenate([np.pad(small, ((0, 256), (0, 0), (0, 0))), astronaut], 1)
+    largest = detector.largest(both)
+    assert largest.box[0] > small.shape[1]
+    np.testing.assert_allclose(largest.box, detector.detect(both)[0].box, atol=1 / 8)
+    assert detector.largest(np.zeros((300, 300, 3), np.uint8)) is None
+    assert FaceDetector(CropSettings(min_probability=1)).largest(small) is None
+
+
 def test_the_astronauts_face_is_found(face):
     assert overlap(face.box, np.array([178, 60, 268, 175])) > 0.85
     eyes, nose, mouth = face.landmarks[:2], face.landmarks[2], face.landmarks[3:]

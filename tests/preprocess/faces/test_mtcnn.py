@@ -86,8 +86,8 @@ def test_faces_from_40_px_are_found_in_large_pictures(shared: Path, cascade):
 
 def test_the_smallest_face_is_larger_in_large_pictures():
     class Recorder:
-        def propose(self, levels):
-            sides.append(next(iter(levels)).shape[0])
+        def propose(self, level):
+            sides.append(level.shape[0])
             raise StopAsyncIteration
 
     sides: list[int] = []
@@ -108,8 +108,9 @@ def test_levels_are_those_of_facenet(smallest, steps):
 @pytest.mark.parametrize("shape", [(1, 1), (13, 13), (33, 32), (20, 10000), (64, 10000)])
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_flat_pictures_of_any_shape_have_no_face(cascade, shape, value):
-    found = cascade.find(np.full((*shape, 3), value, np.uint8))
-    assert found.boxes.shape == (0, 4) and found.landmarks.shape == (0, 5, 2)
+    flat = np.full((*shape, 3), value, np.uint8)
+    for found in (cascade.find(flat), cascade.find_largest(flat, 0.9)):
+        assert found.boxes.shape == (0, 4) and found.landmarks.shape == (0, 5, 2)
 
 
 def test_grey_pictures_and_crowds(cascade, astronaut):
@@ -134,6 +135,76 @@ def test_near_a_face_is_found_what_is_found_there_in_the_whole_picture(cascade, 
     np.testing.assert_allclose(found.landmarks[order], whole.landmarks[sure][:2], atol=1e-2)
     assert len(cascade.find(crowd, boxes * 3).boxes) == 0  # far too large
     assert len(cascade.find(crowd, np.zeros((0, 4))).boxes) == 0
+
+
+def scaled(pixels: np.ndarray, factor: float) -> np.ndarray:
+    return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def beside(*pictures: np.ndarray) -> np.ndarray:
+    height = max(len(picture) for picture in pictures)
+    padded = [np.pad(p, ((0, height - len(p)), (0, 0), (0, 0)), mode="edge") for p in pictures]
+    return np.concatenate(padded, 1)
+
+
+@pytest.fixture(scope="module")
+def portraits() -> list[np.ndarray]:
+    folder = Path(__file__).parents[3] / "examples/portraits"
+    return [decode_image(file).pixels for file in sorted(folder.glob("*.jpg"))]
+
+
+def assert_same_largest(cascade: Cascade, pixels: np.ndarray) -> None:
+    """The largest sure face of both searches is the same, and so are its box and landmarks."""
+    faces = []
+    for found in (cascade.find(pixels), cascade.find_largest(pixels, 0.9)):
+        boxes, points = (
+            values[found.probabilities >= 0.9] for values in (found.boxes, found.landmarks)
+        )
+        first = np.prod(boxes[:, 2:] - boxes[:, :2], 1).argmax()
+        faces.append(np.concatenate([boxes[first], points[first].ravel()]))
+    np.testing.assert_allclose(*faces, atol=1e-2)
+
+
+def test_the_largest_face_is_that_of_the_whole_search(cascade, astronaut, portraits):
+    for pixels in (astronaut, *portraits):
+        assert_same_largest(cascade, pixels)
+
+
+@pytest.mark.parametrize("second", [0.35, 0.6, 0.93, 1.0, 1.08])
+def test_of_several_faces_the_largest_is_found(cascade, astronaut, portraits, second):
+    assert_same_largest(cascade, beside(scaled(astronaut, 0.8), scaled(astronaut, 0.8 * second)))
+    assert_same_largest(
+        cascade, beside(*(scaled(p, 0.3 * second**n) for n, p in enumerate(portraits)))
+    )
+
+
+@pytest.mark.parametrize("size", [0.5, 1.5])
+def test_a_large_face_upside_down_hides_no_small_one(cascade, astronaut, size):
+    false = scaled(astronaut, size)[::-1]
+    assert_same_largest(cascade, beside(false, scaled(astronaut[:, 100:350], 0.6)))
+
+
+def test_the_search_for_the_largest_face_leaves_small_windows_out(astronaut):
+    class Counting(Networks):
+        def propose(self, level):
+            nonlocal seen
+            seen += level.shape[0] * level.shape[1]
+            return super().propose(level)
+
+    seen, counts = 0, []
+    cascade = Cascade(32, Counting("cpu"))
+    for search in (cascade.find, lambda pixels: cascade.find_largest(pixels, 0.9)):
+        search(scaled(astronaut[:256, 90:350], 3))
+        counts.append(seen)
+        seen = 0
+    assert counts[1] < counts[0] / 10
+
+
+def test_where_nothing_likely_proves_to_be_a_face_the_whole_picture_is_searched(cascade, astronaut):
+    pixels = beside(astronaut, scaled(astronaut, 0.4))
+    whole, found = cascade.find(pixels), cascade.find_largest(pixels, sure=1.01)
+    assert (whole.probabilities > 0.9).sum() == 2
+    np.testing.assert_allclose(found.boxes, whole.boxes, atol=1e-2)
 
 
 def pooled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
