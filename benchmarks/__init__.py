@@ -1,1 +1,4 @@
-"""How well it works: each module is one question, run as ``python -m benchmarks.NAME``."""
+"""How well it works, and how fast: each module is one question, run as `python -m benchmarks.NAME`.
+
+`benchmarks.speed` has those of time and cost.
+"""

@@ -1,4 +1,4 @@
-"""benchmarks.cost: the work and memory of every process that commands leave behind are counted."""
+"""benchmarks.speed.cost: work and memory of every process that commands leave behind are counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.cost import Cost
+from benchmarks.speed.cost import Cost
 
 _WORK = (
     "import time; held = bytearray(b'x') * (200 * 2**20)\n"

@@ -1,4 +1,4 @@
-"""benchmarks.throughput: fair turns, honest medians, and files that say where they were made."""
+"""benchmarks.speed.throughput: fair turns, honest medians; files say where they were made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import throughput
-from benchmarks.throughput import Effort, Spread, choose_files, compare, main, write_synthetic
+from benchmarks.speed import throughput
+from benchmarks.speed.throughput import Effort, Spread, choose_files, compare, main, write_synthetic
 
 
 def test_a_spread_is_median_and_quartiles():

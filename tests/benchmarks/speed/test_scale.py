@@ -1,4 +1,4 @@
-"""benchmarks.scale: costs that add up, of caches that are what they claim to be."""
+"""benchmarks.speed.scale: costs that add up, of caches that are what they claim to be."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from benchmarks import scale
-from benchmarks.scale import Effort, main, write_made_up
+from benchmarks.speed import scale
+from benchmarks.speed.scale import Effort, main, write_made_up
 from preprocess.cache.check import check_cache
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.reader import CacheReader

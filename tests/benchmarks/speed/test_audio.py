@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.audio_speed import has_sound, main
+from benchmarks.speed.audio import has_sound, main
 
-from ..ffdetect.helpers import write_clip
-from ..preprocess.sounds import buzz, write_sound
+from ...ffdetect.helpers import write_clip
+from ...preprocess.sounds import buzz, write_sound
 
 pytest.importorskip("librosa", reason="the usual loop needs the [train] extra")
 

@@ -1,6 +1,6 @@
-"""python -m benchmarks.preprocess_speed FACES: how fast is preprocess.crop, and is it still MTCNN?
+"""python -m benchmarks.speed.preprocess FACES: how fast is preprocess.crop, and is it still MTCNN?
 
-Against the loop of `preprocess_peer.py`, which does less: it computes no maps and survives no
+Against the loop of `peer.py`, which does less: it computes no maps and survives no
 damaged file. Inputs are pictures of FACES, spread over its sources; the same enlarged and padded
 to 4 to 12 megapixels; clips of CLIPS enlarged and padded to 1080p and 480p, of which both look at
 every frame. Both run as commands and take turns: the peer with one process and with two, of which
@@ -8,7 +8,7 @@ the better counts, ours with its defaults. Starting Python and its libraries tak
 measured apart, with a single small picture; `ratio` is of the wall clock without it. `CPU ratio`
 is of the seconds that the processors worked, without those for the start: on a machine that others
 use too it is the one to trust. `floor` is how much of our work decoding is, done alone by one
-process a core (`preprocess_decode.py`): at 1 nothing would be left to gain.
+process a core (`decode.py`): at 1 nothing would be left to gain.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.cost import Cost
-from benchmarks.preprocess_decode import ALL
-from benchmarks.throughput import machine
 from preprocess import crop, extract
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
@@ -44,6 +41,10 @@ from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import find_items
 from preprocess.work.pool import cores
+
+from .cost import Cost
+from .decode import ALL
+from .throughput import machine
 
 _MEGAPIXELS = (4, 12)
 _CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}
@@ -130,16 +131,14 @@ def run_peer(folder: Path, out: Path, processes: int) -> Cost:
     """Each process does its share of the files, a single one with all threads."""
 
     def command(number: int, files: Sequence[str]) -> list[str]:
-        return ["-m", "benchmarks.preprocess_peer", str(out / str(number)), *files]
+        return ["-m", "benchmarks.speed.peer", str(out / str(number)), *files]
 
     return _run_shares(folder, processes, command)
 
 
 def run_decode(folder: Path, out: Path) -> Cost:
     """The floor: one process a core, each with its share of the files."""
-    return _run_shares(
-        folder, cores(), lambda _, files: ["-m", "benchmarks.preprocess_decode", *files]
-    )
+    return _run_shares(folder, cores(), lambda _, files: ["-m", "benchmarks.speed.decode", *files])
 
 
 def _run_shares(
@@ -350,7 +349,7 @@ def report(results: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    name, full = "python -m benchmarks.preprocess_speed", Effort()
+    name, full = "python -m benchmarks.speed.preprocess", Effort()
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     add = parser.add_argument
     add("faces", type=Path, metavar="FACES", help="JPEG pictures of faces, a folder a source")

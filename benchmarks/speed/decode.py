@@ -1,4 +1,4 @@
-"""python -m benchmarks.preprocess_decode FILE...: decode pictures and all frames of clips, no more.
+"""python -m benchmarks.speed.decode FILE...: decode pictures and all frames of clips, no more.
 
 The floor that preprocess.crop cannot get below: the same decoders, and RGB pixels that are dropped.
 """

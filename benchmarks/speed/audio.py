@@ -1,4 +1,4 @@
-"""python -m benchmarks.audio_speed DATA: how fast does sound become spectrograms, beside the usual
+"""python -m benchmarks.speed.audio DATA: how fast does sound become spectrograms, beside the usual
 loop (librosa reads, resamples and draws mel spectrograms to PNG, one file at a time)?
 
 The sound of clips is first written to a WAV file by moviepy, as is usual; `pip install moviepy` in
@@ -31,7 +31,7 @@ from preprocess.sound import cache_sound
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.audio_speed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.audio", description=__doc__)
     add = parser.add_argument
     add("data", type=Path, help="a folder of audio files, or of clips")
     add("--clips", action="store_true", help="take the clips with sound there, not audio files")
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call
         runs = [compare(repeated(items, times), args.rounds, args.workers) for times in args.repeat]
     answer = {
-        "command": " ".join(["python -m benchmarks.audio_speed", *(argv or sys.argv[1:])]),
+        "command": " ".join(["python -m benchmarks.speed.audio", *(argv or sys.argv[1:])]),
         "cores": os.cpu_count(),
         "workers": args.workers,
         "runs": runs,

@@ -1,4 +1,4 @@
-"""python -m benchmarks.preprocess_peer OUT FILE...: the loop that most people write.
+"""python -m benchmarks.speed.peer OUT FILE...: the loop that most people write.
 
 Pillow opens, facenet-pytorch's MTCNN with its defaults finds all faces with their landmarks, boxes
 are cropped and saved; of clips every frame, decoded by PyAV. Writes what was found to

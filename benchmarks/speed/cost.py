@@ -3,7 +3,7 @@
 Measured from a process of its own, which adopts what its commands leave behind and waits for it:
 the system counts the work of a process for those alone who wait for its end.
 
-    python -m benchmarks.cost '[["COMMAND", "ARGUMENT", ...], ...]'
+    python -m benchmarks.speed.cost '[["COMMAND", "ARGUMENT", ...], ...]'
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""benchmarks.preprocess_speed: fair inputs, the peer's faces, and figures that add up."""
+"""benchmarks.speed.preprocess: fair inputs, the peer's faces, and figures that add up."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import preprocess_decode, preprocess_peer, preprocess_speed
-from benchmarks.cost import Cost
-from benchmarks.preprocess_speed import (
+from benchmarks.speed import decode, peer, preprocess
+from benchmarks.speed.cost import Cost
+from benchmarks.speed.preprocess import (
     Effort,
     enlarged,
     main,
@@ -52,10 +52,10 @@ def test_an_enlarged_picture_is_in_the_middle_of_its_mirror_image(astronaut):
 
 
 def test_a_clip_has_the_frames_it_was_made_of(tmp_path, astronaut):
-    preprocess_speed._write_clip(tmp_path / "clip.mp4", [astronaut[:480, :320]] * 5)
+    preprocess._write_clip(tmp_path / "clip.mp4", [astronaut[:480, :320]] * 5)
     looks = list(decode_video(tmp_path / "clip.mp4", frames=5))
     assert [look.pixels.shape for look in looks] == [(480, 320, 3)] * 5
-    assert len(list(preprocess_peer.frames(tmp_path / "clip.mp4"))) == 5
+    assert len(list(peer.frames(tmp_path / "clip.mp4"))) == 5
 
 
 def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path):
@@ -75,10 +75,10 @@ def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path)
 def test_clips_are_compared_frame_by_frame(tmp_path, astronaut):
     """A face that moves 12 px a frame: one of another frame would not be where it is."""
     frames = [np.roll(astronaut[:300, 60:420], 12 * i, axis=1) for i in range(5)]
-    preprocess_speed._write_clip(tmp_path / "clip.mp4", frames)
-    assert preprocess_decode.main([tmp_path / "clip.mp4"]) == 5
-    preprocess_peer.main(tmp_path / "peer" / "0", [tmp_path / "clip.mp4"])
-    agreed = preprocess_speed.agreement(tmp_path / "peer")
+    preprocess._write_clip(tmp_path / "clip.mp4", frames)
+    assert decode.main([tmp_path / "clip.mp4"]) == 5
+    peer.main(tmp_path / "peer" / "0", [tmp_path / "clip.mp4"])
+    agreed = preprocess.agreement(tmp_path / "peer")
     assert agreed["faces of the peer"] == agreed["found"] == agreed["faces of ours"] == 5
     assert agreed["recall"] == 1 and agreed["unknown to the peer"] == 0
     assert agreed["landmark error"] < 0.03 and agreed["landmarks within 3 %"] >= 0.8
@@ -92,20 +92,20 @@ def test_all_is_measured_and_written_down(pictures, tmp_path, monkeypatch, capsy
         run()
         return Cost(time.perf_counter() - start, time.process_time() - work, 1)
 
-    def peer(folder: Path, out: Path, processes: int) -> Cost:
-        return cost_of(lambda: preprocess_peer.main(out / "0", sorted(folder.iterdir())))
+    def run_peer(folder: Path, out: Path, processes: int) -> Cost:
+        return cost_of(lambda: peer.main(out / "0", sorted(folder.iterdir())))
 
-    def decode(folder: Path, out: Path) -> Cost:
-        return cost_of(lambda: preprocess_decode.main(sorted(folder.iterdir())))
+    def run_decode(folder: Path, out: Path) -> Cost:
+        return cost_of(lambda: decode.main(sorted(folder.iterdir())))
 
-    def ours(folder: Path, out: Path, *options: str) -> Cost:
+    def run_ours(folder: Path, out: Path, *options: str) -> Cost:
         arguments = [str(folder), "--out", str(out), "--overwrite", "--quiet", "--workers", "0"]
         return cost_of(lambda: crop.main([*arguments, *options]))
 
-    monkeypatch.setattr(preprocess_speed, "run_peer", peer)
-    monkeypatch.setattr(preprocess_speed, "run_decode", decode)
-    monkeypatch.setattr(preprocess_speed, "run_ours", ours)
-    monkeypatch.setattr(preprocess_speed, "QUICK", Effort(mixed=3, large=1, frames=2))
+    monkeypatch.setattr(preprocess, "run_peer", run_peer)
+    monkeypatch.setattr(preprocess, "run_decode", run_decode)
+    monkeypatch.setattr(preprocess, "run_ours", run_ours)
+    monkeypatch.setattr(preprocess, "QUICK", Effort(mixed=3, large=1, frames=2))
     out = tmp_path / "results" / "speed"
     start = time.perf_counter()
     assert main([str(pictures), "--quick", "--out", str(out)]) == 0

@@ -1,4 +1,4 @@
-"""python -m benchmarks.throughput: how fast is it on this machine, and what takes the time?
+"""python -m benchmarks.speed.throughput: how fast is it on this machine, and what takes the time?
 
 Three questions, on the CPU and on a CUDA device where there is one. Scoring ready crops with the
 shipped weights against timm's `efficientnet_b0` at the same size. The stages from a file to its
@@ -34,7 +34,7 @@ from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
 
-from ._harness import Parser, save_result
+from .._harness import Parser, save_result
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")

@@ -1,4 +1,4 @@
-"""python -m benchmarks.scale DATA: what do a million faces cost, and what grows faster than them?
+"""python -m benchmarks.speed.scale DATA: what do a million faces cost, what grows faster than them?
 
 CPU seconds of each stage on one thread, bytes of a face, then on made-up caches: the time and
 memory of `CacheReader`, what its index and list of failures cost a run, and the memory
@@ -293,7 +293,7 @@ def table(results: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    name = "python -m benchmarks.scale"
+    name = "python -m benchmarks.speed.scale"
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("data", type=Path, metavar="DATA", help="pictures with faces")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.json"))
