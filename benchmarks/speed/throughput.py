@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks._harness import Parser, save_result
 from ffdetect.models.weights import Checkpoint, load_checkpoint
 from ffdetect.scoring.detector import SHIPPED, Detector
 from preprocess.cache.faces import CachedFace, CacheSettings
@@ -33,8 +34,6 @@ from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
-
-from .._harness import Parser, save_result
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")

@@ -1,4 +1,4 @@
-"""benchmarks.speed.cost: work and memory of every process that commands leave behind are counted."""
+"""benchmarks.speed.cost: the work and memory of every process of a command are counted."""
 
 from __future__ import annotations
 
