@@ -81,7 +81,7 @@ def serve(settings: Settings) -> int:
         service = Service(settings, folder, stop)
         app = make_app(service)
         if settings.page:
-            from .page import mount_page
+            from .page.mount import mount_page
 
             mount_page(app, service)
         server = Server(service, app)

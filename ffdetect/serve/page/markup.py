@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from . import schemas
-from .messages import Fault, Maps, Scored
+from ffdetect.serve import schemas
+from ffdetect.serve.messages import Fault, Maps, Scored
 
 CANNOT = (
     "A score is a reason to look, never a proof: real faces can score high, and fakes low.",

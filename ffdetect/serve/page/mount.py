@@ -21,15 +21,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ffdetect.serve.app import Service, read_form, shown_name
+from ffdetect.serve.errors import ServiceError, respond
+from ffdetect.serve.messages import Explain, Fault, Maps, Scored, Wanted
+from ffdetect.serve.middleware import Tokens
+from ffdetect.serve.schemas import Picture
 from preprocess.io.formats import HEAD, media_of_content
 
 from . import markup
-from .app import Service, read_form, shown_name
-from .errors import ServiceError, respond
 from .markup import Shown
-from .messages import Explain, Fault, Maps, Scored, Wanted
-from .middleware import Tokens
-from .schemas import Picture
 
 _PREFIX = "/gradio_api"
 _UPLOAD, _PROGRESS = f"{_PREFIX}/upload", f"{_PREFIX}/upload_progress"

@@ -15,9 +15,10 @@ from ffdetect.models.calibration import Calibration
 from ffdetect.provenance import Claim, ReadError, Says
 from ffdetect.scoring.quality import Quality
 from ffdetect.scoring.verdict import judge
-from ffdetect.serve import markup, schemas
-from ffdetect.serve.markup import Shown
+from ffdetect.serve import schemas
 from ffdetect.serve.messages import Fault, Scored
+from ffdetect.serve.page import markup
+from ffdetect.serve.page.markup import Shown
 
 from ..helpers import CALIBRATION
 
