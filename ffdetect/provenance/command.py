@@ -14,8 +14,8 @@ from pathlib import Path
 from preprocess.arguments import new_parser
 from preprocess.io.sources import printable
 
-from .c2pa_manifest import check_trust_list
 from .read import read_provenance
+from .readers.c2pa_manifest import check_trust_list
 from .report import Provenance
 
 PROG = "python -m ffdetect.provenance"

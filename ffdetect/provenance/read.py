@@ -10,14 +10,14 @@ from typing import BinaryIO
 from preprocess.io.decode import encoding_of, open_picture
 from preprocess.io.formats import HEAD, DecodeError, media_of_content
 
-from . import c2pa_manifest
-from .containers import read_container
-from .exif import read_exif
-from .generator_text import Text, read_texts
-from .jpeg_tables import family_of
-from .png import SIGNATURE, read_png
+from .readers import c2pa_manifest
+from .readers.containers import read_container
+from .readers.exif import read_exif
+from .readers.generator_text import Text, read_texts
+from .readers.jpeg_tables import family_of
+from .readers.png import SIGNATURE, read_png
+from .readers.xmp import read_xmp
 from .report import Findings, Provenance, tidy
-from .xmp import read_xmp
 
 _XMP_TAG = 700  # of TIFF
 _XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"

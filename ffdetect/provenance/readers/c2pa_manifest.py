@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from .report import Action, Claim, Findings, Manifest, Says, Trust, tidy
-from .source_types import last_part, says_of
+from ffdetect.provenance.report import Action, Claim, Findings, Manifest, Says, Trust, tidy
+from ffdetect.provenance.source_types import last_part, says_of
 
 INSTALLED = importlib.util.find_spec("c2pa") is not None
 NOT_READ = "C2PA manifests were not read: pip install 'ffdetect[provenance]' reads them"

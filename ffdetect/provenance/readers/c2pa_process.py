@@ -1,4 +1,4 @@
-"""python -m ffdetect.provenance.c2pa_process SECONDS [TRUST_LIST] < FILE: what c2pa reads, as JSON.
+"""python -m ffdetect.provenance.readers.c2pa_process SECONDS [TRUST_LIST] < FILE: C2PA, as JSON.
 
 In a process of its own, with limits: its parser takes time that grows with the square of the boxes
 of an MP4 file, and a file that makes native code crash takes only this process with it.

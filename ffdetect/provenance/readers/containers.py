@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ffdetect.provenance.report import Container, Edit, Findings, Says, tidy
+from ffdetect.provenance.source_types import names_generator
 from preprocess.io.media import open_media, packets
 
 from .edit_lists import read_edits
 from .generator_text import Text, read_texts
-from .report import Container, Edit, Findings, Says, tidy
-from .source_types import names_generator
 
 _MOST = 50  # tags that are kept
 _LONGEST = 4 * 2**20  # characters of a tag that are read

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from .report import Edit
+from ffdetect.provenance.report import Edit
 
 _MOST = 100  # edits of a file
 _BOXES = 10_000  # boxes that are looked at

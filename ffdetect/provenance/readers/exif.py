@@ -7,9 +7,10 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from ffdetect.provenance.report import Camera, Findings, Says, tidy
+from ffdetect.provenance.source_types import names_generator
+
 from .generator_text import Text, is_graph_tag, read_texts
-from .report import Camera, Findings, Says, tidy
-from .source_types import names_generator
 
 LARGEST = 4 * 2**20  # bytes
 _COMMENTS = {

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .report import Findings, GeneratorText, Says, tidy
-from .source_types import names_generator
+from ffdetect.provenance.report import Findings, GeneratorText, Says, tidy
+from ffdetect.provenance.source_types import names_generator
 
 _MOST = 100  # texts of one file
 _WEB_UI = re.compile(r"(?:^|\n|, )Steps: \d+, ")

@@ -12,9 +12,8 @@ from typing import Any
 
 from PIL.JpegPresets import presets
 
+from ffdetect.provenance.report import JpegTables
 from preprocess.io.decode import Encoding
-
-from .report import JpegTables
 
 # fmt: off
 _LUMA = (

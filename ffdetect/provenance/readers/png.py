@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from .report import Findings, tidy
+from ffdetect.provenance.report import Findings, tidy
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 4 * 2**20  # bytes of one text, as it is stored and as it is unpacked

@@ -9,9 +9,10 @@ from __future__ import annotations
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
+from ffdetect.provenance.report import Findings, Says, tidy
+from ffdetect.provenance.source_types import last_part, names_generator, says_of
+
 from .generator_text import Text, read_texts
-from .report import Findings, Says, tidy
-from .source_types import last_part, names_generator, says_of
 
 LARGEST = 4 * 2**20  # bytes of a packet
 _DEEPEST = 50  # elements in elements
