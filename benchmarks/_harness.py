@@ -38,13 +38,22 @@ class Parser(argparse.ArgumentParser):
     def add_out(self) -> None:
         """--out, by default among the committed results under the benchmark's name."""
         name = self.prog.rpartition(".")[2]
-        self.add_argument("--out", type=Path, default=RESULTS / name,
-                          help="write OUT.json and OUT.md (%(default)s)")  # fmt: skip
+        self.add_argument(
+            "--out",
+            type=Path,
+            default=RESULTS / name,
+            help="write OUT.json and OUT.md (%(default)s)",
+        )
 
     def add_kept(self) -> None:
         """--kept, where arrays that took long are kept."""
-        self.add_argument("--kept", type=Path, default=KEPT, metavar="DIR",
-                          help="a stopped run goes on from what is here (%(default)s)")  # fmt: skip
+        self.add_argument(
+            "--kept",
+            type=Path,
+            default=KEPT,
+            metavar="DIR",
+            help="a stopped run goes on from what is here (%(default)s)",
+        )
 
     def command(self, argv: Sequence[str] | None) -> str:
         """What was typed, for a result file."""

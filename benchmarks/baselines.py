@@ -106,9 +106,14 @@ def _recipes(
 
         def compute(classifier=classifier) -> np.ndarray:
             return challenge_recipe.train_and_score(
-                classifier, reader, train, test,
-                epochs=args.epochs, device=device, workers=args.workers,
-            )  # fmt: skip
+                classifier,
+                reader,
+                train,
+                test,
+                epochs=args.epochs,
+                device=device,
+                workers=args.workers,
+            )
 
         start = f"from {init.name}" if init else "from random weights"
         epochs = f"{args.epochs} epoch{'s' * (args.epochs > 1)}"
@@ -130,8 +135,10 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
             trained = set(detector.about.get("data", {})) & set(args.without)
             known = sorted(trained) + [option for option in known if option == "fit_all"]
         if known:
-            raise ValueError(f"{file}: expected weights that have not seen the tested faces but "
-                             f"they were trained with {', '.join(known)}")  # fmt: skip
+            raise ValueError(
+                f"{file}: expected weights that have not seen the tested faces but "
+                f"they were trained with {', '.join(known)}"
+            )
 
         def compute(detector=detector) -> np.ndarray:
             return score_cache(detector, reader, test)
@@ -154,10 +161,14 @@ def _streams(
         return Logits(*(torch.cat(logits) for logits in zip(*parts, strict=True)))
 
     return [
-        Way(f"{name}-{stream}", f"its {stream} stream alone", {**made, "stream": stream},
-            lambda stream=stream: getattr(read(), stream).sigmoid().numpy())
+        Way(
+            f"{name}-{stream}",
+            f"its {stream} stream alone",
+            {**made, "stream": stream},
+            lambda stream=stream: getattr(read(), stream).sigmoid().numpy(),
+        )
         for stream in ("rgb", "frequency")
-    ]  # fmt: skip
+    ]
 
 
 def _files(pairs: Sequence[str], option: str) -> dict[str, Path]:
@@ -181,9 +192,11 @@ def _pairs(pairs: Sequence[str], names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def measure(
-    faces: pd.DataFrame, ways: dict[str, str], scores: dict[str, np.ndarray],
+    faces: pd.DataFrame,
+    ways: dict[str, str],
+    scores: dict[str, np.ndarray],
     pairs: Sequence[tuple[str, str]],
-) -> tuple[dict[str, Measured], list[Difference]]:  # fmt: skip
+) -> tuple[dict[str, Measured], list[Difference]]:
     """Results of every way on the same faces, and of pairs of them.
 
     Args:
@@ -273,19 +286,47 @@ def _parser() -> Parser:
     add("matched", nargs="+", metavar="MATCHED", help="written by evaluation.framing")
     parser.add_kept()
     parser.add_out()
-    add("--without", type=lambda names: names.split(","), default=[], metavar="NAME[,NAME]",
-        help="learn from all other generators, judge on these")  # fmt: skip
-    add("--models", default="resnet18,efficientnet_b0",
-        help="timm models of the challenge recipe, '' for none (%(default)s)")  # fmt: skip
-    add("--init", action="append", default=[], metavar="NAME=FILE",
-        help="start this model from safetensors")  # fmt: skip
+    add(
+        "--without",
+        type=lambda names: names.split(","),
+        default=[],
+        metavar="NAME[,NAME]",
+        help="learn from all other generators, judge on these",
+    )
+    add(
+        "--models",
+        default="resnet18,efficientnet_b0",
+        help="timm models of the challenge recipe, '' for none (%(default)s)",
+    )
+    add(
+        "--init",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="start this model from safetensors",
+    )
     add("--epochs", type=int, default=1, help="of the recipe (%(default)s)")
-    add("--weights", action="append", default=[], metavar="NAME=FILE",
-        help="score weights of ffdetect.train")  # fmt: skip
-    add("--streams", action="append", default=[], metavar="NAME",
-        help="also the RGB and the frequency stream of these weights alone")  # fmt: skip
-    add("--pair", action="append", default=[], metavar="A,B",
-        help="also the difference A minus B of two ways")  # fmt: skip
+    add(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="score weights of ffdetect.train",
+    )
+    add(
+        "--streams",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also the RGB and the frequency stream of these weights alone",
+    )
+    add(
+        "--pair",
+        action="append",
+        default=[],
+        metavar="A,B",
+        help="also the difference A minus B of two ways",
+    )
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     add("--workers", type=int, default=2, help="loader processes (%(default)s)")
     return parser

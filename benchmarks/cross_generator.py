@@ -120,8 +120,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = evaluate(reader.metadata, score_cache(detector, reader))
     except ValueError as error:
         parser.error(str(error))
-    about = {"command": parser.command(argv), "protocol": framing(reader.metadata),
-             "weights": detector.about}  # fmt: skip
+    about = {
+        "command": parser.command(argv),
+        "protocol": framing(reader.metadata),
+        "weights": detector.about,
+    }
     print(f"{heading(about)}\n\n{table(results)}")
     save(results, about, args.out)
     return 0

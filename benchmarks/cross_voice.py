@@ -89,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = with_sources(cache.table, args.manifest, ("source", "group", "speaker", "kind"))
     voices = Voices(cache.views(VIEWS), table)
     some = np.arange(0, len(table), max(len(table) // args.disturbed, 1))
-    disturbed = {name: cache.read(name, disturb, some)
-                 for name, disturb in DISTURBANCES.items()}  # fmt: skip
+    disturbed = {name: cache.read(name, disturb, some) for name, disturb in DISTURBANCES.items()}
     answer = measure(voices, some, disturbed, args.workers)
     answer["command"] = "python -m benchmarks.cross_voice " + " ".join(argv or sys.argv[1:])
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +138,9 @@ def judge(voices: Voices, some: np.ndarray, disturbed: dict[str, np.ndarray], fo
     torch.set_num_threads(1)
     name, inside = choose(voices, fold, CANDIDATES)
     tested = voices.features[fold.test, 0]
-    logit = {row: _score(solve(voices, fold.train, recipe), tested)
-             for row, recipe in BASELINES.items()}  # fmt: skip
+    logit = {
+        row: _score(solve(voices, fold.train, recipe), tested) for row, recipe in BASELINES.items()
+    }
     head = solve(voices, fold.train, CANDIDATES[name])
     logit["chosen"] = _score(head, tested)
     own = np.isin(some, fold.test)
@@ -153,11 +153,15 @@ def gather(
 ) -> dict:
     """The figures of all folds together."""
     count, tested = len(voices.table), [fold.test for fold in folds]
-    logit = {row: _joined(count, tested, [j.logit[row] for j in judged])
-             for row in [*BASELINES, "chosen"]}  # fmt: skip
+    logit = {
+        row: _joined(count, tested, [j.logit[row] for j in judged])
+        for row in [*BASELINES, "chosen"]
+    }
     own = [np.flatnonzero(np.isin(some, fold.test)) for fold in folds]
-    changed = {name: _joined(len(some), own, [j.disturbed[name] for j in judged])
-               for name in judged[0].disturbed}  # fmt: skip
+    changed = {
+        name: _joined(len(some), own, [j.disturbed[name] for j in judged])
+        for name in judged[0].disturbed
+    }
     chosen = logit["chosen"]
     part = Voices(voices.features[some], voices.table.iloc[some].reset_index(drop=True))
     calibration, real = calibrate(voices, chosen), voices.target == 0
@@ -169,13 +173,15 @@ def gather(
         "folds": [{"chosen": j.chosen, "inside": j.inside} for j in judged],
         "rows": {name: figures(voices, values) for name, values in logit.items()},
         "within": within_sources(voices.target, chosen, voices.source),
-        "disturbed": {name: figures(part, values)
-                      for name, values in {"as stored": chosen[some], **changed}.items()},
+        "disturbed": {
+            name: figures(part, values)
+            for name, values in {"as stored": chosen[some], **changed}.items()
+        },
         "calibration": calibration.to_dict(),
         "evidence": asdict(Evidence.fit(voices.target, calibrated, weight)),  # for the fusion
         "false_alarms": {f"{fpr:g}": [vars(a) for a in found] for fpr, found in alarms.items()},
         "kinds": _kinds(voices, chosen),
-    }  # fmt: skip
+    }
 
 
 def _score(head: VoiceHead, features: np.ndarray) -> np.ndarray:
@@ -219,15 +225,29 @@ def _kinds(voices: Voices, logit: np.ndarray) -> dict[str, float]:
 
 def markdown(answer: dict) -> str:
     head = ["within sources, mean [95 %]", "worst source", "pooled [95 %]", "TPR at FPR 10 %"]
-    lines = ["# Voices of sources left out", "", f"`{answer['command']}`", "",
-             f"{answer['recipes']} recipes were compared inside each fold's training rows. "
-             f"{answer['rows']['chosen']['sources']} sources have enough of both classes to be "
-             "judged alone.", ""]  # fmt: skip
+    lines = [
+        "# Voices of sources left out",
+        "",
+        f"`{answer['command']}`",
+        "",
+        f"{answer['recipes']} recipes were compared inside each fold's training rows. "
+        f"{answer['rows']['chosen']['sources']} sources have enough of both classes to be "
+        "judged alone.",
+        "",
+    ]
     lines += _table(["", *head], [[name, *_cells(row)] for name, row in answer["rows"].items()])
-    lines += ["", "Chosen inside: " + "; ".join(
-        f"{name} ({n} of {len(answer['folds'])} folds)"
-        for name, n in Counter(fold["chosen"] for fold in answer["folds"]).most_common()
-    ) + ".", "", "## Disturbed", ""]  # fmt: skip
+    lines += [
+        "",
+        "Chosen inside: "
+        + "; ".join(
+            f"{name} ({n} of {len(answer['folds'])} folds)"
+            for name, n in Counter(fold["chosen"] for fold in answer["folds"]).most_common()
+        )
+        + ".",
+        "",
+        "## Disturbed",
+        "",
+    ]
     lines += _table(
         ["", *head[2:]], [[n, *_cells(row)[2:]] for n, row in answer["disturbed"].items()]
     )
@@ -236,13 +256,19 @@ def markdown(answer: dict) -> str:
     lines += ["", "## Sources", ""]
     within = sorted(answer["within"].items(), key=lambda pair: pair[1])
     lines += _table(["source", "AUC"], [[name, f"{value:.3f}"] for name, value in within])
-    lines += ["", "## Operating points", "",
-              "Thresholds come from the other sources; the share of a left-out source's reals that "
-              "they flag. Worst first; sources with 10 reals or more.", ""]  # fmt: skip
+    lines += [
+        "",
+        "## Operating points",
+        "",
+        "Thresholds come from the other sources; the share of a left-out source's reals that "
+        "they flag. Worst first; sources with 10 reals or more.",
+        "",
+    ]
     for fpr, alarms in answer["false_alarms"].items():
         rates = np.array([alarm["rate"] for alarm in alarms])
-        shown = [[a["source"], str(a["reals"]), f"{a['rate']:.0%}"]
-                 for a in alarms if a["reals"] >= 10][:8]  # fmt: skip
+        shown = [
+            [a["source"], str(a["reals"]), f"{a['rate']:.0%}"] for a in alarms if a["reals"] >= 10
+        ][:8]
         lines += [f"For {float(fpr):.0%}: mean over sources {rates.mean():.1%}.", ""]
         lines += [*_table(["source", "reals", "flagged"], shown), ""]
     return "\n".join(lines)

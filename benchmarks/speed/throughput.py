@@ -37,8 +37,15 @@ from preprocess.io.sources import find_items
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
-_PACKAGES = ("torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow",
-             "facenet-pytorch")  # fmt: skip
+_PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "pyarrow",
+    "facenet-pytorch",
+)
 
 
 @dataclass(frozen=True)
@@ -208,11 +215,23 @@ def compare_loading(files: Sequence[Path], size: int, effort: Effort) -> Compari
 def _row(number: int, pixels: np.ndarray, crop: CropSettings) -> CachedFace:
     height, width = pixels.shape[:2]
     return CachedFace(
-        key=f"{number}#-1#0", path=str(number), frame=-1, face=0, target=-1, generator="",
-        group="", split="", box=np.zeros(4, np.float32), landmarks=np.zeros(10, np.float32),
-        probability=1.0, source_width=width, source_height=height, source_format="jpeg",
-        jpeg_quality=-1, crop=crop_whole(pixels, crop),
-    )  # fmt: skip
+        key=f"{number}#-1#0",
+        path=str(number),
+        frame=-1,
+        face=0,
+        target=-1,
+        generator="",
+        group="",
+        split="",
+        box=np.zeros(4, np.float32),
+        landmarks=np.zeros(10, np.float32),
+        probability=1.0,
+        source_width=width,
+        source_height=height,
+        source_format="jpeg",
+        jpeg_quality=-1,
+        crop=crop_whole(pixels, crop),
+    )
 
 
 def choose_files(data: Path, count: int) -> list[Path]:
@@ -326,8 +345,12 @@ def _conditions(about: dict) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(str(__doc__))
-    parser.add_argument("--data", type=Path, metavar="DIR", help="JPEG pictures with faces "
-                        "(default: made-up ones, in which no face is looked for)")  # fmt: skip
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="JPEG pictures with faces (default: made-up ones, in which no face is looked for)",
+    )
     parser.add_out()
     parser.add_argument("--quick", action="store_true", help="few files and repetitions")
     args = parser.parse_args(argv)

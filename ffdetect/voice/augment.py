@@ -61,17 +61,29 @@ class VoiceAugmentation:
         if rng.random() < self.speed:
             steps.append(partial(change_speed, percent=int(rng.integers(90, 111))))
         if rng.random() < self.room:
-            steps.append(partial(add_room, seconds=rng.uniform(0.1, 0.8),
-                                 seed=int(rng.integers(2**31))))  # fmt: skip
+            steps.append(
+                partial(add_room, seconds=rng.uniform(0.1, 0.8), seed=int(rng.integers(2**31)))
+            )
         if rng.random() < self.filter:
             steps.append(partial(tilt, decibels=rng.uniform(-9, 9)))
         if rng.random() < self.babble and background:
-            steps.append(partial(add_babble, background=background, decibels=rng.uniform(5, 25),
-                                 seed=int(rng.integers(2**31))))  # fmt: skip
+            steps.append(
+                partial(
+                    add_babble,
+                    background=background,
+                    decibels=rng.uniform(5, 25),
+                    seed=int(rng.integers(2**31)),
+                )
+            )
         if rng.random() < self.noise:
-            steps.append(partial(add_noise, decibels=rng.uniform(5, 45),
-                                 colour=rng.uniform(0, 2),
-                                 seed=int(rng.integers(2**31))))  # fmt: skip
+            steps.append(
+                partial(
+                    add_noise,
+                    decibels=rng.uniform(5, 45),
+                    colour=rng.uniform(0, 2),
+                    seed=int(rng.integers(2**31)),
+                )
+            )
         if rng.random() < self.filter / 2:
             steps.append(
                 partial(limit_band, low=rng.uniform(20, 250), high=rng.uniform(3400, 7900))

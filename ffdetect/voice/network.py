@@ -48,8 +48,13 @@ class VoiceNetwork:
     def save(self, file: str | Path) -> None:
         """Write a safetensors file, whole or not at all; matrices of the encoder as int8."""
         layers = len(self.encoder.layers)
-        metadata = {"version": FORMAT, "seconds": WINDOW, "layers": layers,
-                    "calibration": self.calibration.to_dict(), "about": self.about}  # fmt: skip
+        metadata = {
+            "version": FORMAT,
+            "seconds": WINDOW,
+            "layers": layers,
+            "calibration": self.calibration.to_dict(),
+            "about": self.about,
+        }
         tensors = {f"encoder.{n}": t for n, t in quantise(self.encoder.state_dict()).items()}
         tensors |= {f"head.{name}": getattr(self.head, name) for name in VoiceHead.__annotations__}
         write_tensors(file, tensors, {_NAME: json.dumps(metadata)})

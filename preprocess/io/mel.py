@@ -25,8 +25,9 @@ def sound_maps(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         centred on their time. The mel bands are those of librosa's default (Slaney 1998).
     """
     window = torch.hann_window(WINDOW, dtype=torch.float32)
-    bins = torch.stft(samples, FFT, HOP, WINDOW, window, center=True, pad_mode="constant",
-                      return_complex=True)  # fmt: skip
+    bins = torch.stft(
+        samples, FFT, HOP, WINDOW, window, center=True, pad_mode="constant", return_complex=True
+    )
     power = bins.real.square().add_(bins.imag.square())
     high = power[:, -HIGH_BANDS - 1 : -1].contiguous()
     return _decibels(mel_filters() @ power), _decibels(high)

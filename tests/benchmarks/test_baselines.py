@@ -121,11 +121,19 @@ def test_rows_of_the_train_split_or_of_all_but_what_is_left_out(generated):
     assert set(faces["split"].iloc[test]) == {"dev"}
     train, test = chosen_rows(faces, ["sdxl", "pggan"])
     counts = faces.iloc[train].groupby(["generator", "split"]).size().to_dict()
-    assert counts == {("ffhq", "train"): 6, ("dfdc", "train"): 6, ("dfdc_swap", "train"): 6,
-                      ("sd21", "dev"): 6}  # fmt: skip
+    assert counts == {
+        ("ffhq", "train"): 6,
+        ("dfdc", "train"): 6,
+        ("dfdc_swap", "train"): 6,
+        ("sd21", "dev"): 6,
+    }
     counts = faces.iloc[test].groupby(["generator", "split"]).size().to_dict()
-    assert counts == {("ffhq", "dev"): 6, ("dfdc", "dev"): 6, ("sdxl", "dev"): 6,
-                      ("pggan", "train"): 6}  # fmt: skip
+    assert counts == {
+        ("ffhq", "dev"): 6,
+        ("dfdc", "dev"): 6,
+        ("sdxl", "dev"): 6,
+        ("pggan", "train"): 6,
+    }
     with pytest.raises(ValueError, match=r"expected --without among .* but got \['ffhq'\]"):
         chosen_rows(faces, ["sdxl", "ffhq"])
     with pytest.raises(ValueError, match="expected real and fake faces to test on but got 12"):
@@ -168,10 +176,13 @@ def test_weights_that_have_seen_the_tested_faces_are_refused(
     everything = weights("everything", data={}, recipe={"fit_all": True})
     fold = weights("fold", data={"ffhq": 9}, recipe={"fit_fakes": True})
     cases = [
-        (everything, "", "trained with fit_all"), (fold, "", "trained with fit_fakes"),
-        (plain, "sd21", "trained with sd21"), (everything, "sd21", "trained with fit_all"),
-        (plain, "", None), (fold, "sd21", None),
-    ]  # fmt: skip
+        (everything, "", "trained with fit_all"),
+        (fold, "", "trained with fit_fakes"),
+        (plain, "sd21", "trained with sd21"),
+        (everything, "sd21", "trained with fit_all"),
+        (plain, "", None),
+        (fold, "sd21", None),
+    ]
     for number, (file, without, message) in enumerate(cases):
         args = command(generated, tmp_path / str(number), "--models", "", "--weights", f"x={file}")
         args += ["--without", without] if without else []
@@ -196,7 +207,7 @@ def test_weights_that_have_seen_the_tested_faces_are_refused(
         (["--models", "", "--streams", "a"], r"expected --streams among \[\] but got \['a'\]"),
         (["--without", "sora"], r"expected --without among .* but got \['sora'\]"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_end_before_anything_trains(generated, tmp_path, capsys, more, message):
     err = refused(capsys, command(generated, tmp_path, *more))
     assert re.search(message, err), err
@@ -205,10 +216,14 @@ def test_wrong_arguments_end_before_anything_trains(generated, tmp_path, capsys,
 
 def test_raw_faces_are_marked(generated, weights, tmp_path):
     rows = [
-        {**row, "crop": generated.crop(i), "source_width": 300 + i,
-         "landmarks": np.reshape(row["landmarks"], (5, 2))}
+        {
+            **row,
+            "crop": generated.crop(i),
+            "source_width": 300 + i,
+            "landmarks": np.reshape(row["landmarks"], (5, 2)),
+        }
         for i, row in enumerate(generated.metadata.to_dict("records"))
-    ]  # fmt: skip
+    ]
     raw = write_cache(tmp_path / "raw", rows)
     more = ["--models", "", "--weights", f"x={weights('x')}", "--without", "sdxl"]
     assert main(command(raw, tmp_path, *more)) == 0

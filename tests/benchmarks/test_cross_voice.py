@@ -22,8 +22,16 @@ def voices() -> Voices:
     target = np.tile([0, 1], 90)
     features = rng.standard_normal((180, 1, 15 * 4 + STATISTICS))
     features[:, 0, -30:] += 2 * target[:, None] + (source == 3)[:, None]
-    table = pd.DataFrame({"target": target, "source": [f"s{n}" for n in source], "group": "",
-                          "speaker": "", "generator": "g", "kind": "tts"})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "target": target,
+            "source": [f"s{n}" for n in source],
+            "group": "",
+            "speaker": "",
+            "generator": "g",
+            "kind": "tts",
+        }
+    )
     return Voices(features.astype(np.float16), table)
 
 

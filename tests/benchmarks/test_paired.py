@@ -12,8 +12,14 @@ from benchmarks.paired import mean_aucs
 
 @pytest.fixture(scope="module")
 def faces() -> pd.DataFrame:
-    kinds = {"ffhq": (0, 120), "unsplash": (0, 60), "dfdc": (0, 80), "dfdc_swap": (1, 80),
-             "sdxl": (1, 150), "sd21": (1, 40)}  # fmt: skip
+    kinds = {
+        "ffhq": (0, 120),
+        "unsplash": (0, 60),
+        "dfdc": (0, 80),
+        "dfdc_swap": (1, 80),
+        "sdxl": (1, 150),
+        "sd21": (1, 40),
+    }
     rows = [{"generator": name, "target": t} for name, (t, n) in kinds.items() for _ in range(n)]
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 

@@ -77,8 +77,11 @@ def made_up() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     odds[faces["generator"] == "dfdc"] += 1
     sigmoid = lambda x: (1 / (1 + np.exp(-x))).astype(np.float32)  # noqa: E731
     noisy = odds + rng.normal(0, 1.5, len(odds))
-    return faces, {"undisturbed": sigmoid(odds), "raised": sigmoid(odds + 1),
-                   "noisy": sigmoid(noisy)}  # fmt: skip
+    return faces, {
+        "undisturbed": sigmoid(odds),
+        "raised": sigmoid(odds + 1),
+        "noisy": sigmoid(noisy),
+    }
 
 
 def test_brighter_crops_push_reals_to_fake_and_darker_ones_fakes_to_real(outcomes):
@@ -237,27 +240,43 @@ def test_the_command_prints_and_writes(cache, tiny_weights, tmp_path, capsys):
     assert len(list((tmp_path / "kept").iterdir())) == len(CONDITIONS)
 
 
-def test_a_stop_is_said_and_what_was_scored_is_kept(cache, tiny_weights, tmp_path, capsys,
-                                                    monkeypatch):  # fmt: skip
+def test_a_stop_is_said_and_what_was_scored_is_kept(
+    cache, tiny_weights, tmp_path, capsys, monkeypatch
+):
     detector = Brightness(stop_after=2)
     detector.check_cache = lambda reader: None
     monkeypatch.setattr(robustness.Detector, "load", lambda weights: detector)
     out = tmp_path / "robust"
     kept = tmp_path / "kept"
-    assert main([str(cache.paths[0]), "--weights", str(tiny_weights), "--out", str(out),
-                 "--kept", str(kept)]) == 130  # fmt: skip
+    assert (
+        main(
+            [
+                str(cache.paths[0]),
+                "--weights",
+                str(tiny_weights),
+                "--out",
+                str(out),
+                "--kept",
+                str(kept),
+            ]
+        )
+        == 130
+    )
     assert "the same command goes on" in capsys.readouterr().err
     assert len(list(kept.glob("*.npz"))) == 2
     assert not out.with_suffix(".json").exists()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"--limit": "0"}, "expected --limit of at least 1 but got 0"),
-    ({"--weights": "nowhere"}, "nowhere: expected"),
-    ({"CACHE": "nowhere"}, "nowhere: expected a cache"),
-    ({"CACHE": "reals"}, "expected fakes and reals of their kind"),
-    ({"CACHE": "small"}, "size: 256, not 128"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--limit": "0"}, "expected --limit of at least 1 but got 0"),
+        ({"--weights": "nowhere"}, "nowhere: expected"),
+        ({"CACHE": "nowhere"}, "nowhere: expected a cache"),
+        ({"CACHE": "reals"}, "expected fakes and reals of their kind"),
+        ({"CACHE": "small"}, "size: 256, not 128"),
+    ],
+)
 def test_bad_input_ends_with_a_message(cache, tiny_weights, tmp_path, capsys, change, message):
     make_cache(tmp_path / "reals", {"ffhq": 0})
     make_cache(tmp_path / "small", size=128)
@@ -265,7 +284,15 @@ def test_bad_input_ends_with_a_message(cache, tiny_weights, tmp_path, capsys, ch
     values |= {k: v if k == "--limit" else str(tmp_path / v) for k, v in change.items()}
     place = values.pop("CACHE")
     with pytest.raises(SystemExit) as caught:
-        main([place, *[word for pair in values.items() for word in pair],
-              "--out", str(tmp_path / "out"), "--kept", str(tmp_path / "kept")])  # fmt: skip
+        main(
+            [
+                place,
+                *[word for pair in values.items() for word in pair],
+                "--out",
+                str(tmp_path / "out"),
+                "--kept",
+                str(tmp_path / "kept"),
+            ]
+        )
     assert caught.value.code == 2
     assert message in capsys.readouterr().err

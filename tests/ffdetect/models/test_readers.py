@@ -65,8 +65,9 @@ class FirstTokens(torch.nn.Module):
         return [tokens * tap for tap in taps]
 
 
-@pytest.mark.parametrize(("name", "axes"), [("clip_resized", (0.30, 0.38)),
-                                            ("clip_native", (0.42, 0.50))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "axes"), [("clip_resized", (0.30, 0.38)), ("clip_native", (0.42, 0.50))]
+)
 def test_clip_reads_the_whole_crop_or_its_middle(name, axes, crops):
     trunk = FirstTokens()
     reader = READERS[name].create(trunk)

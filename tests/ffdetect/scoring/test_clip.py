@@ -190,8 +190,9 @@ def test_three_hours_in_little_memory(clips, tmp_path, astronaut):
     samples = np.zeros(seconds * rate, np.float32)
     samples[: 8 * rate] = buzz(8.0, rate)
     pictures = [astronaut[:240, 100:340]] * 180
-    file = write_talk(tmp_path / "long.mkv", pictures, samples, rate=rate,
-                      times=range(0, seconds, 60))  # fmt: skip
+    file = write_talk(
+        tmp_path / "long.mkv", pictures, samples, rate=rate, times=range(0, seconds, 60)
+    )
     del samples
     clips.score_video(write_talk(tmp_path / "s.mkv", pictures[:2], buzz(1.0)))  # all is loaded
     with little_memory(300):

@@ -31,8 +31,9 @@ def network(encoder: WhisperEncoder) -> VoiceNetwork:
     x = np.random.default_rng(0).standard_normal((40, size)).astype(np.float32)
     head = VoiceHead.solve(x, np.arange(40) % 2, np.ones(40), [size], 1.0)
     lines = dict.fromkeys(FPRS, 0.9)
-    return VoiceNetwork(encoder, head, Calibration(1.0, 0.0, lines, 1, 1, {}, "2026-01-01"),
-                        {"seed": 3})  # fmt: skip
+    return VoiceNetwork(
+        encoder, head, Calibration(1.0, 0.0, lines, 1, 1, {}, "2026-01-01"), {"seed": 3}
+    )
 
 
 def test_a_network_survives_its_file(network: VoiceNetwork, tmp_path: Path) -> None:

@@ -38,8 +38,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Pa
 
 
 def command(cache: Path, manifest: Path, encoder: Path, out: Path) -> list[str]:
-    return [str(cache), str(manifest), "--whisper", str(encoder), "--out", str(out),
-            "--work", str(out.parent / "work")]  # fmt: skip
+    return [
+        str(cache),
+        str(manifest),
+        "--whisper",
+        str(encoder),
+        "--out",
+        str(out),
+        "--work",
+        str(out.parent / "work"),
+    ]
 
 
 def test_weights_tell_voices_they_have_not_heard(made: tuple[Path, ...]) -> None:
@@ -86,8 +94,13 @@ def test_the_better_recipe_is_chosen_without_a_look_at_the_fold() -> None:
     rng = np.random.default_rng(0)
     count, width = 120, 4
     target = np.tile([0, 1], count // 2)
-    table = {"target": target, "generator": "x", "group": "", "speaker": "",
-             "source": np.repeat([f"s{n}" for n in range(12)], 10)}  # fmt: skip
+    table = {
+        "target": target,
+        "generator": "x",
+        "group": "",
+        "speaker": "",
+        "source": np.repeat([f"s{n}" for n in range(12)], 10),
+    }
     features = rng.standard_normal((count, 1, 15 * width + STATISTICS))
     features[:, 0, -1] += 6 * target  # a statistic tells
     voices = Voices(features.astype(np.float16), pd.DataFrame(table))
@@ -101,8 +114,13 @@ def test_the_better_recipe_is_chosen_without_a_look_at_the_fold() -> None:
 
 
 def test_shares_and_sources() -> None:
-    table = pd.DataFrame({"target": [0] * 6 + [1] * 5, "source": list("aaaabc") + list("aaaab"),
-                          "generator": ["r"] * 6 + ["x"] * 5})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "target": [0] * 6 + [1] * 5,
+            "source": list("aaaabc") + list("aaaab"),
+            "generator": ["r"] * 6 + ["x"] * 5,
+        }
+    )
     share = shares(table)
     assert share.mean() == pytest.approx(1)
     assert share[:6].sum() == pytest.approx(share[6:].sum())
