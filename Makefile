@@ -1,8 +1,9 @@
 # make demo: crop and score a few pictures. make test: the test suite. Both make .venv first.
+# make container-check: build the image and ask it (docs/service.md). make lock: what it is built of.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint container-check lock clean
 
 demo: .venv/demo
 	$(BIN)/python -m ffdetect.demo cache/demo/pictures
@@ -26,6 +27,16 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+container-check:
+	sh container/check.sh
+
+lock:
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install -q ".[serve,provenance,heic]"
+	( echo "# By \`make lock\`, for Python 3.11 on Linux. CUDA's libraries, where torch has them, torch chooses."; \
+	build/lock/bin/pip freeze --exclude ffdetect | grep -v '^\(nvidia-\|cuda-\|triton\)' ) > requirements.lock
 
 # A stamp for each set of extras, renewed when the dependencies change.
 .venv/%: setup.cfg pyproject.toml

@@ -309,7 +309,7 @@ class _Worker:
         while tries:
             try:
                 result = self._guard.do(job, tries=1, alive=wanted)
-            except WorkerError as error:
+            except (WorkerError, OSError) as error:  # OSError: no process can be made
                 starts += 1
                 fault = Fault("unavailable", str(error))
                 if starts == _STARTS:
