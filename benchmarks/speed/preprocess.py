@@ -18,32 +18,23 @@ import json
 import os
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
-import torch
 
-from preprocess import crop, extract
-from preprocess.cache.faces import CacheSettings
-from preprocess.cache.writer import CacheWriter
-from preprocess.faces import maps, mtcnn, mtcnn_networks, tracks
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.faces.search import ClipSearch
 from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import decode_image
-from preprocess.io.sources import find_items
 from preprocess.work.pool import cores
 
 from .cost import Cost
 from .decode import ALL
+from .stages import time_stages
 from .throughput import machine
 
 _MEGAPIXELS = (4, 12)
@@ -241,69 +232,6 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes."""
     shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
     return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
-
-
-def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
-    """CPU milliseconds a picture that every stage takes in one process with one thread."""
-    spent: Counter[str] = Counter()
-    looks = 0
-
-    def timed(stage: str, function: Callable) -> Callable:
-        def run(*args, **options):
-            start = time.process_time()
-            try:
-                return function(*args, **options)
-            finally:
-                spent[stage] += time.process_time() - start
-
-        return run
-
-    def timed_frames(*args, **options):
-        stream = key_frames(*args, **options)
-        while (frame := timed("decode", next)(stream, None)) is not None:
-            yield frame
-
-    def counted(*args):
-        nonlocal looks
-        looks += 1
-        return detect(*args)
-
-    settings = CacheSettings(frames=frames)
-    detect = timed("detect", FaceDetector.detect)
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    with ExitStack() as stack:
-
-        def watch(owner: object, name: str, stage: str) -> None:
-            stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
-
-        watch(extract, "decode_image", "decode")
-        stack.enter_context(patch.object(tracks, "key_frames", timed_frames))
-        stack.enter_context(patch.object(FaceDetector, "detect", counted))
-        watch(mtcnn._Sums, "__init__", "sums")
-        watch(mtcnn._Sums, "scaled", "pyramid")
-        watch(mtcnn._Sums, "cut", "candidates")
-        watch(mtcnn_networks._Proposals, "on", "PNet")
-        watch(mtcnn_networks.Networks, "refine", "RNet")
-        watch(mtcnn_networks.Networks, "finish", "ONet")
-        watch(extract, "crop_face", "align")
-        watch(tracks, "crop_face", "align")
-        watch(maps, "spectrum", "maps")
-        watch(maps, "residual", "maps")
-        watch(extract, "to_table", "encode")
-        watch(CacheWriter, "add_table", "write")
-        start = time.process_time()
-        with CacheWriter(out, settings, overwrite=True) as writer:
-            crop.crop_items(find_items(folder).items, writer, quiet=True)
-        spent["all"] = time.process_time() - start
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
-    parts = ("sums", "pyramid", "PNet", "candidates", "RNet", "ONet")
-    spent["boxes"] = spent.pop("detect") - sum(spent[part] for part in parts)
-    order = ("decode", *parts, "boxes", "align", "maps", "encode", "write")
-    spent["rest"] = spent["all"] - sum(spent[stage] for stage in order)
-    return {stage: spent[stage] / max(looks, 1) * 1000 for stage in (*order, "rest", "all")}
 
 
 def peak_memory(pictures: Path, large: Path, out: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""python -m benchmarks.largest_face FACES: is the largest face that is found fast the largest?
+"""python -m benchmarks.speed.largest_face FACES: is the face that is found fast the largest?
 
 `FaceDetector.largest` against the first face of `FaceDetector.detect`, on pictures of FACES, spread
 over its sources, and on pictures made of several of them: several faces of different sizes, two
@@ -25,8 +25,8 @@ from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.io.decode import decode_image
 
-from ._harness import Parser, save_result
-from .preprocess_speed import overlap, spread_files
+from .._harness import Parser, save_result
+from .preprocess import overlap, spread_files
 
 _SAME = 0.5  # overlap from which on two boxes are of one face; others of a picture are far away
 _ALIKE = 0.02  # of a face's side: faces that differ by less are of one size

@@ -1,4 +1,4 @@
-"""benchmarks.largest_face: both searches side by side, and what they differ in is seen."""
+"""benchmarks.speed.largest_face: both searches side by side, and what they differ in is seen."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import largest_face
+from benchmarks.speed import largest_face
 from preprocess.faces.face import Face
 
-PORTRAITS = Path(__file__).parents[2] / "examples/portraits"
+PORTRAITS = Path(__file__).parents[3] / "examples/portraits"
 
 
 def test_both_searches_find_the_same_in_portraits_and_groups(tmp_path):
