@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ffdetect.evaluation.framing import RAW
 from ffdetect.evaluation.tables import save_record
 from ffdetect.scoring.detector import SHIPPED
 from preprocess.cache.parts import read_index
@@ -121,3 +122,13 @@ def cache_digest(reader: CacheReader) -> str:
 def save_result(out: Path, command: str, values: dict[str, Any], text: str) -> None:
     """Write OUT.json and OUT.md, each with the command that made it."""
     save_record(out, {"command": command, **values}, f"`{command}`\n\n{text}")
+
+
+def heading(about: dict) -> str:
+    """What stands above a table: the command, and whether its figures can be trusted."""
+    lines = [f"`{about['command']}`"] if "command" in about else []
+    if about.get("protocol") == RAW:
+        lines.append(f"**{RAW}** (real and fake differ in size, framing or compression)")
+    if about.get("quick"):
+        lines.append("**smoke run**: a few steps on a few faces, its figures mean nothing")
+    return "\n\n".join(lines)

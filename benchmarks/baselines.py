@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ffdetect.evaluate import score_cache
 from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.breakdown import GeneratorResult, break_down
 from ffdetect.evaluation.framing import framing
 from ffdetect.evaluation.matching import judged_rows
 from ffdetect.evaluation.splits import split_rows
@@ -31,9 +33,10 @@ from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe
-from ._harness import Parser, Store, cache_digest, weights_digest
-from .cross_generator import Result, evaluate, heading, score_cache
+from ._harness import Parser, Store, cache_digest, heading, weights_digest
 from .paired import mean_aucs
+
+ROUNDS = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Measured:
     """A way's results, and its mean AUC with its interval."""
 
     what: str
-    results: list[Result]
+    results: list[GeneratorResult]
     mean: Interval
 
 
@@ -207,10 +210,16 @@ def measure(
     """
     means, differences = mean_aucs(faces, scores, pairs)
     measured = {
-        name: Measured(what, evaluate(faces, scores[name]), means[name])
+        name: Measured(what, _generators(faces, scores[name]), means[name])
         for name, what in ways.items()
     }
     return measured, [Difference(a, b, interval) for (a, b), interval in differences.items()]
+
+
+def _generators(faces: pd.DataFrame, score: np.ndarray) -> list[GeneratorResult]:
+    unit = faces["generator"].to_numpy().astype(str)
+    found = break_down(faces["target"].to_numpy(), score, unit, rounds=ROUNDS).generators
+    return sorted(found, key=lambda result: result.generator)
 
 
 def baselines_table(measured: dict[str, Measured], differences: Sequence[Difference]) -> str:

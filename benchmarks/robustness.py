@@ -5,7 +5,7 @@ and fake alike (`benchmarks.disturbances`), and scored again. Told apart are: ho
 are still told from each other (AUC, each generator against reals of its own kind), and where the
 scores go. A real face that looks fake after a disturbance is one harm, a fake one that looks real
 is another, and an AUC hides both when all scores move together. Whether a generator is unseen is
-up to the weights, as in `benchmarks.cross_generator`.
+up to the weights, as in `ffdetect.evaluate`.
 """
 
 from __future__ import annotations

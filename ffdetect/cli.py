@@ -38,6 +38,7 @@ MODULES = {
     "gallery": ("preprocess.gallery", "Draw faces of a cache beside their maps."),
     "check": ("preprocess.check", "Verify a cache, or repair it."),
     "predict": ("ffdetect.scoring.predict", "Score pictures, clips and sound."),
+    "evaluate": ("ffdetect.evaluate", "AUC and TPR, by generator and by real source."),
     "explain": ("ffdetect.scoring.explain", "Draw where in a face the evidence lies."),
     "audit": ("ffdetect.audit.audit", "Does anything but the forgery give the label away?"),
     "provenance": ("ffdetect.provenance.command", "What does a file say of itself?"),

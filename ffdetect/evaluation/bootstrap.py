@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from .metrics import auc
 
 FEWEST_GROUPS = 8  # of fewer, whole groups say little about others; their rows are drawn instead
 _ENDS = (0.025, 0.975)
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,13 @@ def bootstrap(
 
 
 def bootstrap_all(
-    figures: Callable[[np.ndarray], Mapping[str, float]],
+    figures: Callable[[np.ndarray], Mapping[Key, float]],
     stratum: np.ndarray,
     group: np.ndarray | None = None,
     *,
     rounds: int = 1000,
     seed: int = 0,
-) -> dict[str, Interval]:
+) -> dict[Key, Interval]:
     """`bootstrap` of several figures on the same draws."""
     values = dict(figures(np.arange(len(stratum))))
     drawn = [figures(rows) for rows in resampled(stratum, group, rounds, seed)]

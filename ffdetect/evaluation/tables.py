@@ -44,7 +44,7 @@ def save_report(report: Report, out: Path) -> None:
 
 def report_dict(report: Report) -> dict[str, Any]:
     """JSON's types; false-positive rates are strings, the worst are named."""
-    values = _plain(asdict(report))
+    values = plain(asdict(report))
     worst = {"family": report.worst_family.family, "source": report.worst_source.source}
     return {**values, "worst": worst}
 
@@ -103,9 +103,10 @@ def report_markdown(report: Report) -> str:
     return "\n\n".join([*head, families, sources, curve]) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON has it: lists for tuples, and numbers that name something as text."""
     if isinstance(value, dict):
-        return {f"{k:g}" if isinstance(k, float) else k: _plain(v) for k, v in value.items()}
+        return {f"{k:g}" if isinstance(k, float) else k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

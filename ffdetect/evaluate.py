@@ -1,0 +1,219 @@
+"""python -m ffdetect.evaluate SCORES --labels FILE: AUC and TPR, by generator and by real source.
+
+SCORES are tables that `ffdetect predict` wrote, or caches of faces, which are scored with the
+shipped weights or with `--weights`; of a cache no face of the split train counts. Figures have 95 %
+intervals, in which what shares a group (a clip's frames, a person's pictures) is drawn together.
+Real and fake that differ in size, framing or compression flatter every figure:
+`python -m ffdetect.evaluation.framing` makes a cache in which they do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from preprocess.arguments import new_parser
+from preprocess.cache.reader import CacheReader
+from preprocess.io.labels import FileIndex, read_labels
+from preprocess.io.storage import write_whole
+
+from .evaluation.breakdown import break_down
+from .evaluation.framing import framing
+from .evaluation.matching import KINDS, parse_matches
+from .scoring.detector import Detector
+
+PROG = "python -m ffdetect.evaluate"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows that have a score and a label.
+
+    Attributes:
+        target: int N, 1 fake, 0 real.
+        score: float N, 0 to 1.
+        unit: str N, the generator of a fake, the source of a real.
+        group: str N, "" for what belongs to nothing.
+        about: what there is to say about where they come from.
+    """
+
+    target: np.ndarray
+    score: np.ndarray
+    unit: np.ndarray
+    group: np.ndarray
+    about: str
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0 when done, 2 for wrong arguments or files, 130 when stopped."""
+    parser = make_parser(prog)
+    args = parser.parse_args(argv)
+    try:
+        if args.rounds < 1:
+            raise ValueError(f"expected --rounds of at least 1 but got {args.rounds}")
+        scored = _read(args)
+        result = break_down(
+            scored.target,
+            scored.score,
+            scored.unit,
+            scored.group,
+            matches=KINDS | parse_matches(args.match),
+            rounds=args.rounds,
+        )
+        if args.json:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(args.json, (json.dumps(result.to_dict(), indent=1) + "\n").encode())
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    print(f"{scored.about}\n\n{result.markdown()}")
+    return 0
+
+
+def score_cache(
+    detector: Detector,
+    reader: CacheReader,
+    rows: Sequence[int] | np.ndarray | None = None,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """float32 N: the probability of fake for these rows of a cache, or for every face.
+
+    Raises:
+        ValueError: the cache's crops are not those that the weights read.
+    """
+    detector.check_cache(reader)
+    rows = range(len(reader)) if rows is None else rows
+    starts = tqdm(range(0, len(rows), batch_size), unit="batch")
+    batches = (reader.crops(rows[i : i + batch_size]) for i in starts)
+    return np.concatenate([detector.score_crops(batch) for batch in batches])
+
+
+def _read(args: argparse.Namespace) -> Scored:
+    tables = [path for path in args.scores if Path(path).is_file()]
+    if not tables:
+        if args.labels:
+            raise ValueError("expected tables with --labels but got caches, which have labels")
+        return _from_cache(args)
+    if len(tables) < len(args.scores):
+        other = next(path for path in args.scores if path not in tables)
+        raise ValueError(f"{other}: expected a file, as {tables[0]} is one")
+    if not args.labels:
+        raise ValueError(f"{tables[0]}: expected --labels FILE beside a table of scores")
+    return _from_tables(tables, args.labels)
+
+
+def _from_cache(args: argparse.Namespace) -> Scored:
+    reader = CacheReader(args.scores)
+    faces = reader.metadata
+    wanted = faces["target"] >= 0
+    if not args.all:
+        wanted &= faces["split"] != "train"
+    rows = np.flatnonzero(wanted)
+    faces = faces.iloc[rows]
+    if faces["target"].nunique() < 2:
+        raise ValueError(
+            f"{args.scores[0]}: expected real and fake faces but {len(rows)} of {len(reader)} have "
+            "a label and are not of the split train, and these are not of both (--all takes train)"
+        )
+    detector = Detector.load(args.weights, args.device)
+    score = score_cache(detector, reader, rows)
+    target, unit = faces["target"].to_numpy(), faces["generator"].to_numpy().astype(str)
+    about = f"{len(rows)} of {len(reader)} faces, {framing(faces)}"
+    return Scored(target, score, _named(unit, target), faces["group"].to_numpy().astype(str), about)
+
+
+def _from_tables(tables: Sequence[str], labels: Path) -> Scored:
+    scores: dict[str, float] = {}
+    for table in tables:
+        scores |= read_predictions(Path(table))
+    index = FileIndex(scores, labels.parent)
+    rows, without = {}, 0
+    for label in read_labels(labels):
+        path = index.find(label.name)
+        if isinstance(path, str) and label.target >= 0:
+            rows[path] = label
+        else:
+            without += 1
+    if not rows:
+        raise ValueError(f"{labels}: expected labels of files in {tables[0]} but found none")
+    target = np.array([label.target for label in rows.values()])
+    about = f"{len(rows)} files with a score and a label"
+    if rest := len(scores) - len(rows):
+        about += f", {rest} without a label"
+    if without:
+        about += f"; {without} labels without a score"
+    return Scored(
+        target,
+        np.array([scores[path] for path in rows]),
+        _named(np.array([label.generator for label in rows.values()]), target),
+        np.array([label.group for label in rows.values()]),
+        about,
+    )
+
+
+def read_predictions(file: Path) -> dict[str, float]:
+    """The scores of a table of `ffdetect predict`: file -> probability of fake.
+
+    Raises:
+        ValueError: it is no such table.
+    """
+    rows = csv.reader(io.StringIO(file.read_text("utf-8-sig"), newline=""))
+    header = next(rows, [])
+    if len(header) != 2 or header[1] != "y_pred":
+        raise ValueError(
+            f"{file}: expected a table with the columns of img_name,y_pred "
+            f"but got {','.join(header)!r}"
+        )
+    try:
+        scores = {name: float(score) for name, score in rows}
+    except ValueError as error:
+        raise ValueError(f"{file}: expected a name and a score in every row: {error}") from error
+    odd = next((name for name, score in scores.items() if not 0 <= score <= 1), None)
+    if odd is not None:
+        raise ValueError(f"{file}: expected scores from 0 to 1 but got {scores[odd]} for {odd}")
+    return scores
+
+
+def _named(unit: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Fakes and reals of which nobody says where they come from are a unit each."""
+    return np.where(unit == "", np.where(target == 1, "fake", "real"), unit)
+
+
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(
+        prog,
+        __doc__,
+        "prediction.txt --labels labels.csv",
+        "cache/test --weights mine.safetensors --json figures.json",
+    )
+    add = parser.add_argument
+    add("scores", nargs="+", metavar="SCORES", help="tables of predict, or caches of faces")
+    add("--labels", type=Path, help="label file of the tables (path,target,generator,group)")
+    add("--weights", type=Path, help="what scores caches: a file, best or fast (default: best)")
+    add("--all", action="store_true", help="count faces of the split train too")
+    add(
+        "--match",
+        action="append",
+        default=[],
+        metavar="FAKE=REAL[,REAL]",
+        help="compare this generator with these real sources alone",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add("--rounds", type=int, default=1000, help="of the bootstrap (%(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

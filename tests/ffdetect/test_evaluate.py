@@ -1,0 +1,116 @@
+"""ffdetect evaluate: from a table of scores and labels, or from a cache and weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ffdetect.evaluate import main, score_cache
+from preprocess.cache.reader import CacheReader
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> list[str]:
+    """The command's arguments: 40 scores, the labels of 39 of them, one of which has none."""
+    rng = np.random.default_rng(0)
+    labels, scores = ["path,target,generator,group"], ["img_name,y_pred"]
+    for number in range(40):
+        fake, source = number % 2, number % 4 // 2
+        generator = (["ffhq", "unsplash"], ["sdxl", "flux"])[fake][source]
+        name = f"{'fake' if fake else 'real'}/{number}.jpg"
+        scores.append(f"{name},{rng.normal(0.4 + 0.2 * fake, 0.1):.6f}")
+        if number:
+            labels.append(f"{name},{fake},{generator},")
+    labels.append("real/nobody.jpg,0,ffhq,")
+    (tmp_path / "labels.csv").write_text("\n".join(labels), "utf-8")
+    (tmp_path / "prediction.txt").write_text("\n".join(scores), "utf-8")
+    return [str(tmp_path / "prediction.txt"), "--labels", str(tmp_path / "labels.csv")]
+
+
+def test_a_table_is_judged_by_its_labels(table, tmp_path, capsys):
+    out = tmp_path / "new" / "figures.json"
+    assert main([*table, "--json", str(out), "--rounds", "20"]) == 0
+    said = capsys.readouterr().out
+    assert "39 files with a score and a label, 1 without a label; 1 labels without a score" in said
+    values = json.loads(out.read_text("utf-8"))
+    rows = [line.split(",") for line in Path(table[0]).read_text("utf-8").splitlines()[2:]]
+    fake = [name.startswith("fake") for name, _ in rows]
+    expected = roc_auc_score(fake, [float(score) for _, score in rows])
+    assert values["auc"]["value"] == pytest.approx(expected)
+    assert {row["generator"] for row in values["generators"]} == {"sdxl", "flux"}
+    assert {row["source"]: row["reals"] for row in values["sources"]} == {"ffhq": 9, "unsplash": 10}
+
+
+def test_generators_are_matched_as_asked(table, tmp_path):
+    out = tmp_path / "figures.json"
+    assert main([*table, "--match", "flux=ffhq", "--json", str(out), "--rounds", "5"]) == 0
+    found = json.loads(out.read_text("utf-8"))["generators"]
+    assert {row["generator"]: row["reals"] for row in found} == {"sdxl": 10, "flux": 9}
+
+
+def test_a_cache_is_scored_and_judged(matched, tiny, tiny_weights, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    command = [str(matched), "--weights", str(tiny_weights), "--json", str(out), "--rounds", "5"]
+    assert main([*command, "--all"]) == 0
+    assert "12 of 12 faces, matched: 320 px, JPEG 85" in capsys.readouterr().out
+    values, reader = json.loads(out.read_text("utf-8")), CacheReader(matched)
+    expected = roc_auc_score(reader.metadata["target"], score_cache(tiny, reader))
+    assert values["auc"]["value"] == pytest.approx(expected)
+    counts = {row["generator"]: (row["fakes"], row["reals"]) for row in values["generators"]}
+    assert counts == {"dfdc_swap": (3, 3), "gan": (3, 3)}
+    assert main(command) == 0  # faces that may have trained do not count
+    values = json.loads(out.read_text("utf-8"))
+    assert (values["fakes"], values["reals"]) == (2, 2)
+
+
+def test_scores_of_a_cache_are_in_its_order(matched, tiny):
+    reader = CacheReader(matched)
+    scores = score_cache(tiny, reader, batch_size=5)
+    assert scores.dtype == np.float32 and scores.shape == (12,)
+    alone = [float(tiny.score_crops(reader.crop(row)[None])[0]) for row in (0, 4, 5, 11)]
+    np.testing.assert_allclose(scores[[0, 4, 5, 11]], alone, atol=1e-4)
+    some = score_cache(tiny, reader, np.array([7, 2, 4]), batch_size=2)
+    np.testing.assert_allclose(some, scores[[7, 2, 4]], atol=1e-4)
+
+
+def test_crops_of_other_settings_are_refused(faces_cache, tiny_weights, capsys):
+    assert status(faces_cache, "--weights", tiny_weights) == 2
+    assert "size: 256, not 128" in capsys.readouterr().err
+
+
+def status(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n", "expected a table with the columns of img_name,y_pred but got 'a,b'"),
+        ("img_name,y_pred\nx.jpg,much\n", "expected a name and a score in every row"),
+        ("img_name,y_pred\nx.jpg,7\n", "expected scores from 0 to 1 but got 7.0 for x.jpg"),
+        ("img_name,y_pred\nx.jpg,0.5\n", "expected labels of files in"),
+    ],
+)
+def test_what_is_no_table_of_scores_is_named(table, tmp_path, capsys, content, message):
+    (tmp_path / "odd.txt").write_text(content, "utf-8")
+    assert status(tmp_path / "odd.txt", *table[1:]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_arguments_end_with_a_message(table, matched, tmp_path, capsys):
+    for arguments, message in (
+        (table[:1], "expected --labels FILE beside a table of scores"),
+        ([matched, *table[1:]], "expected tables with --labels but got caches"),
+        ([table[0], matched, *table[1:]], "expected a file"),
+        ([tmp_path / "nowhere"], "nowhere: expected"),
+        ([matched, "--weights", tmp_path / "nowhere"], "nowhere: expected"),
+        ([*table, "--rounds", 0], "expected --rounds of at least 1"),
+    ):
+        assert status(*arguments) == 2
+        assert message in capsys.readouterr().err
