@@ -130,7 +130,7 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
     if unknown := sorted(set(args.streams) - files.keys()):
         raise ValueError(f"expected --streams among {sorted(files)} but got {unknown}")
     for name, file in files.items():
-        detector = Detector.load(file, args.device)
+        detector = Detector.load(file, args.device, threads=None)
         detector.check_cache(reader)
         recipe = detector.about.get("recipe", {})
         known = [option for option in ("fit_all", "fit_fakes") if recipe.get(option)]

@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the plots need the [bench] extra: pip install 'ffdetect[bench]'")
     try:
         reader = CacheReader(args.cache)
-        detector = Detector.load(args.weights)
+        detector = Detector.load(args.weights, threads=None)
         detector.check_cache(reader)
         rows = choose_rows(reader.metadata, args.limit)
         store = Store(

@@ -126,7 +126,7 @@ def _from_cache(args: argparse.Namespace) -> Scored:
             f"{args.scores[0]}: expected real and fake faces but {len(rows)} of {len(reader)} have "
             "a label and are not of the split train, and these are not of both (--all takes train)"
         )
-    detector = Detector.load(args.weights, args.device)
+    detector = Detector.load(args.weights, args.device, threads=None)
     score = score_cache(detector, reader, rows)
     target, unit = faces["target"].to_numpy(), faces["generator"].to_numpy().astype(str)
     about = f"{len(rows)} of {len(reader)} faces, {framing(faces)}"

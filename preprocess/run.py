@@ -23,7 +23,8 @@ from preprocess.cache.parts import part_sizes
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
 from preprocess.io.storage import StorageError, as_path, is_remote
-from preprocess.work.pool import Lost, WorkerError, cores, prepare
+from preprocess.work.cores import cores
+from preprocess.work.pool import Lost, WorkerError, prepare
 
 TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
 _UNWRITTEN = 64  # results that may wait for the disk

@@ -30,7 +30,7 @@ from preprocess.faces.face import Face
 from preprocess.faces.search import ClipSearch
 from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import decode_image
-from preprocess.work.pool import cores
+from preprocess.work.cores import cores
 
 from .cost import Cost
 from .decode import ALL

@@ -26,6 +26,7 @@ from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
 from preprocess.io.sources import is_clip
+from preprocess.work.cores import computing, cores
 
 from .analysis import analyze_pictures
 from .quality import nothing_to_judge
@@ -63,13 +64,18 @@ class Detector:
         calibration: temperature, bias and thresholds of the weights, None if they carry none.
         device: where the network and MTCNN run.
         precision: "fp32", "bf16" or "fp16".
+        threads: that the network and MTCNN compute with on a CPU.
         max_megapixels: larger pictures are refused before they are decoded.
         shipped: "best" or "fast" if the weights are of this package, else "".
         face_detector: finds the faces.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, precision: str = "fp32"
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        precision: str = "fp32",
+        threads: int | None = 1,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"expected precision in {list(PRECISIONS)} but got {precision!r}")
@@ -80,10 +86,14 @@ class Detector:
         self.calibration: Calibration | None = checkpoint.calibration
         self.device = device
         self.precision = precision
+        if threads is None:
+            threads = min(torch.get_num_threads(), cores())
+        check_count("threads", threads)
+        self.threads = threads
         self.max_megapixels = MAX_MEGAPIXELS
         self.shipped = ""
         self._network = checkpoint.network.to(device)
-        self.face_detector = FaceDetector(checkpoint.crop, device)
+        self.face_detector = FaceDetector(checkpoint.crop, device, threads)
 
     @classmethod
     def load(
@@ -91,6 +101,7 @@ class Detector:
         weights: str | Path | None = None,
         device: str | torch.device = "auto",
         precision: str = "fp32",
+        threads: int | None = 1,
     ) -> Detector:
         """Load weights and build the detector; nothing is fetched from anywhere.
 
@@ -99,6 +110,9 @@ class Detector:
             device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1" ...
             precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. Thresholds hold for
                 fp32 alone. On a CPU without avx512_bf16 or AMX, bf16 is many times slower.
+            threads: to compute with on a CPU. One is right where several processes or threads
+                score, or others compute; more are faster where this has the machine to itself.
+                None takes as many as there are cores (see docs/service.md).
 
         Raises:
             WeightsError: a missing, damaged or foreign weights file.
@@ -107,9 +121,9 @@ class Detector:
         chosen = pick_device(device)
         name = "best" if weights is None else str(weights)
         if name not in SHIPPED:
-            return cls(load_checkpoint(weights), chosen, precision)
+            return cls(load_checkpoint(weights), chosen, precision, threads)
         with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
-            detector = cls(load_checkpoint(file), chosen, precision)
+            detector = cls(load_checkpoint(file), chosen, precision, threads)
         detector.shipped = name
         return detector
 
@@ -266,7 +280,8 @@ class Detector:
             return [torch.zeros(TTA[tta], 0)]
         dtype = PRECISIONS[self.precision]
         batches = []
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        with computing(self.threads), autocast:
             for batch in crops.split(batch_size):
                 seen = [self._network(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         media = [medium for medium in _TABLES if medium != "sound" or not args.no_voice]
         listing = find_items(args.data, args.labels, media)
-        detector = Detector.load(args.weights, args.device, args.precision)
+        detector = Detector.load(args.weights, args.device, args.precision, threads=None)
         detector.max_megapixels = args.megapixels
         detector.check_tta(args.tta)
     except (ValueError, OSError) as error:

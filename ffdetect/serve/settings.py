@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from preprocess.work.pool import cores
+from preprocess.work.cores import cores
 
 MEBIBYTE = 2**20
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     args = parser.parse_args(argv)
     try:
         matches = parse_matches(args.match)
-        detector = Detector.load(args.judge or args.weights, args.device)
+        detector = Detector.load(args.judge or args.weights, args.device, threads=None)
         _check_judge(args)
         reader = CacheReader(args.caches)
         detector.check_cache(reader)

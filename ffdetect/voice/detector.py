@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from preprocess.io.formats import SAMPLE_RATE
 from preprocess.io.sound import NoSoundError, SoundReader, sound_blocks
+from preprocess.work.cores import computing
 
 from .network import VoiceNetwork
 from .statistics import SHORTEST, WINDOW
@@ -53,19 +54,23 @@ class VoiceScore:
 
 
 class VoiceDetector:
-    """Scores voices; see `load`."""
+    """Scores voices, computing with `threads` threads; see `load`."""
 
-    def __init__(self, network: VoiceNetwork) -> None:
+    def __init__(self, network: VoiceNetwork, threads: int = 1) -> None:
         self.network = network
+        self.threads = threads
 
     @classmethod
-    def load(cls, weights: str | Path | None = None) -> VoiceDetector:
+    def load(cls, weights: str | Path | None = None, threads: int = 1) -> VoiceDetector:
         """The shipped weights, or a file written by `ffdetect.voice.train`.
+
+        Args:
+            threads: see `ffdetect.Detector.load`.
 
         Raises:
             WeightsError: the file cannot be used; the message says why.
         """
-        return cls(VoiceNetwork.load(weights or WEIGHTS))
+        return cls(VoiceNetwork.load(weights or WEIGHTS), threads)
 
     def score(self, source: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
         """Probability that the voice was made by a machine; see `analyze`."""
@@ -102,7 +107,8 @@ class VoiceDetector:
         for number, block in enumerate(blocks):
             logit = float("nan")
             if len(block) >= SHORTEST * SAMPLE_RATE and np.abs(block).max() >= _SILENCE:
-                logit = self.network(torch.from_numpy(block))
+                with computing(self.threads):
+                    logit = self.network(torch.from_numpy(block))
             logits.append(logit)
             alive()
             start = number * WINDOW

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preprocess.work.cores import computing
+
 from .face import CropSettings, Face
 
 if TYPE_CHECKING:
@@ -23,17 +25,20 @@ class FaceDetector:
     Args:
         settings: `min_face` and `min_probability` are used here.
         device: "cpu", "cuda" or a `torch.device`.
+        threads: that it computes with on a CPU.
     """
 
     def __init__(
         self,
         settings: CropSettings | None = None,
         device: str | torch.device = "cpu",
+        threads: int = 1,
     ) -> None:
         from .mtcnn import Cascade  # and torch, which takes seconds
         from .mtcnn_networks import Networks
 
         self.settings = settings or CropSettings()
+        self.threads = threads
         self._cascade = Cascade(self.settings.min_face, Networks(device))
 
     def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
@@ -44,7 +49,8 @@ class FaceDetector:
                 for, which takes a fraction of the time.
         """
         boxes = None if near is None else np.array([face.box for face in near]).reshape(-1, 4)
-        return self._faces(self._cascade.find(pixels, boxes))
+        with computing(self.threads):
+            return self._faces(self._cascade.find(pixels, boxes))
 
     def largest(self, pixels: np.ndarray) -> Face | None:
         """The largest face of a uint8 H x W x 3 RGB picture, None if there is none.
@@ -52,7 +58,8 @@ class FaceDetector:
         It is the first of `detect`, but for rare pictures (benchmarks/results/largest_face.md), and
         takes a fraction of the time.
         """
-        found = self._faces(self._cascade.find_largest(pixels, self.settings.min_probability))
+        with computing(self.threads):
+            found = self._faces(self._cascade.find_largest(pixels, self.settings.min_probability))
         return found[0] if found else None
 
     def _faces(self, found: Found) -> list[Face]:

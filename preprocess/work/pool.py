@@ -157,11 +157,6 @@ def work(
             worker.kill()
 
 
-def cores() -> int:
-    """How many processes this machine has a core for."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Guard:
     """One worker process for jobs that come one at a time, by the rules of `work`.
 

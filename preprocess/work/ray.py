@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from .pool import Guard, Task, WorkerError, cores
+from .cores import cores
+from .pool import Guard, Task, WorkerError
 
 Job = TypeVar("Job")
 

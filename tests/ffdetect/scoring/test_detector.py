@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from ffdetect import Detector, NoFaceError
 from ffdetect.models.device import has_fast_bf16, pick_device
@@ -19,6 +20,7 @@ from preprocess import crop
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import decode_image
+from preprocess.work.cores import cores
 from tests.ffdetect.helpers import encode, portraits, random_crops, tiny_network
 from tests.real import needs
 
@@ -102,16 +104,33 @@ def test_scores_hardly_depend_on_the_size_of_a_batch(tiny, crops):
         np.testing.assert_allclose(split, together, atol=1e-4)
 
 
-def test_scores_hardly_depend_on_the_number_of_threads(tiny, crops):
-    before = torch.get_num_threads()
-    try:
-        scores = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            scores.append(tiny.score_crops(crops))
-    finally:
-        torch.set_num_threads(before)
+def test_scores_hardly_depend_on_the_number_of_threads(tiny, crops, monkeypatch):
+    scores = []
+    for threads in (1, 2):
+        monkeypatch.setattr(tiny, "threads", threads)
+        scores.append(tiny.score_crops(crops))
     np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_networks_compute_with_the_threads_that_were_asked_for(tiny_weights, astronaut):
+    """And the process's own number is as before."""
+    before, seen = torch.get_num_threads(), set()
+
+    class Watched(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.conv2d:
+                seen.add(torch.get_num_threads())
+            return function(*args, **(kwargs or {}))
+
+    for threads, wanted in ((1, 1), (3, 3), (None, min(before, cores()))):
+        detector = Detector.load(tiny_weights, "cpu", threads=threads)
+        with Watched():
+            detector.score(astronaut)
+        assert seen == {wanted} and torch.get_num_threads() == before
+        seen.clear()
+    assert Detector.load(tiny_weights, "cpu").threads == 1
+    with pytest.raises(ValueError, match="expected threads to be a whole number"):
+        Detector.load(tiny_weights, "cpu", threads=0)
 
 
 def test_crops_may_be_arrays_or_tensors(tiny, crops):
