@@ -38,7 +38,7 @@ class Command:
         holds: what DATA is expected to hold, for messages.
         media: that it takes, of "picture", "clip" and "sound".
         ending: of the default cache's name.
-        modules: what workers import, from when the files are listed on.
+        modules: what workers import, while files are listed.
         settings: from the arguments; raises ValueError.
         fill: adds to the cache what it lacks. Takes the items, the writer and the arguments.
     """
@@ -109,6 +109,8 @@ def _run(command: Command, parser: argparse.ArgumentParser, args: argparse.Names
         settings = command.settings(args)
         _check_workers(args)
         shard = Shard.parse(args.shard) if args.shard else None
+        if args.workers and command.modules and not _on_ray(args):
+            prepare(*command.modules)  # while this process lists files and opens the cache
         listing = find_items(args.data, args.labels, command.media)
     except StorageError as error:
         return _failed(args.report, error)
@@ -119,8 +121,6 @@ def _run(command: Command, parser: argparse.ArgumentParser, args: argparse.Names
     if not listing.items:
         print(f"{args.data}: expected {command.holds} but found none", file=sys.stderr)
         return 1
-    if args.workers and command.modules and not _on_ray(args):
-        prepare(*command.modules)  # while this process opens the cache
     items = shard.choose(listing.items) if shard else listing.items
     if shard:
         say(f"shard {args.shard}: {len(items)} of them")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from preprocess.io.clips import key_frames
 from preprocess.io.decode import MAX_MEGAPIXELS
@@ -210,6 +209,8 @@ class Tracker:
                 growth = abs(np.log(side / track.side))
                 if moved <= reach and growth <= np.log(_GROWTH):
                     cost[row, column] = moved + growth
+        from scipy.optimize import linear_sum_assignment  # which pictures need not wait for
+
         possible = np.isfinite(cost)
         rows, columns = linear_sum_assignment(np.where(possible, cost, 1e3))
         return {int(c): tracks[r] for r, c in zip(rows, columns, strict=True) if possible[r, c]}
