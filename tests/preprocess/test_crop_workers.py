@@ -288,7 +288,11 @@ def test_a_worker_is_started_only_for_enough_pictures(portraits):
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("crop", {"torch", "pandas", "scipy"}), ("extract", {"torch", "scipy"}), ("faces.mtcnn", {"torchvision", "facenet_pytorch", "pandas"})],
+    [
+        ("crop", {"torch", "pandas", "scipy"}),
+        ("extract", {"torch", "pandas", "scipy"}),
+        ("faces.mtcnn", {"torchvision", "facenet_pytorch", "pandas"}),
+    ],
 )
 def test_what_takes_long_to_import_is_left_to_those_who_need_it(module, heavy):
     program = f"import sys, preprocess.{module}; print(*{heavy} & set(sys.modules))"
