@@ -7,10 +7,10 @@ BIN = .venv/bin
 
 demo: .venv/demo
 	$(BIN)/python -m ffdetect.demo cache/demo/pictures
-	$(BIN)/python -m preprocess.crop cache/demo/pictures --out cache/demo/faces
-	$(BIN)/python -m preprocess.gallery cache/demo/faces --out cache/demo/sheet.png
-	$(BIN)/python -m ffdetect.predict cache/demo/pictures --out cache/demo/prediction.txt
-	$(BIN)/python -m ffdetect.predict examples/portraits --out cache/demo/portraits.txt
+	$(BIN)/ffdetect crop cache/demo/pictures --out cache/demo/faces
+	$(BIN)/ffdetect gallery cache/demo/faces --out cache/demo/sheet.png
+	$(BIN)/ffdetect predict cache/demo/pictures --out cache/demo/prediction.txt
+	$(BIN)/ffdetect predict examples/portraits --out cache/demo/portraits.txt
 	@echo
 	@echo "pictures  cache/demo/pictures"
 	@echo "cache     cache/demo/faces (crops, spectra, residuals)"

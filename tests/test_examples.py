@@ -1,0 +1,46 @@
+"""Every example runs as its first line says, in a folder like a user's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .place import ROOT, lay_out
+
+# With a service that runs: tests/ffdetect/serve.
+ELSEWHERE = {"client.py"}
+EXAMPLES = {
+    "score_folder.py": (["pictures"], "1.jpg\n"),
+    "challenge.py": (["portrait.jpg"], "portrait.jpg,0."),
+    "train.py": (
+        "data new.safetensors --backbone test_resnet --epochs 1 --steps 1 --batch 2".split(),
+        "| dfdc_swap | 1 / 1 |",
+    ),
+    "evaluate_generators.py": (["cache/test", "mine.safetensors"], "of 2 fakes, 2 reals\ndfdc: "),
+    "read_cache.py": (["cache/test"], "dfdc_swap"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(astronaut, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    lay_out(folder, astronaut)
+    return folder
+
+
+def test_every_example_is_run() -> None:
+    assert {file.name for file in (ROOT / "examples").glob("*.py")} == EXAMPLES.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_prints_what_it_is_for(name: str, place: Path) -> None:
+    arguments, expected = EXAMPLES[name]
+    command = [sys.executable, f"examples/{name}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
