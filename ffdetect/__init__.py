@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .onnx.detector import OnnxDetector
     from .scoring.clip import FrameScore, TrackScore, VideoScore
     from .scoring.detector import Detector, NoFaceError
     from .scoring.results import Analysis, ScoredFace
@@ -17,6 +18,7 @@ __all__ = [
     "Detector",
     "FrameScore",
     "NoFaceError",
+    "OnnxDetector",
     "ScoredFace",
     "TrackScore",
     "VideoScore",
@@ -29,6 +31,10 @@ def __getattr__(name: str) -> Any:
         from .scoring import clip
 
         return getattr(clip, name)
+    if name == "OnnxDetector":
+        from .onnx.detector import OnnxDetector
+
+        return OnnxDetector
     if name in __all__:
         from .scoring import detector
 

@@ -44,6 +44,7 @@ MODULES = {
     "provenance": ("ffdetect.provenance.command", "What does a file say of itself?"),
     "train": ("ffdetect.training.train", "Train a network by descent."),
     "calibrate": ("ffdetect.training.calibrate", "Measure what the scores of weights mean."),
+    "export": ("ffdetect.onnx.export", "Write a detector for ONNX Runtime."),
     "statistics": ("ffdetect.solving.statistics", "Read what linear heads are solved from."),
     "solve": ("ffdetect.solving.solve", "Solve a network of linear heads."),
 }

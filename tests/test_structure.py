@@ -21,6 +21,7 @@ ROOMS = {
         "voice",
         "fakes",
         "scoring",
+        "onnx",
         "training",
         "solving",
         "serve",

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks._harness import Parser, save_result
 from ffdetect.scoring.sheet import new_sheet, save_sheet
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.io.decode import decode_image
 
-from .._harness import Parser, save_result
 from .preprocess import overlap, spread_files
 
 _SAME = 0.5  # overlap from which on two boxes are of one face; others of a picture are far away

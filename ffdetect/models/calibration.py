@@ -14,10 +14,12 @@ score 0.5 is far lower; the thresholds hold regardless, as they only speak of re
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from ffdetect.evaluation.thresholds import FPRS
+
+if TYPE_CHECKING:
+    import torch
 
 _TEMPERATURES = (1e-3, 1e3)
 _BIAS = 1e3
@@ -89,4 +91,4 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
 
 def probabilities(logits: torch.Tensor, temperature: float, bias: float) -> torch.Tensor:
     """Float32 logits of any shape -> calibrated probabilities of fake."""
-    return torch.sigmoid(logits / temperature + bias)
+    return (logits / temperature + bias).sigmoid()

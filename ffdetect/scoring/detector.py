@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.device import PRECISIONS, pick_device
 from ffdetect.models.weights import Checkpoint, WeightsError, load_checkpoint
-from ffdetect.provenance import read_provenance
 from ffdetect.weights import SHIPPED
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
-from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
-from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError, Picture, decode_image
+from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError
 from preprocess.io.sources import is_clip
 from preprocess.work.cores import computing, cores
 
-from .analysis import analyze_pictures
-from .quality import nothing_to_judge
-from .results import Analysis, ScoredFace, Scores
+from .analysis import NoFaceError, PictureScorer, check_no_face
+from .results import Analysis, ScoredFace
 from .tta import SHIFT, TTA, check_count, check_tta, views
 
 if TYPE_CHECKING:
     from .clip import VideoScore
 
-_NO_FACE = ("raise", "whole", "nan")
-_ON_ERROR = ("raise", "nan")
 
-
-class NoFaceError(ValueError):
-    """A picture without a face, or one that shows nothing at all, was to be scored; the message
-    names it."""
-
-
-class Detector:
+class Detector(PictureScorer):
     """Scores faces with one set of weights; make one with `Detector.load`.
 
     A picture is given as a path, encoded `bytes`, a PIL image, a uint8 H x W x 3 RGB array or a
@@ -127,16 +112,6 @@ class Detector:
         detector.shipped = name
         return detector
 
-    @property
-    def thresholds(self) -> dict[float, float] | None:
-        """False-positive rate (0.1, 0.01, 0.001) -> score; None without a calibration.
-
-        A face is flagged at such a rate if its score is the threshold or more. The rate was
-        measured on real faces like those of `calibration.sources`; with fewer than 999 of them
-        (`calibration.reals`) that at 0.001 is just above all of their scores.
-        """
-        return dict(self.calibration.thresholds) if self.calibration else None
-
     def score(self, img: object, *, no_face: str = "raise", tta: str = "none") -> float:
         """Probability in 0..1 that the largest face of a picture is fake.
 
@@ -149,56 +124,13 @@ class Detector:
             tta: see the class.
         """
         if isinstance(img, str | Path) and is_clip(Path(img)):
-            _check_no_face(no_face)
+            check_no_face(no_face)
             whole = "whole" if no_face == "whole" else "nan"
             seen = self.score_video(img, no_face=whole, tta=tta)
             if no_face != "nan" and np.isnan(seen.score):
                 raise NoFaceError(f"{img}: expected a face or a voice but found none")
             return seen.score
-        return float(self.score_batch([img], no_face=no_face, tta=tta)[0])
-
-    def score_batch(
-        self,
-        imgs: Iterable[object],
-        *,
-        batch_size: int = 32,
-        no_face: str = "nan",
-        on_error: str = "raise",
-        tta: str = "none",
-    ) -> Scores:
-        """`score` for many pictures: float32 N, in the order of `imgs`, which may be lazy.
-
-        The size of a batch changes speed and memory, and scores by less than 1e-4. Clips are
-        scored one by one, by `score_video`.
-
-        Args:
-            no_face: see `score`.
-            on_error: "raise" the error of the first picture that cannot be scored, or give it
-                "nan" and go on; the errors, by index, are in `errors` of what is returned.
-        """
-        _check_no_face(no_face)
-        if on_error not in _ON_ERROR:
-            raise ValueError(f"expected on_error to be one of {_ON_ERROR} but got {on_error!r}")
-        self.check_tta(tta)
-        check_count("batch_size", batch_size)
-        _check_several(imgs)
-        scores: list[float] = []
-        errors: dict[int, ValueError] = {}
-
-        def crop(index: int, img: object) -> np.ndarray | None:
-            try:
-                return self._crop_or(self._decode(img), no_face)
-            except (DecodeError, NoFaceError) as error:
-                if on_error == "raise":
-                    raise
-                errors[index] = error
-                return None
-
-        for batch in _chunks((crop(*numbered) for numbered in enumerate(imgs)), batch_size):
-            found = [one for one in batch if one is not None]
-            values = iter(self.score_crops(np.stack(found), tta=tta) if found else ())
-            scores += [np.nan if one is None else next(values) for one in batch]
-        return Scores.of(scores, errors)
+        return super().score(img, no_face=no_face, tta=tta)
 
     def score_video(
         self,
@@ -213,24 +145,6 @@ class Detector:
         from .clip import score_video
 
         return score_video(self, clip, frames=frames, voice=voice, no_face=no_face, tta=tta)
-
-    def analyze(self, img: object, *, tta: str = "none") -> Analysis:
-        """Find, score and judge every face of a picture, and read what its file says of itself.
-
-        With calibrated weights the verdict looks at every view of "flip+crops" ("flip" with a
-        transformer), so a face costs six times what `score` takes; `tta` decides which of them
-        make its score.
-        """
-        self.check_tta(tta)
-        found = analyze_pictures(self, [self._decode(img)], tta=tta)[0]
-        if not isinstance(img, str | Path | bytes):
-            return found
-        return replace(found, provenance=read_provenance(img))
-
-    def crop_largest(self, picture: Picture) -> np.ndarray | None:
-        """The largest face of a decoded picture as uint8 size x size x 3, None without a face."""
-        face = self.face_detector.largest(picture.pixels)
-        return crop_face(picture.pixels, face, self.crop_settings) if face else None
 
     def score_crops(
         self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"
@@ -325,47 +239,6 @@ class Detector:
                 f"{reader.paths[0]}: expected crops as these weights were trained with "
                 f"but the cache has others ({'; '.join(difference)})"
             )
-
-    def _decode(self, img: object) -> Picture:
-        try:
-            return decode_image(img, max_megapixels=self.max_megapixels)
-        except DecodeError as error:
-            if not isinstance(img, str | Path) or not is_clip(Path(img)):
-                raise
-            reason = "expected a picture but got a clip; score_video scores it"
-            raise DecodeError(reason, img) from error
-
-    def _crop_or(self, picture: Picture, no_face: str) -> np.ndarray | None:
-        crop = self.crop_largest(picture)
-        if crop is None and no_face == "raise":
-            size = f"{picture.width} x {picture.height}"
-            raise NoFaceError(
-                f"{picture.name}: expected a face but found none in {size} px; "
-                'no_face="whole" scores the whole picture'
-            )
-        if crop is None and no_face == "whole":
-            if reason := nothing_to_judge(picture.pixels, self.crop_settings.size):
-                raise NoFaceError(f"{picture.name}: expected a picture to score but got {reason}")
-            return crop_whole(picture.pixels, self.crop_settings)
-        return crop
-
-
-def _check_no_face(no_face: str) -> None:
-    if no_face not in _NO_FACE:
-        raise ValueError(f"expected no_face to be one of {_NO_FACE} but got {no_face!r}")
-
-
-def _check_several(imgs: object) -> None:
-    one = isinstance(imgs, str | bytes | bytearray | memoryview | Path | Image.Image)
-    one = one or (isinstance(imgs, np.ndarray | torch.Tensor) and imgs.ndim <= 3)
-    if one or not isinstance(imgs, Iterable):
-        got = "one " if one else ""
-        raise ValueError(f"expected several pictures but got {got}{type(imgs).__name__}")
-
-
-def _chunks(values: Iterator, size: int) -> Iterator[Sequence]:
-    while chunk := list(islice(values, size)):
-        yield chunk
 
 
 __all__ = [

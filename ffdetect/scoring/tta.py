@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from numbers import Integral
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 # Name -> how many views, always the first ones: the crop, its mirror image, four corner windows.
 TTA = {"none": 1, "flip": 2, "flip+crops": 6}

@@ -1,4 +1,7 @@
-"""Find the faces of a picture with MTCNN, as `mtcnn.py` computes it."""
+"""Find the faces of a picture with MTCNN, as `mtcnn.py` computes it.
+
+PyTorch is imported only where it runs the networks.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from .mtcnn import Found
+    from .mtcnn_interface import Networks
 
 _SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
 
@@ -26,6 +30,7 @@ class FaceDetector:
         settings: `min_face` and `min_probability` are used here.
         device: "cpu", "cuda" or a `torch.device`.
         threads: that it computes with on a CPU.
+        networks: MTCNN's, where PyTorch does not run them.
     """
 
     def __init__(
@@ -33,13 +38,17 @@ class FaceDetector:
         settings: CropSettings | None = None,
         device: str | torch.device = "cpu",
         threads: int = 1,
+        networks: Networks | None = None,
     ) -> None:
-        from .mtcnn import Cascade  # and torch, which takes seconds
-        from .mtcnn_networks import Networks
+        from .mtcnn import Cascade
 
+        if networks is None:
+            from .mtcnn_networks import Networks  # and torch, which takes seconds
+
+            networks = Networks(device)
         self.settings = settings or CropSettings()
         self.threads = threads
-        self._cascade = Cascade(self.settings.min_face, Networks(device))
+        self._cascade = Cascade(self.settings.min_face, networks)
 
     def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
         """Faces in a uint8 H x W x 3 RGB picture, largest first; an empty list if there is none.

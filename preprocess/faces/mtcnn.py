@@ -4,7 +4,7 @@ Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded
 Networks", with the weights in facenet-pytorch's wheel and its thresholds, its rules for boxes and
 its order of steps, so that the same faces come out. What differs is how it is computed:
 every level of the pyramid and every candidate is averaged from one table of the picture's sums, and
-the networks are fused (`mtcnn_networks`).
+the networks are fused (`mtcnn_networks`, or by ONNX Runtime `mtcnn_onnx`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
-from .mtcnn_networks import CELL, STRIDE, THRESHOLDS, Networks
+from .mtcnn_interface import CELL, STRIDE, THRESHOLDS, Networks
 
 _FACTOR = 0.709  # from one level to the next: half of the area
 _GRID = 20  # facenet-pytorch's default for the smallest face: its levels are taken, not others
@@ -119,8 +118,7 @@ class Cascade:
         except IndexError:  # asked for and not looked at first: another thread may take the last
             room = None
         picture = _Sums(pixels, room)
-        with torch.inference_mode():
-            yield picture
+        yield picture
         if picture.room.nbytes <= _KEPT:
             self._rooms.append(picture.room)
 

@@ -15,15 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-THRESHOLDS = (0.6, 0.7, 0.7)  # of a face's probability, network by network
-CELL, STRIDE = 12, 2  # what one output of the proposal network sees, in pixels of its level
-_STRIP = 2**16  # pixels of a level that the proposal network sees at once
+from .mtcnn_interface import STRIDE, THRESHOLDS, Proposals, strips
+
 _BATCH, _BATCH_ON_CPU = 256, 32  # candidates that go through a network at once, to fit the cache
 _LEAST = math.log(THRESHOLDS[0] / (1 - THRESHOLDS[0]))  # logit of a proposal
-
-Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of one level: float32 N x 2 column and row of the network's output, float32 N probabilities,
-float32 N x 4 shifts of the box's sides as shares of the box."""
 
 
 class Networks:
@@ -38,6 +33,7 @@ class Networks:
         self._refine = _Judge(_weights("rnet", self.device), pools=(3, 3))
         self._finish = _Judge(_weights("onet", self.device), pools=(3, 3, 2))
 
+    @torch.inference_mode()
     def propose(self, level: np.ndarray) -> Proposals:
         """Where an H x W x 3 level may show a face."""
         return self._propose.on(level, self.device)
@@ -50,6 +46,7 @@ class Networks:
         """float32 N, N x 4 and N x 10 landmarks of N x 48 x 48 x 3."""
         return self._run(self._finish, views)
 
+    @torch.inference_mode()
     def _run(self, network: _Judge, views: np.ndarray) -> list[np.ndarray]:
         if not len(views):
             return network.nothing()
@@ -104,12 +101,10 @@ class _Proposals:
 
     def on(self, level: np.ndarray, device: torch.device) -> Proposals:
         """Where a float32 H x W x 3 level in 0..255 may show a face."""
-        rows = max(_STRIP // level.shape[1] // 2 * 2 - (CELL - STRIDE), STRIDE)
         parts = []
-        pixels = torch.from_numpy(level)
-        for top in range(0, len(level) - (CELL - STRIDE), rows):
-            strip = pixels[top : top + rows + CELL - STRIDE].to(device)
-            features, logits = self(strip.permute(2, 0, 1)[None])
+        for top, strip in strips(level):
+            pixels = torch.from_numpy(strip).to(device)
+            features, logits = self(pixels.permute(2, 0, 1)[None])
             parts.append(self._told(features[0], logits[0], top // STRIDE))
         places, scores, shifts = (
             torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)

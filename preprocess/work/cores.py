@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,13 +68,15 @@ def computing(threads: int) -> Iterator[None]:
     slower than one.
     """
     import cv2
-    import torch
 
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(threads)
+    torch = sys.modules.get("torch")  # not imported where something else runs the networks
+    before = torch and torch.get_num_threads(), cv2.getNumThreads()
+    if torch:
+        torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
+        if torch:
+            torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])

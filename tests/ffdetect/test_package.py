@@ -52,7 +52,7 @@ def test_scoring_needs_nothing_of_training_or_benchmarks():
 
 
 def test_the_public_names_are_there():
-    names = "Analysis Detector FrameScore NoFaceError ScoredFace TrackScore VideoScore"
+    names = "Analysis Detector FrameScore NoFaceError OnnxDetector ScoredFace TrackScore VideoScore"
     assert dir(ffdetect) == names.split()
     for name in dir(ffdetect):
         assert getattr(ffdetect, name).__name__ == name

@@ -1,0 +1,99 @@
+"""OnnxDetector: pictures in, probabilities out, by ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit
+
+from ffdetect.scoring.analysis import PictureScorer
+from ffdetect.scoring.tta import TTA, check_count, check_tta
+from preprocess.faces.detect import FaceDetector
+from preprocess.faces.mtcnn_onnx import OnnxNetworks, open_session
+from preprocess.io.decode import MAX_MEGAPIXELS
+from preprocess.work.cores import cores
+
+from .settings import NETWORK, ExportSettings
+
+
+class OnnxDetector(PictureScorer):
+    """Scores faces of pictures as `Detector` does, without PyTorch; make one with `load`.
+
+    Its network takes crops of one size only: `tta` is "none" or "flip", and the verdicts of
+    `analyze` look at these two views. Clips and voices need `Detector`.
+
+    Attributes:
+        crop_settings: how faces are cut out, as the weights were trained.
+        about: what the weights told of their training.
+        calibration: temperature, bias and thresholds of the weights, None if they carried none.
+        max_megapixels: larger pictures are refused before they are decoded.
+        face_detector: finds the faces.
+    """
+
+    _widest_tta = "flip"
+
+    def __init__(self, folder: Path, settings: ExportSettings, threads: int) -> None:
+        check_count("threads", threads)
+        self.crop_settings = settings.crop
+        self.about = settings.about
+        self.calibration = settings.calibration
+        self.max_megapixels = MAX_MEGAPIXELS
+        self._network = open_session(folder / NETWORK, threads)
+        self.face_detector = FaceDetector(
+            settings.crop, threads=threads, networks=OnnxNetworks(folder, threads)
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int | None = 1) -> OnnxDetector:
+        """Load what `ffdetect export` wrote.
+
+        Args:
+            threads: to compute with; None takes as many as there are cores.
+
+        Raises:
+            ValueError: another folder, or damaged files.
+        """
+        settings = ExportSettings.read(Path(folder))
+        return cls(Path(folder), settings, cores() if threads is None else threads)
+
+    def score_crops(
+        self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none"
+    ) -> np.ndarray:
+        """float32 N in 0..1 of uint8 N x size x size x 3 crops, cut out with `crop_settings`."""
+        logits = self.crop_logits(crops, batch_size=batch_size, tta=tta)
+        return self._probabilities(logits.mean(0))
+
+    def crop_logits(
+        self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none"
+    ) -> np.ndarray:
+        """What the network says of every view of ready crops, before any calibration: float32
+        V x N; the first of the V views is the crop itself."""
+        self.check_tta(tta)
+        check_count("batch_size", batch_size)
+        size = self.crop_settings.size
+        if crops.dtype != np.uint8 or crops.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"expected uint8 crops of {size} x {size} px but got {crops.dtype} {crops.shape}"
+            )
+        seen = [np.zeros((TTA[tta], 0), np.float32)]
+        for start in range(0, len(crops), batch_size):
+            batch = crops[start : start + batch_size].transpose(0, 3, 1, 2)
+            views = (batch, batch[..., ::-1])[: TTA[tta]]
+            seen.append(np.stack([self._network.run(None, {"crops": view})[0] for view in views]))
+        return np.concatenate(seen, 1)
+
+    def check_tta(self, tta: str) -> None:
+        """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
+        check_tta(tta)
+        if tta not in ("none", "flip"):
+            size = self.crop_settings.size
+            raise ValueError(
+                f"expected tta to be 'none' or 'flip' with an exported network, which takes crops "
+                f"of {size} px only, but got {tta!r}"
+            )
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        if self.calibration is not None:
+            logits = logits / self.calibration.temperature + self.calibration.bias
+        return np.asarray(expit(logits), np.float32)
