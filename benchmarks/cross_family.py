@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +28,20 @@ from ffdetect.solving.solve import add_recipe, read_faces
 from preprocess.arguments import new_parser
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
-_KEPT = RidgeSettings(1e-2, 30.0)
-_LESS = RidgeSettings(1e-3, 30.0)
-_CLIP, _LITE, _RESIDUAL = "clip_resized", "lite_rgb", "lite_residual"
-BASELINE = Recipe((_CLIP,), (), 0, _PLAIN, swaps=True)
+_RESIZED, _NATIVE, _RGB = "clip_resized", "clip_native", "lite_rgb"
+_RESIDUAL, _REGIONS = "lite_residual", "lite_regions"
+BASELINE = Recipe((_RESIZED,), (), 0, _PLAIN, swaps=(_RESIZED,))
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
-    "+ penalty between real sources": replace(BASELINE, ridge=_KEPT),
-    "+ less shrinkage": replace(BASELINE, ridge=_LESS),
-    "+ no swaps": Recipe((_CLIP,), (), 0, _LESS),
-    "+ a degraded view": Recipe((_CLIP,), (), 1, _LESS),
-    "+ degraded, more shrinkage": Recipe((_CLIP,), (), 1, _KEPT),
-    "+ degraded, a quarter frequency": Recipe((_CLIP,), (_RESIDUAL,), 1, _LESS, 0.25),
-    "+ degraded, half frequency": Recipe((_CLIP,), (_RESIDUAL,), 1, _LESS, 0.5),
-    "+ degraded, Lite on RGB, a quarter": Recipe((_CLIP, _LITE), (_RESIDUAL,), 1, _LESS, 0.25),
-    "+ degraded, a quarter frequency, least shrinkage": Recipe(
-        (_CLIP,), (_RESIDUAL,), 1, RidgeSettings(3e-4, 30.0), 0.25
-    ),
+    "penalty between real sources, a degraded view, no swaps": Recipe((_RESIZED,), (), swaps=()),
+    "+ native pixels": Recipe((_RESIZED, _NATIVE), (), swaps=()),
+    "+ residual": Recipe((_RESIZED, _NATIVE), (_RESIDUAL,), swaps=()),
+    "+ regions, with swaps": Recipe((_RESIZED, _NATIVE), (_REGIONS,)),
 }
 FAST = {
-    "Lite on picture and residual": Recipe((_LITE,), (_RESIDUAL,), 1, _KEPT, 0.5),
-    "less shrinkage": Recipe((_LITE,), (_RESIDUAL,), 1, _LESS, 0.5),
-    "a quarter frequency": Recipe((_LITE,), (_RESIDUAL,), 1, _LESS, 0.25),
+    "Lite on picture and residual": Recipe((_RGB,), (_RESIDUAL,), swaps=()),
+    "regions, with swaps": Recipe((_RGB,), (_REGIONS,)),
+    "regions by half, with swaps": Recipe((_RGB,), (_REGIONS,), frequency_share=0.5),
 }
 
 

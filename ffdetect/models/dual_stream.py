@@ -1,11 +1,12 @@
 """The shipped network: an RGB stream, a frequency stream, and their learned fusion.
 
-Each stream reads statistics of the layers of frozen trunks (`readers`) and maps them to a logit
-by a linear head; a fusion, linear too, joins the logits. What a frozen trunk that has seen much of
-the world tells of generators carries over to generators of which no picture was in training, where
-a trunk tuned on a few thousand pictures learns these few (Ojha et al. 2023, "Towards Universal
-Fake Image Detectors that Generalize Across Generative Models"; Koutlis & Papadopoulos 2024,
-"Leveraging Representations from Intermediate Encoder-blocks for Synthetic Image Detection").
+Each stream has readers, which take statistics of the layers of frozen trunks (`readers`). A linear
+head maps those of each reader to a logit; a fusion, linear too, joins the logits. What a frozen
+trunk that has seen much of the world tells of generators carries over to generators of which no
+picture was in training, where a trunk tuned on a few thousand pictures learns these few (Ojha et
+al. 2023, "Towards Universal Fake Image Detectors that Generalize Across Generative Models";
+Koutlis & Papadopoulos 2024, "Leveraging Representations from Intermediate Encoder-blocks for
+Synthetic Image Detection").
 """
 
 from __future__ import annotations
@@ -42,11 +43,13 @@ class DualStreamSettings:
                 raise ValueError(f"expected a reader among {sorted(READERS)} but got {name!r}")
         if not self.rgb or not self.frequency:
             raise ValueError("expected a reader for each of both streams but got none for one")
+        if set(self.rgb) & set(self.frequency):
+            raise ValueError(f"expected other readers in each stream but got {self.rgb} in both")
 
     @property
     def readers(self) -> tuple[str, ...]:
-        """Names of all readers, each once."""
-        return tuple(dict.fromkeys((*self.rgb, *self.frequency)))
+        """Names of all readers, those of the RGB stream first."""
+        return (*self.rgb, *self.frequency)
 
     @property
     def trunks(self) -> tuple[str, ...]:
@@ -67,14 +70,10 @@ class DualStream(Scorer):
 
     def __init__(self, settings: DualStreamSettings) -> None:
         super().__init__(settings)
-        self.streams = {"rgb": settings.rgb, "frequency": settings.frequency}
         self.residual = RESIDUAL
         self.readers = create_readers(settings.readers)
-        self.heads = nn.ModuleDict()
-        for stream, names in self.streams.items():
-            widths = [self.readers[name].features for name in names]
-            self.heads[stream] = LinearHead(sum(widths))
-        self.fusion = nn.Linear(2, 1)
+        self.heads = nn.ModuleDict({n: LinearHead(r.features) for n, r in self.readers.items()})
+        self.fusion = nn.Linear(len(self.heads), 1)
         self.requires_grad_(False)
 
     def stream_logits(
@@ -86,31 +85,33 @@ class DualStream(Scorer):
         """See `Scorer`; maps are computed anew, of the part that is looked at."""
         return self.judge(self.statistics(crops))
 
-    def statistics(
-        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
-    ) -> dict[str, torch.Tensor]:
-        """What every reader tells of crops, uint8 N x 3 x H x W: float32 N x features each.
-
-        Args:
-            watched: takes a feature map of each reader, so that gradients by them can be had.
-        """
-        return {name: reader(crops, watched) for name, reader in self.readers.items()}
+    def statistics(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What every reader tells of crops, uint8 N x 3 x H x W: float32 N x features each."""
+        return {name: reader(crops) for name, reader in self.readers.items()}
 
     def judge(self, statistics: Mapping[str, torch.Tensor]) -> Logits:
         """The logits of what `statistics` gave."""
+        logits = torch.stack([head(statistics[name]) for name, head in self.heads.items()], 1)
+        first = len(self.settings.rgb)
         rgb, frequency = (
-            self.heads[stream](torch.cat([statistics[name] for name in names], 1))
-            for stream, names in self.streams.items()
+            logits[:, own] @ (weight[own] / weight[own].sum())
+            for weight in self.fusion.weight
+            for own in (slice(first), slice(first, None))
         )
-        fused = self.fusion(torch.stack([rgb, frequency], 1)).flatten().float()
-        return Logits(fused, rgb, frequency)
+        return Logits(self.fusion(logits).flatten().float(), rgb, frequency)
 
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        watched: list[torch.Tensor] = []
+        watched: dict[str, list[torch.Tensor]] = {name: [] for name in self.readers}
         with torch.inference_mode(False), torch.enable_grad():
-            logit = self.judge(self.statistics(crops.clone(), watched)).fused.sum()
-            gradients = torch.autograd.grad(logit, watched)
-        return [_as_map((x * g).detach()) for x, g in zip(watched, gradients, strict=True)]
+            own = crops.clone()
+            seen = {name: reader(own, watched[name]) for name, reader in self.readers.items()}
+            maps = [(self.readers[name].side, x) for name, xs in watched.items() for x in xs]
+            gradients = torch.autograd.grad(self.judge(seen).fused.sum(), [x for _, x in maps])
+        width = crops.shape[-1]
+        return [
+            _in_place((x * gradient).detach(), min(side or width, width) / width)
+            for (side, x), gradient in zip(maps, gradients, strict=True)
+        ]
 
     def inputs(self) -> dict[str, Any]:
         return {"trunks": {name: trunk_digest(name) for name in self.settings.trunks}}
@@ -125,9 +126,15 @@ class DualStream(Scorer):
         self.load_state_dict(tensors, strict=False)
 
 
-def _as_map(x: torch.Tensor) -> torch.Tensor:
-    """Tokens, N x (1 + h w) x D, as N x h x w x D without the class token; maps as they are."""
-    if x.ndim == 4:
-        return x
-    side = round((x.shape[1] - 1) ** 0.5)
-    return x[:, 1:].unflatten(1, (side, side))
+def _in_place(x: torch.Tensor, share: float) -> torch.Tensor:
+    """N x C x h x w, of the whole crop: nothing around a map of the middle of it.
+
+    Args:
+        x: N x C x h x w, or tokens, N x (1 + h w) x C.
+        share: of the crop's side that the map covers.
+    """
+    if x.ndim == 3:
+        side = round((x.shape[1] - 1) ** 0.5)
+        x = x[:, 1:].unflatten(1, (side, side)).movedim(-1, 1)
+    around = round(x.shape[-1] * (1 / share - 1) / 2)
+    return nn.functional.pad(x, [around] * 4)

@@ -7,6 +7,7 @@ import functools
 import torch
 
 _EPSILON = 1e-6
+_FLAT = 0.01  # deviation below which a channel counts as flat; its log would run away
 
 
 def area_resize(pixels: torch.Tensor, side: int) -> torch.Tensor:
@@ -76,3 +77,29 @@ def face_ellipse(side: int, across: float, along: float, device: torch.device) -
     y = (torch.arange(side, device=device).float() + 0.5) / side - 0.5
     distance = (y[None] / across).square() + (y[:, None] / along).square()
     return (distance < 1).flatten()
+
+
+def region_moments(x: torch.Tensor) -> torch.Tensor:
+    """N x C x h x w -> N x 8 C, mean and log deviation of each channel in every region.
+
+    The regions are the upper and the lower half of the face, its edge, and what lies around it.
+    """
+    flat = x.permute(0, 2, 3, 1).flatten(1, 2).float()
+    weights = _regions(*x.shape[-2:], x.device)
+    mean = weights @ flat
+    variance = (weights @ flat.square() - mean.square()).clamp_min(0)
+    spread = variance.add(_EPSILON).sqrt().clamp_min(_FLAT)
+    return torch.cat([mean.flatten(1), spread.log().flatten(1)], 1)
+
+
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _regions(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """float32 4 x h w, rows sum to 1; the face is an ellipse in the middle of the crop."""
+    y = ((torch.arange(height, device=device) + 0.5) / height - 0.5)[:, None]
+    x = ((torch.arange(width, device=device) + 0.5) / width - 0.5)[None]
+    distance = ((x / 0.28).square() + (y / 0.355).square()).sqrt()
+    inside, outside = distance < 0.8, distance >= 1.2
+    regions = torch.stack([inside & (y < 0), inside & (y >= 0), ~inside & ~outside, outside])
+    weights = regions.flatten(1).float()
+    return weights / weights.sum(1, keepdim=True).clamp_min(1)

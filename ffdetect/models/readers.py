@@ -6,8 +6,10 @@
 | clip_native | CLIP on the middle of the crop, no pixel resampled |
 | lite_rgb | EfficientNet-Lite0 on the middle of the crop |
 | lite_residual | EfficientNet-Lite0 on the high-frequency residual of the middle |
+| lite_regions | EfficientNet-Lite0 by regions of the face, on the crop and on its residual |
 
-Another reader is a class and an entry in `READERS`.
+Another reader is a class and an entry in `READERS`; `side` is that of the middle it looks at, in
+pixels, None if it looks at the whole crop.
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ from .pooling import (
     channel_moments,
     face_ellipse,
     middle,
+    region_moments,
     token_moments,
 )
 from .trunks import ClipTrunk, LiteTrunk, load_trunk
 
 _CLIP_TAPS = (5, 6, 7, 8)
 _LITE_SIDE = 256
+_REGION_STAGES = 5  # later ones see too much of the face to tell its regions apart
+_REGION_RESIDUAL_STAGES = 3
 RESIDUAL = "detail"
 _RESIDUAL_LIMIT = 4.0
 _RESIDUAL_GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
@@ -48,6 +53,7 @@ class ClipReader(nn.Module):
     def __init__(self, trunk: ClipTrunk, native: bool) -> None:
         super().__init__()
         self.trunk, self.native = trunk, native
+        self.side = trunk.side if native else None
         self.features = len(_CLIP_TAPS) * 7 * trunk.width
         # Half axes of the face in the view, as shares of its side.
         self.ellipse = (0.42, 0.50) if native else (0.30, 0.38)
@@ -80,7 +86,7 @@ class LiteReader(nn.Module):
 
     def __init__(self, trunk: LiteTrunk, residual: bool) -> None:
         super().__init__()
-        self.trunk, self.residual = trunk, residual
+        self.trunk, self.residual, self.side = trunk, residual, _LITE_SIDE
         with torch.no_grad():
             self.features = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
 
@@ -93,6 +99,29 @@ class LiteReader(nn.Module):
         return torch.cat([channel_moments(stage) for stage in self.trunk(x, watched)], 1)
 
 
+class RegionReader(nn.Module):
+    """Moments of EfficientNet-Lite0's early channels by regions of the face, of the crop and of
+    its residual: what differs from place to place where a part was changed.
+
+    Args:
+        trunk: shared by all readers of it.
+    """
+
+    def __init__(self, trunk: LiteTrunk) -> None:
+        super().__init__()
+        self.trunk, self.side = trunk, None
+        with torch.no_grad():
+            self.features = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
+
+    def forward(
+        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """uint8 N x 3 x H x W -> float32 N x features."""
+        seen = self.trunk((crops.float() - 127) / 128, watched, _REGION_STAGES)
+        seen += self.trunk(_filtered(crops), watched, _REGION_RESIDUAL_STAGES)
+        return torch.cat([region_moments(stage) for stage in seen], 1)
+
+
 def _filtered(pixels: torch.Tensor) -> torch.Tensor:
     """The high-frequency residual, as strong as the trunk is used to pictures."""
     x = maps.residual(pixels, RESIDUAL).float() * (_RESIDUAL_GAIN / 128)
@@ -103,7 +132,7 @@ class Entry(NamedTuple):
     """Name of a trunk, and what makes the reader on it."""
 
     trunk: str
-    create: Callable[[Any], ClipReader | LiteReader]
+    create: Callable[[Any], ClipReader | LiteReader | RegionReader]
 
 
 READERS: dict[str, Entry] = {
@@ -111,6 +140,7 @@ READERS: dict[str, Entry] = {
     "clip_native": Entry("clip_vit_b16", partial(ClipReader, native=True)),
     "lite_rgb": Entry("efficientnet_lite0", partial(LiteReader, residual=False)),
     "lite_residual": Entry("efficientnet_lite0", partial(LiteReader, residual=True)),
+    "lite_regions": Entry("efficientnet_lite0", RegionReader),
 }
 
 

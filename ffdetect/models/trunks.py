@@ -86,17 +86,21 @@ class LiteTrunk(nn.Module):
         self.blocks = whole.blocks
 
     def forward(
-        self, pixels: torch.Tensor, watched: list[torch.Tensor] | None = None
+        self,
+        pixels: torch.Tensor,
+        watched: list[torch.Tensor] | None = None,
+        stages: int | None = None,
     ) -> list[torch.Tensor]:
         """Output of every stage, float32 N x C x h x w.
 
         Args:
             pixels: float32 N x 3 x H x W, (x - 127) / 128 of bytes.
             watched: takes the output of the first stage, so that gradients by it can be had.
+            stages: the first so many alone.
         """
         x = self.bn1(self.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
         outputs: list[torch.Tensor] = []
-        for stage in self.blocks:
+        for stage in self.blocks[:stages]:
             x = stage(x)
             if watched is not None and not outputs:
                 x = x.detach().requires_grad_()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit
 
 from ffdetect.evaluation.bootstrap import auc_interval
 from ffdetect.evaluation.metrics import auc, calibration_error, tpr_at_fpr
 from ffdetect.evaluation.thresholds import FPRS, equal_weights, left_out_alarms
 from ffdetect.models.calibration import Calibration
+from ffdetect.scoring.fusion import Evidence, Fusion
 
 from .recipes import PAIRS
+from .ridge import balanced
 
 _FEWEST = 20  # reals of a source whose rate is worth a line
+_FEWEST_CLIPS = 4  # of a method, likewise
 
 
 @dataclass(frozen=True)
@@ -79,3 +85,55 @@ def figures(left_out: LeftOut, calibration: Calibration) -> dict[str, Any]:
             for fpr, found in alarms.items()
         },
     }
+
+
+def clip_scores(left_out: LeftOut, path: np.ndarray, generator: np.ndarray) -> pd.DataFrame:
+    """One row a clip: target, logit (the mean of its frames'), fold, unit and generator.
+
+    Args:
+        path, generator: str, of every row of the table of faces.
+    """
+    frames = pd.DataFrame(
+        {
+            "path": path[left_out.row],
+            "target": left_out.target,
+            "logit": left_out.logit,
+            "fold": left_out.fold,
+            "unit": left_out.unit,
+            "generator": generator[left_out.row],
+        }
+    )
+    first = dict.fromkeys(("target", "fold", "unit", "generator"), "first")
+    return frames.groupby("path", as_index=False).agg({"logit": "mean", **first})
+
+
+def clip_figures(clips: pd.DataFrame) -> dict[str, Any]:
+    """AUC of clips of collections left out, over all and for each method against all reals."""
+    target, logit = clips["target"].to_numpy(), clips["logit"].to_numpy()
+    interval = auc_interval(target, logit, clips["unit"].to_numpy())
+    methods = {}
+    for name, own in clips[target == 1].groupby("generator"):
+        if len(own) >= _FEWEST_CLIPS:
+            beside = (target == 0) | (clips["generator"] == name).to_numpy()
+            methods[str(name)] = round(auc(target[beside], logit[beside]), 3)
+    return {
+        "fakes": int((target == 1).sum()),
+        "reals": int((target == 0).sum()),
+        "auc": [round(float(x), 4) for x in (interval.value, interval.low, interval.high)],
+        "TPR at FPR 0.1": round(tpr_at_fpr(target, logit, 0.1), 3),
+        "mean over methods": round(float(np.mean(list(methods.values()))), 4) if methods else None,
+        "methods": dict(sorted(methods.items(), key=lambda item: item[1])),
+    }
+
+
+def save_fusion(clips: pd.DataFrame, command: str, file: Path) -> None:
+    """What logits are worth in clips left out; of voices it stays as the package has it.
+
+    Of each class every source counts by the root of its size.
+    """
+    target, unit = clips["target"].to_numpy(), clips["unit"].to_numpy()
+    weight = balanced(target, unit)
+    face = Evidence.fit(target, clips["logit"].to_numpy(), weight)
+    known = Fusion.load()
+    about = {**known.about, "face": command, "date": datetime.date.today().isoformat()}
+    Fusion.of(face, known.voice, known.shares, about).save(file)

@@ -15,9 +15,10 @@ import pandas as pd
 
 from ffdetect.evaluation.protocol import Sample
 from ffdetect.evaluation.splits import Rows
+from preprocess.io.formats import media_of_name
 
 from .ridge import Gram, Line, RidgeSettings, solve_line
-from .statistics import MATCHED, Statistics, Store
+from .statistics import Store
 
 # Swaps are compared with untouched pictures of their own collection.
 PAIRS = {"dfdc_swap": ("dfdc",), "inswapper": ("ffhq256",)}
@@ -27,76 +28,111 @@ SWAPS = ("dfdc", *PAIRS)  # swaps, and frames of videos that are there to compar
 @dataclass(frozen=True)
 class Recipe:
     """Attributes:
-    rgb, frequency: readers of each stream; a stream without any has no part in the score.
+    rgb, frequency: readers of each stream, each with a line of its own; a stream without any has
+        no part in the score.
     degraded: how many degraded views of each face are learnt from, beside the matched one.
     ridge: of the lines.
     frequency_share: of the frequency stream in the fused score, 0 to 1.
-    swaps: whether swaps, and the video frames beside some, are learnt from too; they are real
-        but for a part, and blur the line for pictures that are generated whole.
+    clips: how much a frame of a clip counts beside a picture. Clips come from so many collections,
+        of a few coders, that they would outweigh pictures.
+    swaps: readers whose lines learn from swaps too, and from the frames beside some. Swaps are
+        real but for a part, and blur a line for pictures that are generated whole.
     """
 
-    rgb: tuple[str, ...] = ("clip_resized",)
-    frequency: tuple[str, ...] = ("lite_residual",)
+    rgb: tuple[str, ...] = ("clip_resized", "clip_native")
+    frequency: tuple[str, ...] = ("lite_regions",)
     degraded: int = 1
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
-    frequency_share: float = 0.25
-    swaps: bool = False
+    frequency_share: float = 0.4
+    clips: float = 0.3
+    swaps: tuple[str, ...] = ("lite_regions",)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def shares(self) -> dict[str, float]:
+        """Every reader's weight in the fused score; they add up to 1."""
+        streams = ((self.rgb, 1 - self.frequency_share), (self.frequency, self.frequency_share))
+        kept = [(names, share) for names, share in streams if names]
+        total = sum(share for _, share in kept)
+        return {name: share / total / len(names) for names, share in kept for name in names}
+
 
 @dataclass(frozen=True)
 class Faces:
-    """Labelled faces with their statistics in every view.
+    """Labelled faces with their statistics in every view; frames of clips among them.
 
     Attributes:
-        table: one row a face: key, target, generator, family, group.
-        views: view -> statistics, in the order of `table`.
+        table: one row a face: key, path, target, unit, family, generator, source, group, clip.
+        values: reader -> float16 S x features, of faces in views.
+        face: int S, whose row of the table each is.
+        view: int S, ascending; 0 is the matched view, which every face has, in the table's order.
     """
 
     table: pd.DataFrame
-    views: dict[str, Statistics]
+    values: dict[str, np.ndarray]
+    face: np.ndarray
+    view: np.ndarray
 
     @classmethod
     def read(
         cls, stores: Sequence[Store], manifest: pd.DataFrame, views: Sequence[str], most: int = 150
     ) -> Faces:
-        """Faces that every view of a store and the manifest know.
+        """Faces that the stores and the manifest know.
 
         Args:
-            manifest: with the columns path, target, generator, family, source, group.
-            most: faces of each generator or real source from one collection; swaps and the video
-                frames beside them may be more by two thirds, since people differ.
+            manifest: with the columns path, target, generator, source, group and, for pictures,
+                family.
+            views: the matched one first; a face may lack the others.
+            most: faces of each generator or real source from one collection; of swaps and the
+                video frames beside them ten times as many, since there people differ.
         """
-        parts = []
-        for store in stores:
-            read = {view: store.read(view) for view in views}
-            shared = set.intersection(*(set(found.keys.tolist()) for found in read.values()))
-            parts.append({v: _only(found, shared) for v, found in read.items()})
-        joined = {view: _joined([part[view] for part in parts]) for view in views}
-        keys = joined[views[0]].keys
-        known = manifest.set_index("path")
-        table = known.reindex([key.rpartition("#")[0] for key in keys]).reset_index(drop=True)
-        table = table.assign(key=keys)
-        rows = _at_most(table, most)
-        table = table.iloc[rows].reset_index(drop=True)
-        return cls(table, {view: found.take(rows) for view, found in joined.items()})
+        readers = [name for name in stores[0].readers if all(name in s.readers for s in stores)]
+        seen = [[s.read(view) for s in stores if s.parts(view)] for view in views]
+        keys = np.concatenate([found.keys for found in seen[0]])
+        table = _labelled(manifest, keys)
+        kept = _at_most(table, most)
+        table = table.iloc[kept].reset_index(drop=True)
+        row = {key: number for number, key in enumerate(table["key"])}
+        values: dict[str, list[np.ndarray]] = {name: [] for name in readers}
+        face, view = [], []
+        for number, parts in enumerate(seen):
+            known = np.array([row.get(key, -1) for part in parts for key in part.keys.tolist()])
+            chosen = np.flatnonzero(known >= 0)
+            chosen = chosen[np.argsort(known[chosen], kind="stable")]
+            for name in readers:
+                whole = np.concatenate([part.values[name] for part in parts])
+                values[name].append(whole[chosen])
+            face.append(known[chosen])
+            view.append(np.full(len(chosen), number))
+        joined = {name: np.concatenate(parts) for name, parts in values.items()}
+        return cls(table, joined, np.concatenate(face), np.concatenate(view))
 
     @property
     def rows(self) -> Rows:
         """For folds: families, real sources, and groups that stay on one side."""
         pairs = {f: reals for f, reals in PAIRS.items() if (self.table["family"] == f).any()}
-        return Rows.from_frame(self.table, "family", "generator", ("group",), pairs)
+        return Rows.from_frame(self.table, "unit", "unit", ("group",), pairs)
+
+    @property
+    def clips(self) -> np.ndarray:
+        """int, rows of the table that are frames of clips."""
+        return np.flatnonzero(self.table["clip"])
 
 
-def _only(found: Statistics, keys: set[str]) -> Statistics:
-    return found.take(np.flatnonzero(np.isin(found.keys, list(keys))))
-
-
-def _joined(parts: Sequence[Statistics]) -> Statistics:
-    values = {n: np.concatenate([p.values[n] for p in parts]) for n in parts[0].values}
-    return Statistics(np.concatenate([part.keys for part in parts]), values)
+def _labelled(manifest: pd.DataFrame, keys: np.ndarray) -> pd.DataFrame:
+    """What the manifest knows of faces. Fakes are of a family, the generator where none is given;
+    reals of the source that their generator's column names, or, as frames of clips, their own."""
+    paths = [key.rpartition("#")[0] for key in keys.tolist()]
+    table = manifest.set_index("path").reindex(paths).reset_index()
+    clip = np.array([media_of_name(path) == "clip" for path in paths], bool)
+    known = table[["generator", "source", "group"]].fillna("").astype(str)
+    family = table["family"].fillna("").astype(str) if "family" in table else known["source"] * 0
+    family = family.where(family != "", known["generator"])
+    real = known["source"].where(clip, known["generator"])
+    target = table["target"].fillna(-1).astype(int)
+    unit = family.where(target == 1, real)
+    return table.assign(key=keys, clip=clip, family=family, unit=unit, target=target, **known)
 
 
 def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
@@ -104,7 +140,7 @@ def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
     rng, kept = np.random.default_rng(0), []
     labelled = table[table["target"].isin((0, 1))]
     for (generator, _), own in labelled.groupby(["generator", "source"], sort=True):
-        limit = most * 5 // 3 if generator.startswith("dfdc") else most
+        limit = most * 10 if generator.startswith("dfdc") else most
         kept.append(rng.permutation(own.index.to_numpy())[:limit])
     return np.sort(np.concatenate(kept))
 
@@ -112,55 +148,60 @@ def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
 class Solver:
     """Fits and scores recipes on faces; what `NestedProtocol` calls.
 
-    Products of statistics are kept for each set of readers, since folds share them.
+    Products of statistics are kept for each reader, since folds share them.
     """
 
     def __init__(self, faces: Faces) -> None:
         self.faces = faces
         rows = faces.rows
         self.target, self.unit = rows.target, rows.unit
-        self._grams: dict[tuple[tuple[str, ...], int], Gram] = {}
+        self._grams: dict[tuple[str, int], Gram] = {}
 
-    def gram(self, readers: tuple[str, ...], degraded: int) -> Gram:
-        """Products of every face in its matched view, then in each degraded one."""
-        key = (readers, degraded)
+    def gram(self, reader: str, degraded: int) -> Gram:
+        """Products of all faces in their views up to a degraded one."""
+        key = (reader, degraded)
         if key not in self._grams:
-            views = [MATCHED, *(f"P{number}" for number in range(1, degraded + 1))]
-            parts = [
-                np.concatenate([self.faces.views[view].values[name] for name in readers], 1)
-                for view in views
-            ]
-            self._grams[key] = Gram(np.concatenate(parts))
+            count = int((self.faces.view <= degraded).sum())
+            self._grams[key] = Gram(self.faces.values[reader][:count])
         return self._grams[key]
 
     def solve(self, recipe: Recipe, rows: np.ndarray) -> dict[str, Line]:
-        """A line for every stream, from faces given by their rows."""
-        if not recipe.swaps:
-            rows = rows[~np.isin(self.unit[rows], SWAPS)]
-        count = len(self.target)
-        every = np.concatenate([rows + count * view for view in range(recipe.degraded + 1)])
-        target = np.tile(self.target, recipe.degraded + 1)
-        unit = np.tile(self.unit, recipe.degraded + 1)
-        return {
-            stream: solve_line(self.gram(names, recipe.degraded), every, target, unit, recipe.ridge)
-            for stream, names in streams_of(recipe).items()
-        }
+        """A line for every reader, from faces given by their rows."""
+        face = self.faces.face[self.faces.view <= recipe.degraded]
+        target, unit = self.target[face], self.unit[face]
+        emphasis = np.where(self.faces.table["clip"].to_numpy()[face], recipe.clips, 1.0)
+        lines = {}
+        for reader in recipe.shares():
+            learnt = np.isin(face, rows)
+            if reader not in recipe.swaps:
+                learnt &= ~np.isin(unit, SWAPS)
+            gram = self.gram(reader, recipe.degraded)
+            lines[reader] = solve_line(
+                gram, np.flatnonzero(learnt), target, unit, recipe.ridge, emphasis
+            )
+        return lines
 
     def scores(
         self, recipe: Recipe, lines: Mapping[str, Line], rows: np.ndarray, view: int = 0
     ) -> dict[str, np.ndarray]:
-        """Scores of faces in a view, 0 the matched one, by every stream and fused."""
-        seen = rows + len(self.target) * view
-        found = {
-            stream: self.gram(names, recipe.degraded).scores(lines[stream], seen)
-            for stream, names in streams_of(recipe).items()
-        }
-        share = recipe.frequency_share if len(found) == 2 else float("frequency" in found)
-        found["fused"] = sum(
-            weight * found[stream]
-            for stream, weight in (("rgb", 1 - share), ("frequency", share))
-            if stream in found
-        )
+        """Scores of faces in a view by every reader, by each stream and fused.
+
+        Args:
+            view: 0 is the matched one; of another, nan where a face lacks it.
+        """
+        sample = np.full(len(self.target), -1)
+        own = np.flatnonzero(self.faces.view == view)
+        sample[self.faces.face[own]] = own
+        seen = sample[rows]
+        found = {}
+        for reader, line in lines.items():
+            score = self.gram(reader, recipe.degraded).scores(line, np.maximum(seen, 0))
+            found[reader] = np.where(seen >= 0, score, np.nan)
+        shares = recipe.shares()
+        for stream, names in (("rgb", recipe.rgb), ("frequency", recipe.frequency)):
+            if names:
+                found[stream] = np.mean([found[name] for name in names], 0)
+        found["fused"] = sum(share * found[name] for name, share in shares.items())
         return found
 
     def fit(self, recipe: Recipe, sample: Sample) -> tuple[Recipe, dict[str, Line]]:
@@ -170,9 +211,3 @@ class Solver:
     def score(self, model: tuple[Recipe, dict[str, Line]], sample: Sample) -> np.ndarray:
         """For `NestedProtocol`."""
         return self.scores(*model, sample.data())["fused"]
-
-
-def streams_of(recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """The streams that a recipe uses, and what they read."""
-    streams = {"rgb": recipe.rgb, "frequency": recipe.frequency}
-    return {name: readers for name, readers in streams.items() if readers}

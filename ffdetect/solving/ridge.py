@@ -35,12 +35,15 @@ class RidgeSettings:
     source_penalty: float = 30.0
 
 
-def balanced(target: np.ndarray, unit: np.ndarray) -> np.ndarray:
+def balanced(
+    target: np.ndarray, unit: np.ndarray, emphasis: np.ndarray | None = None
+) -> np.ndarray:
     """float64 N, mean 1: classes weigh alike, and units of a class by the root of their size.
 
     Args:
         target: int N, 0 or 1.
         unit: str N, family of a fake, source of a real.
+        emphasis: float N, what a row's weight is multiplied with within its class; 1 if None.
     """
     weight = np.zeros(len(target))
     for value in (0, 1):
@@ -48,7 +51,8 @@ def balanced(target: np.ndarray, unit: np.ndarray) -> np.ndarray:
         if not len(rows):
             raise ValueError(f"expected faces of both classes but got none of target {value}")
         _, number, count = np.unique(unit[rows], return_inverse=True, return_counts=True)
-        weight[rows] = count[number] ** -0.5 / (count**0.5).sum()
+        own = count[number] ** -0.5 * (1 if emphasis is None else emphasis[rows])
+        weight[rows] = own / own.sum()
     return weight * len(target) / 2
 
 
@@ -102,6 +106,7 @@ def solve_line(
     target: np.ndarray,
     unit: np.ndarray,
     settings: RidgeSettings,
+    emphasis: np.ndarray | None = None,
 ) -> Line:
     """Solve a line from some rows.
 
@@ -109,9 +114,11 @@ def solve_line(
         gram: of all rows.
         rows: int M, to learn from.
         target, unit: of all rows, see `balanced`.
+        emphasis: float, of all rows: how much each counts among those of its class, beside that.
     """
     target, unit = target[rows], unit[rows]
-    weight = torch.from_numpy(balanced(target, unit) / len(rows)).float()
+    balance = balanced(target, unit, None if emphasis is None else emphasis[rows])
+    weight = torch.from_numpy(balance / len(rows)).float()
     index = torch.from_numpy(rows)
     centred = gram.products[index[:, None], index]
     mean = centred @ weight

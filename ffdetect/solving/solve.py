@@ -4,7 +4,9 @@ STORE holds statistics of faces (`ffdetect.solving.statistics`); the manifest ha
 path, target, generator, family, source and group. Lines are solved from all faces. What a score
 means, and where thresholds lie, is measured on faces whose family, or real source, was left out:
 the recipe is solved anew for every fold. Of swaps in videos the maker stays in training, and the
-videos do not. --report keeps the figures of these scores.
+videos do not. Frames of clips are learnt from beside pictures; clips are judged by folds that leave
+out the collections, real and fake, that they came from. --report keeps the figures of these scores,
+--fusion what they are worth in clips (`ffdetect.scoring.fusion`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import datetime
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.evaluation.calibration import operating_points
-from ffdetect.evaluation.splits import Fold, group_folds, outer_folds
+from ffdetect.evaluation.splits import Fold, Rows, group_folds, outer_folds
 from ffdetect.evaluation.thresholds import FPRS
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings
@@ -30,7 +33,7 @@ from ffdetect.models.weights import save_checkpoint
 from preprocess.arguments import new_parser
 from preprocess.faces.face import CropSettings
 
-from .left_out import LeftOut, figures
+from .left_out import LeftOut, clip_figures, clip_scores, figures, save_fusion
 from .recipes import Faces, Recipe, Solver
 from .ridge import RidgeSettings
 from .statistics import MATCHED, Store
@@ -48,6 +51,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the weights file")
     add("--report", type=Path, metavar="FILE.json", help="figures of faces left out")
+    add("--fusion", type=Path, metavar="FILE.json", help="what scores are worth in clips")
     return parser
 
 
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     solver = Solver(faces)
-    left_out = score_left_out(solver, recipe)
+    left_out = score_left_out(solver, recipe, picture_folds(faces))
     calibration = calibrate(solver, left_out)
     network = solved_network(solver, recipe)
     about = {
@@ -72,6 +76,14 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     save_checkpoint(args.out, network, CROP, about, half=False, calibration=calibration)
     command = f"{prog} " + " ".join(map(str, argv or sys.argv[1:]))
     result = {"command": command, **figures(left_out, calibration)}
+    if len(faces.clips):
+        seen = score_left_out(solver, recipe, clip_folds(faces))
+        clips = clip_scores(
+            seen, faces.table["path"].to_numpy(), faces.table["generator"].to_numpy()
+        )
+        result["clips"] = clip_figures(clips)
+        if args.fusion:
+            save_fusion(clips, command, args.fusion)
     if args.report:
         args.report.parent.mkdir(parents=True, exist_ok=True)
         args.report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
@@ -118,19 +130,39 @@ def read_manifest(args: argparse.Namespace) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def folds_of(solver: Solver) -> list[Fold]:
-    """Every family left out with a third of the real sources; of video swaps, videos."""
-    rows = solver.faces.rows
-    folds = [fold for fold in outer_folds(rows) if fold.name != VIDEO_FAMILY]
-    if VIDEO_FAMILY in rows.families():
-        folds += group_folds(rows, [VIDEO_FAMILY])
-    return folds
+def picture_folds(faces: Faces) -> list[Fold]:
+    """Every family left out with a third of the real sources; of video swaps, videos. Frames of
+    clips are always learnt from."""
+    rows = faces.rows
+    pictures = np.setdiff1d(np.arange(len(rows)), faces.clips)
+    own = rows.take(pictures)
+    folds = [fold for fold in outer_folds(own) if fold.name != VIDEO_FAMILY]
+    if VIDEO_FAMILY in own.families():
+        folds += group_folds(own, [VIDEO_FAMILY])
+    return [_beside(fold, pictures, faces.clips) for fold in folds]
 
 
-def score_left_out(solver: Solver, recipe: Recipe) -> LeftOut:
+def clip_folds(faces: Faces) -> list[Fold]:
+    """A fifth of the collections that clips came from left out, real and fake. Pictures are always
+    learnt from."""
+    clips = faces.clips
+    table = faces.table.iloc[clips]
+    source, target = (table[name].to_numpy() for name in ("source", "target"))
+    rows = Rows(source.astype(str), target, (table["group"].to_numpy().astype(str),))
+    pictures = np.setdiff1d(np.arange(len(faces.table)), clips)
+    return [_beside(fold, clips, pictures) for fold in outer_folds(rows, count=5)]
+
+
+def _beside(fold: Fold, rows: np.ndarray, others: np.ndarray) -> Fold:
+    """A fold of some rows, as one of all rows that learns from others too."""
+    train = np.sort(np.concatenate([rows[fold.train], others]))
+    return replace(fold, train=train, test=rows[fold.test])
+
+
+def score_left_out(solver: Solver, recipe: Recipe, folds: Sequence[Fold]) -> LeftOut:
     """Scores of every fold's faces by lines that did not see their like."""
     rows, scores, names = [], [], []
-    for fold in tqdm(folds_of(solver), unit="fold"):
+    for fold in tqdm(folds, unit="fold"):
         score = solver.scores(recipe, solver.solve(recipe, fold.train), fold.test)["fused"]
         name = VIDEO_FAMILY if fold.name.startswith(VIDEO_FAMILY) else fold.name
         rows.append(fold.test)
@@ -159,13 +191,11 @@ def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
 def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
     """The network with lines solved from all faces."""
     network = DualStream(DualStreamSettings(recipe.rgb, recipe.frequency))
-    lines = solver.solve(recipe, np.arange(len(solver.target)))
-    for stream, names in (("rgb", recipe.rgb), ("frequency", recipe.frequency)):
-        head = solver.gram(names, recipe.degraded).head_of(lines[stream])
-        network.heads[stream].load_state_dict(head.state_dict())
-    share = recipe.frequency_share
+    for reader, line in solver.solve(recipe, np.arange(len(solver.target))).items():
+        head = solver.gram(reader, recipe.degraded).head_of(line)
+        network.heads[reader].load_state_dict(head.state_dict())
     with torch.no_grad():
-        network.fusion.weight.copy_(torch.tensor([[1 - share, share]]))
+        network.fusion.weight.copy_(torch.tensor([list(recipe.shares().values())]))
         network.fusion.bias.zero_()
     return network
 

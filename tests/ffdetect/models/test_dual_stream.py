@@ -19,26 +19,24 @@ def network() -> DualStream:
     """Of the small trunk alone, with random heads of a size that gives logits of some units."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = DualStream(DualStreamSettings(("lite_rgb",), ("lite_rgb", "lite_residual"))).eval()
-    statistics = made.statistics(random_crops(16))
-    for stream, names in made.streams.items():
-        x = torch.cat([statistics[name] for name in names], 1)
-        made.heads[stream].centre.copy_(x.mean(0))
-        made.heads[stream].scale.copy_(x.std(0).clamp_min(1e-3))
+        settings = DualStreamSettings(("lite_rgb",), ("lite_residual", "lite_regions"))
+        made = DualStream(settings).eval()
+    for name, x in made.statistics(random_crops(16)).items():
+        made.heads[name].centre.copy_(x.mean(0))
+        made.heads[name].scale.copy_(x.std(0).clamp_min(1e-3))
+    made.fusion.weight.copy_(torch.tensor([[0.6, 0.3, 0.1]]))
     return made
 
 
 @torch.inference_mode()
-def test_the_fusion_is_a_line_on_the_logits_of_streams(network):
+def test_the_fusion_is_a_line_on_the_logits_of_readers(network):
     crops = random_crops(4, seed=9)
-    logits = network.stream_logits(crops)
-    weight, bias = network.fusion.weight[0], network.fusion.bias
-    expected = weight[0] * logits.rgb + weight[1] * logits.frequency + bias
+    logits, seen = network.stream_logits(crops), network.statistics(crops)
+    rgb, residual, regions = (network.heads[name](seen[name]) for name in network.heads)
+    expected = 0.6 * rgb + 0.3 * residual + 0.1 * regions + network.fusion.bias
     torch.testing.assert_close(logits.fused, expected)
-    seen = network.statistics(crops)
-    both = torch.cat([seen["lite_rgb"], seen["lite_residual"]], 1)
-    torch.testing.assert_close(logits.rgb, network.heads["rgb"](seen["lite_rgb"]))
-    torch.testing.assert_close(logits.frequency, network.heads["frequency"](both))
+    torch.testing.assert_close(logits.rgb, rgb)
+    torch.testing.assert_close(logits.frequency, 0.75 * residual + 0.25 * regions)
     assert logits.fused.std() > 0.01
 
 
@@ -61,7 +59,7 @@ def test_statistics_do_not_depend_on_the_batch(network):
 def test_readers_share_a_trunk_that_is_not_learnt(network):
     assert network.readers["lite_rgb"].trunk is network.readers["lite_residual"].trunk
     tensors = ("centre", "scale", "linear.weight", "linear.bias")
-    expected = {f"heads.{stream}.{name}" for stream in ("rgb", "frequency") for name in tensors}
+    expected = {f"heads.{stream}.{name}" for stream in network.readers for name in tensors}
     assert network.learnt().keys() == expected | {"fusion.weight", "fusion.bias"}
     assert not any(p.requires_grad for p in network.parameters())
 
@@ -70,9 +68,7 @@ def test_evidence_is_the_slope_of_the_logit(network):
     """Nudging a feature map along its evidence moves the logit as the gradient says."""
     crops = random_crops(1, seed=3)
     shares = network.evidence(crops)
-    watched: list[torch.Tensor] = []
-    network.statistics(crops, watched)
-    assert [share.shape for share in shares] == [x.shape for x in watched]
+    assert len(shares) == 4  # of regions, the crop and its residual
     step = 1e-3  # the network has many bends
 
     def logit(scale: float) -> float:
@@ -90,6 +86,18 @@ def test_evidence_is_the_slope_of_the_logit(network):
     slope = (logit(1 + step) - logit(1 - step)) / (2 * step)
     total = sum(float(share.sum()) for share in shares)
     assert total == pytest.approx(slope, rel=0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_maps_of_the_middle_of_a_crop_stay_in_the_middle(tokens):
+    middle = torch.rand(1, 5, 14, 14)
+    given = middle
+    if tokens:
+        given = torch.cat([torch.ones(1, 1, 5), middle.flatten(2).movedim(1, 2)], 1)
+    whole = dual_stream._in_place(given, 224 / 320)
+    assert whole.shape == (1, 5, 20, 20)
+    torch.testing.assert_close(whole[..., 3:17, 3:17], middle)
+    torch.testing.assert_close(whole.sum(), middle.sum())
 
 
 def test_looking_for_evidence_works_in_inference_mode_and_leaves_no_trace(network):
@@ -129,6 +137,7 @@ def test_weights_learnt_beside_another_trunk_are_refused(network, tmp_path, monk
     [
         ({"rgb": ("lite",)}, "expected a reader among .* but got 'lite'"),
         ({"frequency": ()}, "expected a reader for each"),
+        ({"frequency": ("clip_resized",)}, "expected other readers in each stream"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

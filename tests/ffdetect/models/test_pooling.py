@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ffdetect.models.pooling import (
     channel_moments,
     face_ellipse,
     middle,
+    region_moments,
     token_moments,
 )
 
@@ -64,6 +67,31 @@ def test_moments_of_tokens_place_by_place():
     got = token_moments(torch.from_numpy(x), mask)
     assert got.shape == (2, 7, 5)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def region_of(row: int, column: int, side: int) -> int:
+    """0 upper half of the face, 1 lower, 2 its edge, 3 around it."""
+    y, x = ((place + 0.5) / side - 0.5 for place in (row, column))
+    distance = math.hypot(x / 0.28, y / 0.355)
+    if distance < 0.8:
+        return int(y >= 0)
+    return 2 if distance < 1.2 else 3
+
+
+@pytest.mark.parametrize("side", [20, 40])
+def test_moments_of_regions_place_by_place(side):
+    x = np.random.default_rng(2).normal(1, 3, (2, 4, side, side)).astype(np.float32)
+    x[:, 3] = 5  # flat: its deviation counts as .01
+    region = np.array(
+        [[region_of(row, column, side) for column in range(side)] for row in range(side)]
+    )
+    parts = [x[:, :, region == number] for number in range(4)]
+    means = np.stack([part.mean(2) for part in parts], 1)
+    spread = np.stack([np.sqrt(part.var(2) + 1e-6).clip(0.01) for part in parts], 1)
+    expected = np.concatenate([means.reshape(2, -1), np.log(spread).reshape(2, -1)], 1)
+    got = region_moments(torch.from_numpy(x))
+    assert got.shape == (2, 32)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=2e-3)
 
 
 def test_what_is_the_same_everywhere_has_no_infinite_slope():

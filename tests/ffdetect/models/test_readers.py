@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ffdetect.models.pooling import face_ellipse
+from ffdetect.models.pooling import face_ellipse, region_moments
 from ffdetect.models.readers import READERS
 from ffdetect.models.trunks import load_trunk
 from preprocess.faces.maps import residual
@@ -41,6 +41,20 @@ def test_lite_reads_the_middle_and_its_residual(lite, crops):
         got = reader(crops)
         assert got.shape == (2, reader.features) and got.dtype == torch.float32
         np.testing.assert_allclose(got, moments(lite(x)), rtol=1e-3, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_regions_are_of_the_whole_crop_and_of_its_residual(lite, crops):
+    reader = READERS["lite_regions"].create(lite)
+    got = reader(crops)
+    assert got.shape == (2, reader.features) and got.dtype == torch.float32
+    stages = lite((crops.float() - 127) / 128)[:5]
+    stages += lite((residual(crops, "detail").float() * 6 / 128).clamp(-4, 4))[:3]
+    expected = torch.cat([region_moments(stage) for stage in stages], 1)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    altered = crops.clone()
+    altered[..., 150:200, 120:200] = altered[..., 150:200, 120:200].flip(-1) // 2
+    assert not torch.allclose(reader(altered), got, atol=0.05)
 
 
 @torch.inference_mode()

@@ -27,17 +27,24 @@ def test_classes_weigh_alike_and_units_by_the_root_of_their_size():
     weight = balanced(target, unit)
     assert weight[target == 0].sum() == pytest.approx(weight[target == 1].sum())
     assert weight[:9].sum() / weight[9:13].sum() == pytest.approx(3 / 2)
+    emphasis = np.where(np.arange(18) < 3, 0.5, 1.0)
+    less = balanced(target, unit, emphasis)
+    assert less[target == 0].sum() == pytest.approx(less[target == 1].sum())
+    assert less[0] / less[3] == pytest.approx(0.5) and less[3] > weight[3]
+    np.testing.assert_allclose(less[target == 1], weight[target == 1])
     with pytest.raises(ValueError, match="both classes but got none of target 1"):
         balanced(np.zeros(3, int), np.array(["a", "a", "b"]))
 
 
-@pytest.mark.parametrize("penalty", [0.0, 10.0])
-def test_the_dual_line_is_the_primal_one(problem, penalty):
+@pytest.mark.parametrize(("penalty", "emphasis"), [(0.0, None), (10.0, None), (10.0, 0.3)])
+def test_the_dual_line_is_the_primal_one(problem, penalty, emphasis):
     x, target, unit = problem
+    emphasis = emphasis and np.where(np.arange(350) % 2, emphasis, 1.0)
     gram, rows, rest = Gram(x), np.arange(300), np.arange(300, 350)
-    line = solve_line(gram, rows, target, unit, RidgeSettings(1e-2, penalty))
+    line = solve_line(gram, rows, target, unit, RidgeSettings(1e-2, penalty), emphasis)
     z = gram.x.double().numpy()
-    weight = balanced(target[:300], unit[:300]) / 300
+    own = None if emphasis is None else emphasis[:300]
+    weight = balanced(target[:300], unit[:300], own) / 300
     mean, share, width = weight @ z[:300], weight @ target[:300], z.shape[1]
     centred = z[:300] - mean
     reals = target[:300] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ffdetect.models.weights import load_checkpoint
+from ffdetect.scoring.fusion import Fusion
 from ffdetect.solving import solve, statistics
-from ffdetect.solving.recipes import Faces
+from ffdetect.solving.recipes import Faces, Recipe, Solver
 from ffdetect.solving.statistics import MATCHED, Statistics, Store
 from preprocess import crop
 
@@ -82,30 +84,44 @@ def made_up(tmp_path):
                                  ("dfdc_swap", "dfdc_swap", 1)]:  # fmt: skip
         rows += [(f"{name}/{i}.jpg", target, name, family, name,
                   f"v{i}" if "dfdc" in name else "") for i in range(20)]  # fmt: skip
+    for number in range(10):  # collections of clips, the last two of both classes
+        for target in (0, 1) if number > 7 else (number % 2,):
+            rows += [(f"clip{number}/{target}{i}.mp4", target, f"method{number}", "",
+                      f"collection{number}", "") for i in range(4)]  # fmt: skip
     columns = ["path", "target", "generator", "family", "source", "group"]
     manifest = pd.DataFrame(rows, columns=columns)
     manifest.to_csv(tmp_path / "manifest.csv", index=False)
-    keys = np.array([f"{path}#-1" for path in manifest["path"]])
-    target = manifest["target"].to_numpy()[:, None]
+    still = manifest[~manifest["path"].str.endswith("mp4")]
+    keys = np.array([f"{path}#-1" for path in still["path"]])
+    frames = [f"{path}#{n}" for path in manifest["path"][len(still) :] for n in (0, 9)]
+    fake = np.repeat(manifest["target"].to_numpy()[len(still) :], 2)
     store = Store(tmp_path / "whole", ["lite_rgb", "lite_residual"])
+    clips = Statistics(np.array(frames), _with_a_trace(rng, fake, store.readers))
+    store.write(MATCHED, clips)
     for view in (MATCHED, "P1"):
-        values = {
-            name: (rng.normal(size=(len(keys), 1568)) + 0.2 * target).astype(np.float16)
-            for name in store.readers
-        }
+        values = _with_a_trace(rng, still["target"].to_numpy(), store.readers)
         store.write(view, Statistics(keys, values))
     return tmp_path
+
+
+def _with_a_trace(rng, target, readers):
+    noise = {name: rng.normal(size=(len(target), 1568)) for name in readers}
+    return {name: (x + 0.2 * target[:, None]).astype(np.float16) for name, x in noise.items()}
 
 
 def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
     out, report = made_up / "w.safetensors", made_up / "report.json"
     command = [str(made_up / "whole"), "--manifest", str(made_up / "manifest.csv"), "--rgb",
                "lite_rgb", "--frequency", "lite_residual",
-               "--out", str(out), "--report", str(report)]  # fmt: skip
+               "--out", str(out), "--report", str(report),
+               "--fusion", str(made_up / "fusion.json")]  # fmt: skip
     assert solve.main(command) == 0
     found = json.loads(report.read_text())
     assert set(found["folds"]) == {"sdxl", "flux", "gan", "inswapper", "dfdc_swap"}
     assert found["mean over families"] > 0.9  # every family has the same trace
+    assert (found["clips"]["fakes"], found["clips"]["reals"]) == (24, 24)
+    assert found["clips"]["mean over methods"] > 0.9
+    assert Fusion.load(made_up / "fusion.json").face.fakes == 24
     checkpoint = load_checkpoint(out)
     assert checkpoint.network.settings.rgb == ("lite_rgb",)
     assert checkpoint.calibration.thresholds[0.1] < checkpoint.calibration.thresholds[0.01]
@@ -115,5 +131,46 @@ def test_faces_are_drawn_alike_from_every_collection(made_up):
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
     faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED, "P1"], most=6)
     counts = faces.table["generator"].value_counts()
-    assert counts["sdxl"] == 6 and counts["dfdc"] == 10
-    assert (faces.views["P1"].keys == faces.table["key"]).all()
+    assert counts["sdxl"] == 6 and counts["dfdc"] == 20
+    pictures = np.setdiff1d(np.arange(len(faces.table)), faces.clips)
+    assert faces.face[faces.view == 0].tolist() == list(range(len(faces.table)))
+    assert faces.face[faces.view == 1].tolist() == pictures.tolist()  # frames have one view
+
+
+def test_values_follow_their_faces(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    store = Store(made_up / "whole")
+    faces = Faces.read([store], manifest, [MATCHED, "P1"], most=6)
+    whole = store.read("P1")
+    key = faces.table["key"].to_numpy()[faces.face[faces.view == 1]]
+    place = {name: number for number, name in enumerate(whole.keys.tolist())}
+    expected = whole.values["lite_rgb"][[place[name] for name in key]]
+    np.testing.assert_array_equal(faces.values["lite_rgb"][faces.view == 1], expected)
+
+
+def test_frames_of_clips_count_less_than_pictures(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED], most=6)
+    solver, every = Solver(faces), np.arange(len(faces.table))
+    recipe = Recipe(("lite_rgb",), (), 0)
+    wrong = []
+    for share in (0.01, 0.3, 1.0):
+        lines = solver.solve(replace(recipe, clips=share), every)
+        score = solver.scores(recipe, lines, faces.clips)["fused"]
+        wrong.append(np.abs(score - solver.target[faces.clips]).mean())
+    assert wrong[0] > wrong[1] > wrong[2]
+
+
+def test_folds_of_pictures_and_of_clips_learn_from_all_of_the_other(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED], most=6)
+    clips = set(faces.clips.tolist())
+    pictures = set(range(len(faces.table))) - clips
+    for fold in solve.picture_folds(faces):
+        assert clips <= set(fold.train.tolist()) and not clips & set(fold.test.tolist())
+    source, tested = faces.table["source"].to_numpy(), []
+    for fold in solve.clip_folds(faces):
+        assert pictures <= set(fold.train.tolist()) and set(fold.test.tolist()) <= clips
+        assert not set(source[fold.train]) & set(source[fold.test])
+        tested += fold.test.tolist()
+    assert set(tested) == clips
