@@ -6,7 +6,7 @@ BIN = .venv/bin
 .PHONY: demo test lint container-check lock clean
 
 demo: .venv/demo
-	$(BIN)/python -m ffdetect.demo cache/demo/pictures
+	$(BIN)/python -m ffdetect.demo cache/demo/pictures examples/portraits/*.jpg --sheet cache/demo/verdicts.png
 	$(BIN)/ffdetect crop cache/demo/pictures --out cache/demo/faces
 	$(BIN)/ffdetect gallery cache/demo/faces --out cache/demo/sheet.png
 	$(BIN)/ffdetect predict cache/demo/pictures --out cache/demo/prediction.txt
@@ -15,6 +15,7 @@ demo: .venv/demo
 	@echo "pictures  cache/demo/pictures"
 	@echo "cache     cache/demo/faces (crops, spectra, residuals)"
 	@echo "crops     cache/demo/sheet.png shows them beside their maps"
+	@echo "verdicts  cache/demo/verdicts.png: a photograph, and six portraits that no training has seen"
 	@echo "scores    cache/demo/prediction.txt (0 real ... 1 fake):"
 	@cat cache/demo/prediction.txt
 	@echo "six generated portraits, no training has seen them:"
