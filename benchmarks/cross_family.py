@@ -41,7 +41,9 @@ RECIPES = {
 FAST = {
     "Lite on picture and residual": Recipe((_RGB,), (_RESIDUAL,), swaps=()),
     "regions, with swaps": Recipe((_RGB,), (_REGIONS,)),
-    "regions by half, with swaps": Recipe((_RGB,), (_REGIONS,), frequency_share=0.5),
+    "picture, residual, regions with swaps": Recipe(
+        (_RGB,), (_RESIDUAL, _REGIONS), frequency_share=0.65
+    ),
 }
 
 
