@@ -121,12 +121,14 @@ def judge(
         "families": families,
         "swaps of known makers, unseen videos": swaps,
         "at inner thresholds": {
-            f"{fpr:g}": {"tpr": float(np.mean([t for t, _ in found])),
-                         "fpr": float(np.mean([f for _, f in found]))}
+            f"{fpr:g}": {
+                "tpr": float(np.mean([t for t, _ in found])),
+                "fpr": float(np.mean([f for _, f in found])),
+            }
             for fpr, found in rates.items()
         },
         "false alarms by source at 0.1": dict(sorted(worst.items(), key=lambda x: -x[1])),
-    }  # fmt: skip
+    }
 
 
 def _beside(
@@ -188,8 +190,10 @@ def markdown(result: dict[str, Any]) -> str:
     for name, row in families.items():
         value, low, high = row["auc"]
         more = " | ".join(f"{row[c]:.3f}" if c in row else "" for c in columns)
-        lines.append(f"| {name} | {row['fakes']} | {row['reals']} | {value:.3f} "
-                     f"[{low:.3f}, {high:.3f}] | {more} |")  # fmt: skip
+        lines.append(
+            f"| {name} | {row['fakes']} | {row['reals']} | {value:.3f} "
+            f"[{low:.3f}, {high:.3f}] | {more} |"
+        )
     means = [[row[c] for row in families.values() if c in row] for c in columns]
     more = " | ".join(f"{np.mean(values):.3f}" if values else "" for values in means)
     mean, low, high = result["mean"]
@@ -197,11 +201,16 @@ def markdown(result: dict[str, Any]) -> str:
     value, low, high = result["swaps of known makers, unseen videos"]
     lines.append(f"DFDC swaps, videos unseen: {value:.3f} [{low:.3f}, {high:.3f}].\n")
     for fpr, rates in result["at inner thresholds"].items():
-        lines.append(f"At the inner folds' threshold for {fpr}: TPR {rates['tpr']:.3f}, false "
-                     f"alarms on sources left out {rates['fpr']:.3f}.\n")  # fmt: skip
+        lines.append(
+            f"At the inner folds' threshold for {fpr}: TPR {rates['tpr']:.3f}, false "
+            f"alarms on sources left out {rates['fpr']:.3f}.\n"
+        )
     alarms = result["false alarms by source at 0.1"]
-    lines.append("False alarms at 0.1 by source left out: "
-                 + ", ".join(f"{n} {v:.2f}" for n, v in alarms.items()) + ".\n")  # fmt: skip
+    lines.append(
+        "False alarms at 0.1 by source left out: "
+        + ", ".join(f"{n} {v:.2f}" for n, v in alarms.items())
+        + ".\n"
+    )
     return "\n".join(lines)
 
 

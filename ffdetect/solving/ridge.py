@@ -132,10 +132,12 @@ def solve_line(
     system, goal = root[:, None] * centred * root, root * (wanted - share)
     between = _between_sources(target, unit) * settings.source_penalty**0.5
     crossed = between @ centred
-    system = torch.cat([
-        torch.cat([system, (crossed * root).T], 1),
-        torch.cat([crossed * root, crossed @ between.T], 1),
-    ])  # fmt: skip
+    system = torch.cat(
+        [
+            torch.cat([system, (crossed * root).T], 1),
+            torch.cat([crossed * root, crossed @ between.T], 1),
+        ]
+    )
     goal = torch.cat([goal, torch.zeros(len(between))])
     system.diagonal().add_(shrink)
     solved = torch.cholesky_solve(goal[:, None], torch.linalg.cholesky(system))[:, 0]

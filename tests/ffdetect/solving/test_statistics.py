@@ -77,17 +77,37 @@ def test_faces_of_another_framing_are_refused(astronaut_folder, tmp_path, capsys
 def made_up(tmp_path):
     """A store of 240 made-up faces and their manifest."""
     rng, rows = np.random.default_rng(0), []
-    for name, family, target in [("a", "", 0), ("b", "", 0), ("c", "", 0), ("d", "", 0),
-                                 ("e", "", 0), ("dfdc", "", 0), ("ffhq256", "", 0),
-                                 ("sdxl", "sdxl", 1), ("flux", "flux", 1), ("gan", "gan", 1),
-                                 ("inswapper", "inswapper", 1),
-                                 ("dfdc_swap", "dfdc_swap", 1)]:  # fmt: skip
-        rows += [(f"{name}/{i}.jpg", target, name, family, name,
-                  f"v{i}" if "dfdc" in name else "") for i in range(20)]  # fmt: skip
+    for name, family, target in [
+        ("a", "", 0),
+        ("b", "", 0),
+        ("c", "", 0),
+        ("d", "", 0),
+        ("e", "", 0),
+        ("dfdc", "", 0),
+        ("ffhq256", "", 0),
+        ("sdxl", "sdxl", 1),
+        ("flux", "flux", 1),
+        ("gan", "gan", 1),
+        ("inswapper", "inswapper", 1),
+        ("dfdc_swap", "dfdc_swap", 1),
+    ]:
+        rows += [
+            (f"{name}/{i}.jpg", target, name, family, name, f"v{i}" if "dfdc" in name else "")
+            for i in range(20)
+        ]
     for number in range(10):  # collections of clips, the last two of both classes
         for target in (0, 1) if number > 7 else (number % 2,):
-            rows += [(f"clip{number}/{target}{i}.mp4", target, f"method{number}", "",
-                      f"collection{number}", "") for i in range(4)]  # fmt: skip
+            rows += [
+                (
+                    f"clip{number}/{target}{i}.mp4",
+                    target,
+                    f"method{number}",
+                    "",
+                    f"collection{number}",
+                    "",
+                )
+                for i in range(4)
+            ]
     columns = ["path", "target", "generator", "family", "source", "group"]
     manifest = pd.DataFrame(rows, columns=columns)
     manifest.to_csv(tmp_path / "manifest.csv", index=False)
@@ -111,10 +131,21 @@ def _with_a_trace(rng, target, readers):
 
 def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
     out, report = made_up / "w.safetensors", made_up / "report.json"
-    command = [str(made_up / "whole"), "--manifest", str(made_up / "manifest.csv"), "--rgb",
-               "lite_rgb", "--frequency", "lite_residual",
-               "--out", str(out), "--report", str(report),
-               "--fusion", str(made_up / "fusion.json")]  # fmt: skip
+    command = [
+        str(made_up / "whole"),
+        "--manifest",
+        str(made_up / "manifest.csv"),
+        "--rgb",
+        "lite_rgb",
+        "--frequency",
+        "lite_residual",
+        "--out",
+        str(out),
+        "--report",
+        str(report),
+        "--fusion",
+        str(made_up / "fusion.json"),
+    ]
     assert solve.main(command) == 0
     found = json.loads(report.read_text())
     assert set(found["folds"]) == {"sdxl", "flux", "gan", "inswapper", "dfdc_swap"}
