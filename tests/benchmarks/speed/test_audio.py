@@ -23,7 +23,8 @@ def test_both_ways_hear_the_same_files(tmp_path):
     (run,) = json.loads(out.read_text())["runs"]
     assert run["files"] == 4 and run["seconds_of_sound"] == pytest.approx(4, abs=0.1)
     assert len(run["ours_seconds"]) == len(run["usual_seconds"]) == 1
-    assert run["times_usual_loop"] > 0
+    assert run["times_usual_loop"] > 0 and run["times_usual_loop_floor"] > 0
+    assert run["floor_cpu_seconds"].keys() == {"decoding", "spectrograms"}
 
 
 def test_clips_without_sound_take_no_part(tmp_path):
