@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ffdetect.models.frozen.readers import READERS, RESIDUAL, create_readers
+from ffdetect.models.frozen.trunks import trunk_digest
+
 from .base import Logits, Scorer
 from .heads import LinearHead
-from .readers import READERS, RESIDUAL, create_readers
-from .trunks import trunk_digest
 
 
 @dataclass(frozen=True)

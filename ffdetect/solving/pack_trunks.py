@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from ffdetect.models.trunks import TRUNKS
+from ffdetect.models.frozen.trunks import TRUNKS
 
 SOURCES = {
     "clip_vit_b16": "clip_b16.int8.safetensors",

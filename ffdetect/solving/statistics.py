@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ffdetect.models.readers import READERS, create_readers
-from ffdetect.models.trunks import trunk_digest
+from ffdetect.models.frozen.readers import READERS, create_readers
+from ffdetect.models.frozen.trunks import trunk_digest
 from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.storage import as_path

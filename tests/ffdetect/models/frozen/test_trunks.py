@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from ffdetect.models.trunks import (
+from ffdetect.models.frozen.trunks import (
     TRUNKS,
     ClipTrunk,
     LiteTrunk,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ffdetect.models.pooling import (
+from ffdetect.models.frozen.pooling import (
     area_resize,
     channel_moments,
     face_ellipse,

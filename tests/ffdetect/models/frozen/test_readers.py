@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ffdetect.models.pooling import face_ellipse, region_moments
-from ffdetect.models.readers import READERS
-from ffdetect.models.trunks import load_trunk
+from ffdetect.models.frozen.pooling import face_ellipse, region_moments
+from ffdetect.models.frozen.readers import READERS
+from ffdetect.models.frozen.trunks import load_trunk
 from preprocess.faces.maps import residual
 
 

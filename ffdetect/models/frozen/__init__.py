@@ -1,0 +1,1 @@
+"""Frozen trunks, and the statistics that readers take of their layers."""
