@@ -163,12 +163,15 @@ def _streams(
         parts = [network.stream_logits(reader.crops(rows)) for rows in batches]
         return Logits(*(torch.cat(logits) for logits in zip(*parts, strict=True)))
 
+    def of(stream: str) -> np.ndarray:
+        return getattr(read(), stream).sigmoid().numpy()
+
     return [
         Way(
             f"{name}-{stream}",
             f"its {stream} stream alone",
             {**made, "stream": stream},
-            lambda stream=stream: getattr(read(), stream).sigmoid().numpy(),
+            functools.partial(of, stream),
         )
         for stream in ("rgb", "frequency")
     ]

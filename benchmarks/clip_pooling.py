@@ -89,13 +89,14 @@ def compare_pooling(table: pd.DataFrame, rounds: int = 200) -> dict[str, dict]:
     """For each rule its AUCs, its gain over the mean of logits with an interval from resampled
     people, and the share of rounds in which it was best."""
     scores = {name: np.array([rule(x) for x in table["logits"]]) for name, rule in POOLING.items()}
-    rng, draws = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rounds_of: list[list[float]] = []
     rows_of = list(table.groupby("person").indices.values())
     for _ in range(rounds):
         rows = np.concatenate([rows_of[i] for i in rng.integers(0, len(rows_of), len(rows_of))])
         drawn = table.iloc[rows]
-        draws.append([mean_auc(drawn, score[rows])["all"] for score in scores.values()])
-    draws = np.array(draws)
+        rounds_of.append([mean_auc(drawn, score[rows])["all"] for score in scores.values()])
+    draws = np.array(rounds_of)
     results, best = {}, np.bincount(draws.argmax(1), minlength=len(scores)) / rounds
     for number, (name, score) in enumerate(scores.items()):
         found = mean_auc(table, score)
@@ -118,7 +119,7 @@ def choose_elsewhere(table: pd.DataFrame) -> Chosen:
     for fold in range(FOLDS):
         own = (table["fold"] == fold).to_numpy()
         others = {name: mean_auc(table[~own], score[~own])["all"] for name, score in scores.items()}
-        rules.append(max(others, key=others.get))
+        rules.append(max(others, key=others.__getitem__))
         aucs.append(mean_auc(table[own], scores[rules[-1]][own])["all"])
         trimmed.append(mean_auc(table[own], scores["trimmed mean of logits"][own])["all"])
     return Chosen(tuple(rules), float(np.mean(aucs)), float(np.mean(trimmed)))
@@ -133,7 +134,8 @@ def compare_gathering(table: pd.DataFrame, counts: tuple[int, ...] = (2, 4)) -> 
     Args:
         table: columns method, target, ratio.
     """
-    rng, found = np.random.default_rng(0), {name: {} for name in GATHERING}
+    rng = np.random.default_rng(0)
+    found: dict[str, dict] = {name: {} for name in GATHERING}
     for count in counts:
         each: dict[str, list[float]] = {name: [] for name in GATHERING}
         for _, rows in table.groupby("method"):

@@ -100,7 +100,7 @@ def crop_item(
     Raises:
         DecodeError: the file cannot be read.
     """
-    if is_clip(item.file):
+    if is_clip(item.local):
         rows = _clip_rows(item, detector, settings, max_megapixels, alive, notes)
     else:
         picture = decode_image(item.file, max_megapixels=max_megapixels)
@@ -146,7 +146,7 @@ def _clip_rows(
     notes: list[str] | None,
 ) -> list[CachedFace]:
     found = clip_faces(
-        item.file,
+        item.local,
         detector,
         settings.crop,
         frames=settings.frames,
@@ -168,6 +168,7 @@ def _clip_rows(
             jpeg_quality=-1,
         )
         for one in found
+        if one.face is not None
     ]
 
 

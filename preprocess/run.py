@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.cache.errors import CacheError, Failure
-from preprocess.cache.faces import CacheSettings
+from preprocess.cache.kinds import Settings
 from preprocess.cache.parts import part_sizes
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
@@ -47,7 +47,7 @@ class Command:
     media: tuple[str, ...]
     ending: str
     modules: tuple[str, ...]
-    settings: Callable[[argparse.Namespace], CacheSettings]
+    settings: Callable[[argparse.Namespace], Settings]
     fill: Callable[[Sequence[Item], CacheWriter, argparse.Namespace], None]
 
 

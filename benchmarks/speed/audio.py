@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
     args = parser.parse_args(argv)
     items = find_items(args.data, media=("clip",) if args.clips else ("clip", "sound")).items
-    items = [item for item in items if has_sound(item.file)][: args.files]
+    items = [item for item in items if has_sound(item.local)][: args.files]
     with tempfile.TemporaryDirectory() as folder:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call
         runs = [compare(repeated(items, times), args.rounds, args.workers) for times in args.repeat]
@@ -161,7 +161,7 @@ def usual_loop(items: Sequence[Item], folder: Path) -> None:
     import librosa
 
     for number, item in enumerate(items):
-        file = sound_of_clip(item.file, folder) if item.is_video else item.file
+        file = sound_of_clip(item.local, folder) if item.is_video else item.file
         samples, rate = librosa.load(file, sr=16_000)
         mel = librosa.feature.melspectrogram(
             y=samples, sr=rate, n_fft=512, win_length=400, hop_length=160, n_mels=80

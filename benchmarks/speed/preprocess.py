@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,7 +98,9 @@ def make_inputs(pictures: Path, clips: Path | None, effort: Effort, out: Path) -
         height = int((area * 1e6 * 3 / 4) ** 0.5)
         pixels = enlarged(decode_image(file).pixels, height * 4 // 3, height)
         cv2.imwrite(str(large / f"{number}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-    for name, (width, height) in _CLIPS.items() if clips else ():
+    for name, (width, height) in _CLIPS.items():
+        if clips is None:
+            break
         (out / name).mkdir()
         for number, file in enumerate(spread_files(clips, effort.clips, ".mp4")):
             looks = [p.pixels for p in decode_video(file, frames=effort.frames)]
@@ -354,7 +357,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.memory:
             results["memory"] = peak_memory(args.faces, folders["large"], Path(temporary))
     command = " ".join([name, *map(str, argv if argv is not None else sys.argv[1:])])
-    about = {"command": command, "effort": asdict(effort), "machine": machine()}
+    about: dict[str, Any] = {"command": command, "effort": asdict(effort), "machine": machine()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**about, **results}, indent=2) + "\n"
     args.out.with_suffix(".json").write_text(text, "utf-8")

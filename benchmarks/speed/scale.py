@@ -102,7 +102,7 @@ def stages(items: Sequence[Item], folder: Path) -> tuple[dict[str, float], dict]
     return {stage: 1000 * seconds / len(rows) for stage, seconds in spent.items()}, size
 
 
-def made_up_rows(start: int, count: int, settings: CacheSettings, crop: bytes) -> pa.Table:
+def made_up_rows(start: int, count: int, settings: CacheSettings, crop: bytes | None) -> pa.Table:
     """Rows whose names are as long as real ones; crops are the same bytes, of any number."""
     names = [
         f"fake/generator_{n % 7}/{n % 997:05d}/{n:09d}.jpg" for n in range(start, start + count)

@@ -140,14 +140,16 @@ def _measurements(rows: list[dict], hashes: list, unreadable: list) -> Measureme
 
 
 def _read(item: Item, max_megapixels: float) -> tuple[Picture, dict[str, object]]:
-    if is_clip(item.file):
-        frames: Iterator[Picture] = decode_video(item.file, frames=1, max_megapixels=max_megapixels)
+    if is_clip(item.local):
+        frames: Iterator[Picture] = decode_video(
+            item.local, frames=1, max_megapixels=max_megapixels
+        )
         picture = next(frames)
         return picture, {"format": picture.format}
     picture = decode_image(item.file, max_megapixels=max_megapixels)
     size = item.file.stat().st_size
     pixels = picture.width * picture.height
-    return picture, {**encoding_cues(read_encoding(item.file)), "bytes_per_pixel": size / pixels}
+    return picture, {**encoding_cues(read_encoding(item.local)), "bytes_per_pixel": size / pixels}
 
 
 def encoding_cues(encoding: Encoding) -> dict[str, object]:

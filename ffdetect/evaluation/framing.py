@@ -49,7 +49,7 @@ def match(picture: Picture, detector: FaceDetector) -> bytes:
 
 def _pictures(item: Item, settings: CacheSettings) -> Iterable[Picture]:
     if item.is_video:
-        return decode_video(item.file, frames=settings.frames)
+        return decode_video(item.local, frames=settings.frames)
     return [decode_image(item.file)]
 
 

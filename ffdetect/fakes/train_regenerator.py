@@ -110,7 +110,7 @@ def train(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        if critic:
+        if critic and against:
             with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
                 true, false = critic(real).float(), critic(fake.detach()).float()
             hinge = F.relu(1 - true).mean() + F.relu(1 + false).mean()

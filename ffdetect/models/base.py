@@ -13,7 +13,8 @@ from torch import nn
 class Settings(Protocol):
     """What is needed to build a network again; kept in its weights file."""
 
-    design: str
+    @property
+    def design(self) -> str: ...
 
     def to_dict(self) -> dict[str, Any]: ...
 

@@ -156,7 +156,8 @@ def score_video(
     if no_face not in ("nan", "whole"):
         raise ValueError(f"expected no_face to be 'nan' or 'whole' but got {no_face!r}")
     detector.check_tta(tta)
-    clip, notes, broken = Path(clip), [], None
+    clip, broken = Path(clip), None
+    notes: list[str] = []
     if not clip.is_file():
         raise DecodeError("expected a clip but got no file", clip)
     faces: list[ClipFace] = []
@@ -253,7 +254,7 @@ def _score_tracks(
                 one.time,
                 number,
                 _probability(ratio_of(float(logits[i]))),
-                one.face and one.face.box,
+                one.face.box if one.face else None,
                 one.crop,
             )
             for i, one in ((i, faces[i]) for i in own)

@@ -106,7 +106,7 @@ class Detector(PictureScorer):
         chosen = pick_device(device)
         name = "best" if weights is None else str(weights)
         if name not in SHIPPED:
-            return cls(load_checkpoint(weights), chosen, precision, threads)
+            return cls(load_checkpoint(name), chosen, precision, threads)
         with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
             detector = cls(load_checkpoint(file), chosen, precision, threads)
         detector.shipped = name

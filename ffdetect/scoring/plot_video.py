@@ -82,7 +82,8 @@ def plot_video(seen: VideoScore, file: str | Path) -> None:
     mel, step = mel_over_time(seen.name)
     shown = frames_that_matter(seen)
     end = max([mel.shape[1] * step, *(frame.time for frame in seen.frames), 0.1])
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.6, 1.7, 2])
+    parts = figure.subfigures(3, 1, squeeze=False, height_ratios=[2.6, 1.7, 2])
+    top, middle, bottom = parts[:, 0]
     _draw_curves(top.subplots(), seen, shown, end)
     _draw_frames(middle, shown)
     _draw_sound(bottom.subplots(), mel, mel.shape[1] * step, end)

@@ -145,7 +145,7 @@ def predict_items(
     """
     waiting: list[Prediction | tuple[Prediction, np.ndarray]] = []  # with a crop: not scored yet
     for item in items:
-        if medium_of(item) == "sound" or is_clip(item.file):
+        if medium_of(item) == "sound" or is_clip(item.local):
             yield from _score(detector, waiting, batch_size, tta)
             waiting = []
             if medium_of(item) == "sound":
@@ -171,7 +171,7 @@ def _unreadable(item: Item, error: DecodeError) -> Prediction:
 
 def _score_sound(item: Item) -> Prediction:
     try:
-        return Prediction(item.path, shipped_voice().score(item.file))
+        return Prediction(item.path, shipped_voice().score(item.local))
     except NoSoundError as error:
         return Prediction(item.path, NEUTRAL_SCORE, Status.NOTHING, error.reason)
     except DecodeError as error:
@@ -184,7 +184,7 @@ def _score_clip(
     try:
         seen = score_video(
             detector,
-            item.file,
+            item.local,
             frames=frames,
             voice=voice,
             no_face="whole",

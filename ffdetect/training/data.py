@@ -125,7 +125,8 @@ class PairDataset(Dataset):
         policy: str = "",
         views: int = 1,
     ) -> None:
-        self.reader, self.twins, self.seed = reader, twins, seed
+        self.reader, self.seed = reader, seed
+        self.twins = reader if twins is None else twins  # without pairs nothing asks for it
         self.mix = mix or Mix()
         self.transform = training_transform(window, mild, policy)
         self.views = views
@@ -299,7 +300,11 @@ class FaceDataset(Dataset):
     """
 
     def __init__(
-        self, reader: CacheReader, rows: Sequence[int], jpeg: int = 0, residual: str | None = "npr"
+        self,
+        reader: CacheReader,
+        rows: Sequence[int] | np.ndarray,
+        jpeg: int = 0,
+        residual: str | None = "npr",
     ) -> None:
         self.reader, self.rows, self.jpeg = reader, rows, jpeg
         other = reader.settings.residual != residual

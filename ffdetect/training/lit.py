@@ -85,7 +85,7 @@ class LitDetector(L.LightningModule):
         """The mean over generators of the AUC against matching reals, and each of them."""
         seen = self._seen
         if torch.distributed.is_initialized():
-            gathered = [[] for _ in range(torch.distributed.get_world_size())]
+            gathered: list[list] = [[] for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(gathered, seen)
             seen = [batch for batches in gathered for batch in batches]
         rows, targets, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))

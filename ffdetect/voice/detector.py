@@ -120,14 +120,14 @@ class VoiceDetector:
                     float(np.sqrt(np.mean(np.square(block, dtype=np.float64)))),
                 )
             )
-        logit, level = np.array(logits), np.array([window.level for window in windows])
-        judged = np.isfinite(logit)
+        scores, level = np.array(logits), np.array([window.level for window in windows])
+        judged = np.isfinite(scores)
         if not judged.any():
             raise NoSoundError(
                 f"expected at least {SHORTEST} s of sound but got less, or silence", name
             )
         loud = judged & (level >= _ACTIVE * level[judged].max())
-        return VoiceScore(_probability(float(logit[loud].mean())), tuple(windows))
+        return VoiceScore(_probability(float(scores[loud].mean())), tuple(windows))
 
 
 def _probability(logit: float) -> float:

@@ -53,6 +53,13 @@ class Item:
     media: str = ""
 
     @property
+    def local(self) -> Path:
+        """The file, of an item that is on this machine; TypeError of one that is not."""
+        if is_remote(self.file):
+            raise TypeError(f"expected a file of this machine but got {self.file}")
+        return self.file
+
+    @property
     def is_video(self) -> bool:
         """As it was listed; `is_clip` looks into the file."""
         return (self.media or media_of_name(self.file.name)) == "clip"

@@ -18,10 +18,10 @@ import time
 import traceback
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Job = TypeVar("Job")
 
@@ -43,7 +43,10 @@ _WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an ear
 # does nothing else; libraries whose threads wait there (OpenBLAS, Arrow) are made for that.
 # Elsewhere than on Linux, libraries of the system do not survive a fork.
 _starting = threading.Lock()  # what is hidden meanwhile is of the whole process
-_CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+if sys.platform == "linux":
+    _CONTEXT = multiprocessing.get_context("forkserver")
+else:
+    _CONTEXT = multiprocessing.get_context("spawn")
 
 
 class WorkerError(RuntimeError):
@@ -84,7 +87,7 @@ def work(
     workers: int,
     timeout: float,
     arrived: Callable[[object], None] = lambda result: None,
-) -> Iterator[tuple[Job, object]]:
+) -> Generator[tuple[Job, Any], None, None]:
     """Yield every job with its result, or with a `Lost`, in order.
 
     Close the iterator (`contextlib.closing`) to end the workers before the last job.

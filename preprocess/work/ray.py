@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ def work_on_ray(
     gpus: float = 0,
     cost: Callable[[Job], int] = lambda job: 1,
     arrived: Callable[[object], None] = lambda result: None,
-) -> Iterator[tuple[Job, object]]:
+) -> Generator[tuple[Job, Any], None, None]:
     """Yield every job with its result, or with a `pool.Lost`, in order, as `pool.work` does.
 
     A Ray that this program has started already is used and left running.
