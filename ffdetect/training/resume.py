@@ -40,7 +40,13 @@ def check_checkpoint(file: Path, network: nn.Module) -> None:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"{file}: expected a checkpoint of this command") from error
+        raise ValueError(
+            f"{file}: expected a checkpoint of this command but got a file of something else, "
+            "which is not opened; leave out --resume to begin anew"
+        ) from error
     own = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
     if {name: state[name].shape for name in state if name.startswith("network.")} != own:
-        raise ValueError(f"{file}: expected this run's network but it holds another one's weights")
+        raise ValueError(
+            f"{file}: expected this run's network but it holds another one's weights; "
+            "leave out --resume to begin anew"
+        )
