@@ -2,9 +2,10 @@
 
 Three questions, on the CPU and on a CUDA device where there is one. Scoring ready crops with the
 shipped weights against timm's `efficientnet_b0` at the same size. The stages from a file to its
-score, each alone. Loading training faces from the cache against decoding and resizing the JPEG
-files with Pillow. What is compared takes turns in the same run, so that a busy moment meets both;
-figures are medians over repetitions with their quartiles.
+score, each alone, and `Detector.score(path)` as a whole. Loading training faces from the cache
+against decoding and resizing the JPEG files with Pillow. What is compared takes turns in the same
+run, so that a busy moment meets both; figures are medians over repetitions with their quartiles.
+All compute with one thread, as a worker of a service does.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.crop import crop_face, crop_whole
-from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
+from preprocess.work.cores import computing
 
 RIVAL = "efficientnet_b0"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -143,13 +144,15 @@ def time_stages(
     effort: Effort,
     find_faces: bool,
 ) -> dict[str, Spread]:
-    """Stage -> milliseconds a picture; pictures one by one up to the crop, then in batches.
+    """Stage -> milliseconds a picture; pictures one by one up to the crop, then in batches. Last
+    come their sum, and `Detector.score` of one file after the other.
 
     Args:
         find_faces: without, nothing is detected and the whole picture is the crop.
     """
     network = checkpoint.network.to(device)
-    finder, settings = FaceDetector(checkpoint.crop, device), checkpoint.crop
+    detector, settings = Detector(checkpoint, device), checkpoint.crop
+    finder = detector.face_detector
 
     def decode() -> None:
         work["pictures"] = [decode_image(file).pixels for file in files]
@@ -170,19 +173,25 @@ def time_stages(
         for batch in work["batches"]:
             torch.sigmoid(network(batch)).cpu()
 
+    def whole() -> None:
+        for file in files:
+            detector.score(file, no_face="nan")
+
     work: dict[str, list] = {}
     stages = {"decode": decode, "detect": detect, "crop": crop, "network": score}
     if not find_faces:
         del stages["detect"]
     times: dict[str, list[float]] = {name: [] for name in stages}
+    wholes = {"score(path)": whole} if find_faces else {}
+    times |= {name: [] for name in wholes}
     with torch.inference_mode():
         for repetition in tqdm(range(effort.repetitions + 1), desc=f"stages, {device}"):
-            for name, stage in stages.items():
+            for name, stage in (stages | wholes).items():
                 seconds = _seconds(stage)
                 if repetition:  # the first warms up
                     times[name].append(seconds / len(files) * 1000)
-    times["all"] = [sum(values) for values in zip(*times.values(), strict=True)]
-    return {name: Spread.of(values) for name, values in times.items()}
+    times["all"] = [sum(each) for each in zip(*(times[name] for name in stages), strict=True)]
+    return {name: Spread.of(times[name]) for name in (*stages, "all", *wholes)}
 
 
 def compare_loading(files: Sequence[Path], size: int, effort: Effort) -> Comparison:
@@ -355,7 +364,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few files and repetitions")
     args = parser.parse_args(argv)
     effort = QUICK if args.quick else Effort()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, computing(1):
+        here = machine()
         try:
             if args.data:
                 files = choose_files(args.data, effort.files)
@@ -372,7 +382,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command": parser.command(argv),
         "input": source,
         "effort": asdict(effort),
-        "machine": machine(),
+        "machine": here,
     }
     print(_conditions(about), table(results), sep="\n\n")
     save(results, about, args.out)
