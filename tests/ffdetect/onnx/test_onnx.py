@@ -17,6 +17,8 @@ pytest.importorskip("onnxscript", reason="needs the [onnx] extra")
 from ffdetect import Detector, NoFaceError, OnnxDetector
 from ffdetect.onnx import export
 from ffdetect.onnx.settings import SETTINGS
+from preprocess.faces.mtcnn_networks import Networks
+from preprocess.faces.mtcnn_onnx import OnnxNetworks
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,16 @@ def test_faces_are_the_same_within_a_pixel(exported, fast, pictures):
     near = fast.face_detector.detect(pictures[2])
     assert len(exported.face_detector.detect(pictures[2], near)) == len(near)
     assert exported.face_detector.detect(np.zeros((90, 120, 3), np.uint8)) == []
+
+
+def test_proposals_of_a_level_of_several_strips_are_the_same(folder, astronaut):
+    level = astronaut.astype(np.float32)
+    places, scores, shifts = OnnxNetworks(folder, 1).propose(level)
+    wanted, wanted_scores, wanted_shifts = Networks("cpu").propose(level)
+    assert len(places) and places[:, 1].max() > 100  # rows past the first strip
+    np.testing.assert_array_equal(places, wanted)
+    np.testing.assert_allclose(scores, wanted_scores, atol=1e-4)
+    np.testing.assert_allclose(shifts, wanted_shifts, atol=1e-4)
 
 
 def test_scores_of_any_number_of_crops_are_the_same(exported, fast):
