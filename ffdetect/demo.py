@@ -23,7 +23,7 @@ from ffdetect.scoring.detector import Detector
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.storage import write_whole
 
-_SIDE, _CAPTION, _GAP, _COLUMNS = 200, 40, 12, 4
+_SIDE, _CAPTION, _GAP, _COLUMNS = 200, 40, 12, 5
 _COLOURS = {"real": (40, 120, 60), "fake": (180, 40, 40), "uncertain": (130, 100, 20)}
 
 

@@ -30,7 +30,7 @@ def test_the_sheet_shows_what_is_said_of_every_picture(astronaut, tmp_path):
     photograph = tmp_path / "photograph.png"
     Image.fromarray(astronaut).save(photograph)
     drawn = demo.verdict_sheet([photograph, *portraits, blank, blank], Detector.load("fast"))
-    assert drawn.size == (4 * 212 + 12, 2 * 252 + 12)
+    assert drawn.size == (5 * 212 + 12, 252 + 12)
     shown = np.array(drawn.crop((12, 12, 212, 212)).convert("L")).astype(float)
     face = np.array(Image.fromarray(astronaut).resize((200, 200)).convert("L")).astype(float)
     assert np.corrcoef(shown.ravel(), face.ravel())[0, 1] > 0.95
