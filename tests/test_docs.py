@@ -20,7 +20,7 @@ import pytest
 from .place import ROOT, lay_out
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SNIPPET = re.compile(r"^(<!-- not run: .+ -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SNIPPET = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What installs, builds, needs a service or never ends.
 OUTSIDE = (
     "pip",

@@ -1,0 +1,229 @@
+"""python -m benchmarks.speed.service_load PICTURES: what `ffdetect serve` does under load.
+
+Clients on this machine ask one service for scores of pictures, one a request, each as soon as it
+has its answer. Per number of clients: pictures a second beside `Detector.score_batch` on the same
+files, the latency of answers, and what was refused because the queue was full. In the end a third
+of the requests is hostile (truncated, empty, no picture, enormous), and the latency of the others
+is compared. Requests without an answer are lost, and there should be none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from benchmarks._harness import Parser, save_result
+from ffdetect.scoring.detector import Detector
+from preprocess.io.formats import media_of_name
+
+_PATIENCE = 300.0  # seconds for one answer
+
+
+@dataclass
+class Load:
+    """What clients got.
+
+    Attributes:
+        clients: how many asked at once.
+        seconds: from the first question to the last answer.
+        latency: seconds of each good picture's answer.
+        statuses: HTTP status -> answers; good and hostile ones together.
+        wrong: good pictures that were refused for what they are, and hostile ones that were not.
+        lost: requests without an answer.
+    """
+
+    clients: int
+    seconds: float = 0.0
+    latency: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: int = 0
+    lost: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        middle, late = np.quantile(self.latency, (0.5, 0.99)) if self.latency else (np.nan, np.nan)
+        return {
+            "clients": self.clients,
+            "pictures a second": round(len(self.latency) / self.seconds, 2),
+            "p50 seconds": round(float(middle), 3),
+            "p99 seconds": round(float(late), 3),
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "wrong": self.wrong,
+            "lost": self.lost,
+        }
+
+
+def hostile_files() -> list[bytes]:
+    """A truncated picture, nothing, text, an archive's head, and a small file of 400 megapixels."""
+    whole = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(whole, "PNG")
+    header = b"IHDR" + (20_000).to_bytes(4, "big") * 2 + bytes((8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header
+    bomb += zlib.crc32(header).to_bytes(4, "big")
+    return [whole.getvalue()[:60], b"", b"no picture", b"PK\x03\x04" + bytes(200), bomb]
+
+
+async def ask(
+    url: str, pictures: Sequence[bytes], clients: int, seconds: float, hostile: float
+) -> Load:
+    """Ask for `seconds`; a share of the requests is hostile."""
+    load, hostiles, start = Load(clients), hostile_files(), time.perf_counter()
+
+    async def client(number: int) -> None:
+        rng = np.random.default_rng(number)
+        async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
+            while time.perf_counter() - start < seconds:
+                bad = rng.random() < hostile
+                choice = hostiles if bad else pictures
+                data = choice[int(rng.integers(len(choice)))]
+                asked = time.perf_counter()
+                try:
+                    answer = await http.post(
+                        "/v1/images",
+                        params={"verdict": "false", "provenance": "false"},
+                        files={"files": ("picture.jpg", data)},
+                    )
+                except httpx.HTTPError:
+                    load.lost += 1
+                    continue
+                load.statuses[answer.status_code] += 1
+                if answer.status_code == 429:
+                    await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+                    continue
+                good = answer.status_code == 200 and "error" not in _failure(answer)
+                load.wrong += good == bad
+                if good and not bad:
+                    load.latency.append(time.perf_counter() - asked)
+
+    await asyncio.gather(*map(client, range(clients)))
+    load.seconds = time.perf_counter() - start
+    return load
+
+
+def _failure(answer: httpx.Response) -> dict[str, Any]:
+    """What is said of the one picture, without what it has none of."""
+    (picture,) = answer.json()["images"]
+    return {name: value for name, value in picture.items() if value is not None}
+
+
+class Service:
+    """`ffdetect serve` in a process of its own, on a free port."""
+
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+        self._log = folder / "log.jsonl"
+        command = [sys.executable, "-m", "ffdetect.serve", "--port", "0", *options]
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "--temporary", str(folder / "temporary")], stderr=log
+            )
+
+    def url(self) -> str:
+        """Where it listens, when it is ready."""
+        while True:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"expected a service but got {self._log.read_text()[-2000:]}")
+            lines = [x for x in self._log.read_text().splitlines() if x.startswith("{")]
+            ports = [e["port"] for e in map(json.loads, lines) if e["event"] == "listening"]
+            if ports:
+                url = f"http://127.0.0.1:{ports[0]}"
+                if httpx.get(f"{url}/v1/ready").status_code == 200:
+                    return url
+            time.sleep(0.2)
+
+    def megabytes(self) -> float:
+        """Resident memory of the service and of the processes it started."""
+        parents = {}
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                lines = dict(x.split(":", 1) for x in status.read_text().splitlines() if ":" in x)
+            except OSError:
+                continue
+            parents[int(lines["Pid"])] = (int(lines["PPid"]), lines.get("VmRSS", "0 kB").split()[0])
+        own, known = {self.process.pid}, 0
+        while len(own) > known:
+            known = len(own)
+            own |= {pid for pid, (parent, _) in parents.items() if parent in own}
+        return sum(int(parents[pid][1]) for pid in own if pid in parents) / 1024
+
+
+def markdown(values: dict[str, Any]) -> str:
+    """The tables of a result."""
+    rows = [
+        f"| {r['clients']}{', a third hostile' if r is values['hostile'] else ''} | "
+        f"{r['pictures a second']} | {r['p50 seconds']} | {r['p99 seconds']} | "
+        f"{r['statuses'].get('429', 0)} | {r['wrong']} | {r['lost']} |"
+        for r in [*values["loads"], values["hostile"]]
+    ]
+    return "\n".join(
+        [
+            f"`score_batch`: {values['score_batch pictures a second']} pictures/s. Memory of the "
+            f"service: {values['megabytes before']} MB before, {values['megabytes after']} after.",
+            "",
+            "| clients | pictures/s | p50 s | p99 s | refused (429) | wrong | lost |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("pictures", type=Path, metavar="PICTURES", help="a folder")
+    add("--count", type=int, default=64, help="pictures (%(default)s)")
+    add("--weights", default="best", help="best or fast (%(default)s)")
+    add("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="(%(default)s)")
+    add("--seconds", type=float, default=60, help="of each number of clients (%(default)s)")
+    parser.add_out()
+    args = parser.parse_args(argv)
+    found = sorted(f for f in args.pictures.rglob("*") if media_of_name(f.name) == "picture")
+    chosen = [found[i] for i in np.linspace(0, len(found) - 1, args.count).round().astype(int)]
+    detector = Detector.load(args.weights, threads=None)
+    detector.score_batch(chosen[:4])
+    start = time.perf_counter()
+    detector.score_batch(chosen)
+    rate = len(chosen) / (time.perf_counter() - start)
+    pictures = [file.read_bytes() for file in chosen]
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(Path(folder), ["--weights", args.weights])
+        try:
+            url = service.url()
+            asyncio.run(ask(url, pictures, 2, 5, 0))  # workers load their networks
+            before = service.megabytes()
+            loads = [asyncio.run(ask(url, pictures, n, args.seconds, 0)) for n in args.clients]
+            hostile = asyncio.run(ask(url, pictures, args.clients[-1], args.seconds, 1 / 3))
+            after = service.megabytes()
+        finally:
+            service.process.terminate()
+            service.process.wait()
+    values = {
+        "processor": platform.processor() or platform.machine(),
+        "score_batch pictures a second": round(rate, 2),
+        "megabytes before": round(before),
+        "megabytes after": round(after),
+        "loads": [load.to_dict() for load in loads],
+        "hostile": hostile.to_dict(),
+    }
+    save_result(args.out, parser.command(argv), values, markdown(values))
+    print(markdown(values))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
