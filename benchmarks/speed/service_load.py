@@ -204,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         service = Service(Path(folder), ["--weights", args.weights])
         try:
             url = service.url()
-            asyncio.run(ask(url, pictures, 2, 5, 0))  # workers load their networks
+            # Workers load their networks.
+            asyncio.run(ask(url, pictures, 2, min(args.seconds, 5), 0))
             before = service.megabytes()
             loads = [asyncio.run(ask(url, pictures, n, args.seconds, 0)) for n in args.clients]
             hostile = asyncio.run(ask(url, pictures, args.clients[-1], args.seconds, 1 / 3))

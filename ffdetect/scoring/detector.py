@@ -104,8 +104,8 @@ class Detector(PictureScorer):
             ValueError: an unknown device or precision.
         """
         chosen = pick_device(device)
-        name = "best" if weights is None else str(weights)
-        if name not in SHIPPED:
+        name = "best" if weights is None else weights
+        if not isinstance(name, str) or name not in SHIPPED:
             return cls(load_checkpoint(name), chosen, precision, threads)
         with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
             detector = cls(load_checkpoint(file), chosen, precision, threads)

@@ -245,7 +245,7 @@ def test_a_stop_is_said_and_what_was_scored_is_kept(
 ):
     detector = Brightness(stop_after=2)
     detector.check_cache = lambda reader: None
-    monkeypatch.setattr(robustness.Detector, "load", lambda weights: detector)
+    monkeypatch.setattr(robustness.Detector, "load", lambda weights, threads: detector)
     out = tmp_path / "robust"
     kept = tmp_path / "kept"
     assert (

@@ -19,7 +19,7 @@ def test_a_load_is_answered_whole_and_hostile_files_are_refused(astronaut, tmp_p
         Image.fromarray(astronaut[: 400 + number, 60:460]).save(pictures / f"{number}.jpg")
     out = tmp_path / "load"
     command = [str(pictures), "--count", "2", "--weights", "fast", "--clients", "2"]
-    assert service_load.main([*command, "--seconds", "4", "--out", str(out)]) == 0
+    assert service_load.main([*command, "--seconds", "1.5", "--out", str(out)]) == 0
     found = json.loads(out.with_suffix(".json").read_text())
     (load,) = found["loads"]
     assert load["clients"] == 2 and set(load["statuses"]) == {"200"}
