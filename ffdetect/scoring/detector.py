@@ -104,9 +104,9 @@ class Detector(PictureScorer):
             ValueError: an unknown device or precision.
         """
         chosen = pick_device(device)
-        name = "best" if weights is None else weights
-        if not isinstance(name, str) or name not in SHIPPED:
-            return cls(load_checkpoint(name), chosen, precision, threads)
+        name = "best" if weights is None else str(weights)
+        if weights is not None and name not in SHIPPED:
+            return cls(load_checkpoint(weights), chosen, precision, threads)
         with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
             detector = cls(load_checkpoint(file), chosen, precision, threads)
         detector.shipped = name
