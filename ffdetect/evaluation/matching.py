@@ -6,6 +6,7 @@ some of them is matched with these alone, or sources are told apart instead of r
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,8 +19,15 @@ from .splits import split_rows
 KINDS: dict[str, tuple[str, ...]] = {"dfdc_swap": ("dfdc",)}
 
 
+def add_match(parser: argparse._ActionsContainer, use: str) -> None:
+    """The option --match, whose arguments `parse_matches` reads; `use` is its help."""
+    parser.add_argument(
+        "--match", action="append", default=[], metavar="FAKE=REAL[,REAL]", help=use
+    )
+
+
 def parse_matches(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Generator -> its real sources, from the arguments of --match, each FAKE=REAL[,REAL].
+    """Generator -> its real sources, from arguments of --match.
 
     Raises:
         ValueError: an argument of another form.
@@ -64,11 +72,16 @@ def comparisons(
     return {name: chosen for name, chosen in rows.items() if (target[chosen] == 0).any()}
 
 
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread from the first to the last."""
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows)))
+    return rows[places.round().astype(int)]
+
+
 def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows for each generator and real source, evenly spread."""
+    """At most so many of the rows for each generator and real source, evenly spread, ascending."""
     names = faces["generator"].to_numpy()[rows]
-    kept = [rows[names == name] for name in np.unique(names)]
-    return np.sort(np.concatenate([r[:: -(-len(r) // most)] for r in kept]))
+    return np.sort(np.concatenate([evenly(rows[names == n], most) for n in np.unique(names)]))
 
 
 def judged_rows(faces: pd.DataFrame) -> np.ndarray:

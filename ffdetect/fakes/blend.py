@@ -1,7 +1,7 @@
 """Self-blending: a face pasted onto itself, so that a detector learns the blend and not a person.
 
 Shiohara & Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images". With a
-re-generated twin as the inner face (see `regenerate`), the pair also teaches a pasted region
+regenerated copy as the inner face (see `regenerate`), the pair also teaches a pasted region
 that a generator drew.
 """
 
@@ -17,7 +17,7 @@ def self_blend(
     crop: np.ndarray,
     landmarks: np.ndarray,
     rng: np.random.Generator,
-    twin: np.ndarray | None = None,
+    regenerated: np.ndarray | None = None,
 ) -> np.ndarray:
     """Blend a face with a slightly altered copy of itself inside a face-shaped mask.
 
@@ -25,18 +25,18 @@ def self_blend(
         crop: uint8 H x W x 3 RGB.
         landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop.crop_landmarks`.
         rng: decides everything; the same state gives the same fake.
-        twin: an aligned re-generated version of the crop to take the inner face from.
+        regenerated: an aligned regenerated version of the crop to take the inner face from.
 
     Returns:
         uint8 H x W x 3. Outside of the mask it is the crop, but for the alteration, which falls
         on the inner or the outer part at random.
     """
-    inner = crop if twin is None else twin
+    inner = crop if regenerated is None else regenerated
     outer = crop
-    # Without a twin the copy must be altered, or nothing would differ.
-    if twin is None or rng.random() < 0.5:
+    # Without one the copy must be altered, or nothing would differ.
+    if regenerated is None or rng.random() < 0.5:
         altered = _alter(inner, rng)
-        if twin is None and rng.random() < 0.5:
+        if regenerated is None and rng.random() < 0.5:
             inner, outer = outer, altered
         else:
             inner = altered

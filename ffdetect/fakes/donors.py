@@ -33,7 +33,7 @@ class Donors:
     def __init__(self, reader: CacheReader, rows: np.ndarray) -> None:
         self.reader = reader
         metadata = reader.metadata
-        # Without a group each file is a person; the paths of its twins go on behind a "#".
+        # Without a group each file is a person; the paths of regenerated ones go on behind a "#".
         files = metadata["path"].str.split("#").str[0]
         self._people = metadata["group"].where(metadata["group"] != "", files).to_numpy()
         self._sources = metadata["generator"].to_numpy()

@@ -19,12 +19,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ffdetect.evaluation.matching import evenly
+from preprocess.arguments import new_parser
 from preprocess.cache.errors import CacheError
 from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 
-from .regenerators import Regenerator, Twins, create_regenerator
+from .regenerators import Regenerated, Regenerator, create_regenerator
+
+PROG = "python -m ffdetect.fakes.regenerate"
 
 
 def regenerate_cache(
@@ -33,7 +37,7 @@ def regenerate_cache(
     kinds: dict[str, Regenerator],
     indices: Sequence[int],
 ) -> None:
-    """Add the twins of the faces at `indices` by every kind; what is there already is kept."""
+    """Add the pairs of the faces at `indices` by every kind; what is there already is kept."""
     todo = [
         (index, kind)
         for index in indices
@@ -47,8 +51,8 @@ def regenerate_cache(
         path = _pair_path(reader, index, kind)
         rng = np.random.default_rng(zlib.crc32(path.encode()))
         with torch.inference_mode():
-            twins = kinds[kind](reader.crops([index])[0], rng)
-        writer.add(list(_rows(reader, index, kind, path, twins)))
+            made = kinds[kind](reader.crops([index])[0], rng)
+        writer.add(list(_rows(reader, index, kind, path, made)))
 
 
 def _pair_path(reader: CacheReader, index: int, kind: str) -> str:
@@ -56,10 +60,10 @@ def _pair_path(reader: CacheReader, index: int, kind: str) -> str:
 
 
 def _rows(
-    reader: CacheReader, index: int, kind: str, path: str, twins: Twins
+    reader: CacheReader, index: int, kind: str, path: str, made: Regenerated
 ) -> Iterator[CachedFace]:
     row = reader.metadata.iloc[index].to_dict()
-    for target, crop in enumerate((twins.real, twins.fake)):
+    for target, crop in enumerate((made.real, made.fake)):
         values = {
             **row,
             "key": f"{path}@{target}",
@@ -71,10 +75,8 @@ def _rows(
         yield CachedFace(**values)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.fakes.regenerate", description=__doc__
-    )
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "cache/data --regenerators weights/ --out cache/pairs")
     add = parser.add_argument
     add("cache", type=Path, metavar="CACHE", help="a cache with real faces (target 0)")
     add("--regenerators", type=Path, required=True, help="folder with KIND*.safetensors")
@@ -83,6 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--sources", help="only reals of these sources, comma-separated (default: all)")
     add("--limit", type=int, help="at most so many reals, evenly spread (default: all)")
     add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0 when done, 1 if the cache cannot be written, 2 for wrong arguments, 130 when
+    stopped."""
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
         reader = CacheReader(args.cache)
@@ -97,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.sources:
         wanted &= reader.metadata["generator"].isin(args.sources.split(","))
     indices = np.flatnonzero(wanted)
-    if args.limit and len(indices) > args.limit:
-        indices = indices[np.linspace(0, len(indices) - 1, args.limit).round().astype(int)]
+    if args.limit:
+        indices = evenly(indices, args.limit)
     if not len(indices):
         parser.error(f"{args.cache}: expected real faces (target 0) but found none")
     try:

@@ -38,7 +38,7 @@ def swap(
     Args:
         crop: uint8 H x W x 3 RGB, whose surroundings, light and pose remain.
         landmarks: float 5 x 2 in pixels of the crop, see `preprocess.faces.crop.crop_landmarks`.
-        donor: uint8 h x w x 3 RGB, the face to paste: another person, or a re-generated version
+        donor: uint8 h x w x 3 RGB, the face to paste: another person, or a regenerated version
             of one, so that the pasted face was drawn by a network.
         donor_landmarks: float 5 x 2 in pixels of the donor.
         rng: decides everything else; the same state gives the same fake.

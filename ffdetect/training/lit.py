@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import lightning as L
 import numpy as np
 import torch
@@ -10,14 +12,13 @@ from ffdetect.evaluation.metrics import generator_aucs
 from ffdetect.models.base import Trainable
 
 from .augment import mix_faces
-from .data import Pair
 from .losses import Objective, disagreement, target_loss
 
 _STREAM_LOSS = 0.3  # each stream alone is supervised too, so that none is lazy
 
 
 class LitDetector(L.LightningModule):
-    """Trains on batches of `data.Pair`, validates on whole faces.
+    """Trains on batches of `data.PairDataset`, validates on whole faces.
 
     Args:
         network: what is trained.
@@ -38,7 +39,7 @@ class LitDetector(L.LightningModule):
         rate: float,
         backbone_rate: float,
         generators: np.ndarray,
-        matches: dict[str, tuple[str, ...]],
+        matches: Mapping[str, tuple[str, ...]],
         layer_decay: float = 1.0,
         objective: Objective | None = None,
     ) -> None:
@@ -50,24 +51,24 @@ class LitDetector(L.LightningModule):
         self.generators, self.matches = generators, matches
         self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def training_step(self, batch: Pair, _: int) -> torch.Tensor:
+    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
         aim = self.objective
         # N x 2V -> 2N x V: the views of a face side by side
-        faces = batch.crops.unflatten(1, (-1, 2)).transpose(1, 2).flatten(0, 1)
-        target = torch.tensor([0, 1], device=faces.device).repeat(len(batch.crops))
+        faces = batch.unflatten(1, (-1, 2)).transpose(1, 2).flatten(0, 1)
+        target = torch.tensor([0, 1], device=faces.device).repeat(len(batch))
         soft = target.float()
         if aim.mix:
             faces, soft = mix_faces(faces, target, aim.mix)
         views = faces.shape[1]
         logits = self.network.stream_logits(faces.flatten(0, 1))
         soft = soft.repeat_interleave(views)
-        loss = target_loss(logits.fused, soft, aim.label_smoothing, aim.focus)
+        loss = target_loss(logits.fused, soft, aim.label_smoothing, aim.focal_gamma)
         shown = {"loss": loss}
         total = loss
         streams = [logit for logit in (logits.rgb, logits.frequency) if logit is not None]
         if len(streams) > 1:  # one alone is the fused logit
             for single in streams:
-                single_loss = target_loss(single, soft, aim.label_smoothing, aim.focus)
+                single_loss = target_loss(single, soft, aim.label_smoothing, aim.focal_gamma)
                 total = total + _STREAM_LOSS * single_loss
         if aim.consistency:
             shown["disagreement"] = disagreement(*logits.fused.view(-1, views).T)

@@ -18,13 +18,13 @@ class Objective:
     Attributes:
         mix: how faces of a batch are mixed, a name from `augment.MIXES`, or "" for not at all.
         label_smoothing: share of every target that is spread over both classes alike, below 1.
-        focus: exponent of the focal weight, see `target_loss`; 0 counts all faces the same.
+        focal_gamma: exponent of the focal weight, see `target_loss`; 0 counts all faces the same.
         consistency: weight of `disagreement` between two views of a face.
     """
 
     mix: str = ""
     label_smoothing: float = 0.0
-    focus: float = 0.0
+    focal_gamma: float = 0.0
     consistency: float = 0.0
 
     def __post_init__(self) -> None:
@@ -34,8 +34,10 @@ class Objective:
             raise ValueError(
                 f"expected label smoothing of at least 0 and below 1 but got {self.label_smoothing}"
             )
-        if self.focus and not 1 <= self.focus < math.inf:
-            raise ValueError(f"expected a focal exponent of 0 or at least 1 but got {self.focus}")
+        if self.focal_gamma and not 1 <= self.focal_gamma < math.inf:
+            raise ValueError(
+                f"expected a focal exponent of 0 or at least 1 but got {self.focal_gamma}"
+            )
         if not 0 <= self.consistency < math.inf:
             raise ValueError(
                 f"expected a weight of consistency of at least 0 but got {self.consistency}"
@@ -43,23 +45,23 @@ class Objective:
 
 
 def target_loss(
-    logit: torch.Tensor, target: torch.Tensor, smoothing: float = 0.0, focus: float = 0.0
+    logit: torch.Tensor, target: torch.Tensor, smoothing: float = 0.0, gamma: float = 0.0
 ) -> torch.Tensor:
     """Mean cross-entropy of logits, float N, and how fake each face is, float N in 0..1.
 
-    Hard examples count more by the factor |target - probability| ** `focus`: the focal loss (Lin
+    Hard examples count more by the factor |target - probability| ** `gamma`: the focal loss (Lin
     et al. 2017) in its form for soft targets (Li et al. 2020, "Generalized Focal Loss"), which
     stays lowest where probability and target agree. It is preferred to keeping only the hardest
     share of a batch, since the hardest blends are those that nobody can tell from a real face.
 
     Args:
         smoothing: share of every target that is spread over both classes alike.
-        focus: 0, or at least 1, where its gradient is finite.
+        gamma: 0, or at least 1, where its gradient is finite.
     """
     target = target * (1 - smoothing) + smoothing / 2
-    if not focus:
+    if not gamma:
         return F.binary_cross_entropy_with_logits(logit, target)
-    weight = (target - logit.sigmoid()).abs() ** focus
+    weight = (target - logit.sigmoid()).abs() ** gamma
     return (weight * F.binary_cross_entropy_with_logits(logit, target, reduction="none")).mean()
 
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from ffdetect.evaluation.matching import spread
 from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.base import Scorer, Trainable
 from ffdetect.models.device import pick_device
@@ -74,9 +74,9 @@ def _prepare(args: argparse.Namespace):
         )
     torch.manual_seed(args.seed)  # new layers start alike
     reader = CacheReader(args.caches)
-    twins = CacheReader(args.twins) if args.twins else None
-    if twins is not None and twins.settings.crop != reader.settings.crop:
-        raise ValueError(f"{args.twins}: expected pairs cut out as in {args.caches[0]}")
+    regenerated = CacheReader(args.regenerated) if args.regenerated else None
+    if regenerated is not None and regenerated.settings.crop != reader.settings.crop:
+        raise ValueError(f"{args.regenerated}: expected pairs cut out as in {args.caches[0]}")
     size = reader.settings.crop.size
     if args.window and not SPECTRUM_TILE <= args.window <= size:
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
@@ -84,7 +84,7 @@ def _prepare(args: argparse.Namespace):
     network = _network(args, reader)
     _check_descent(args, network)
     _check_resume(args, network)
-    _check_names(args.without, reader, twins)
+    _check_names(args.without, reader, regenerated)
     train, val = split_rows(
         reader.metadata, args.fit_all, fit_fakes=args.fit_fakes, without=args.without
     )
@@ -93,24 +93,24 @@ def _prepare(args: argparse.Namespace):
             f"expected real and fake faces to validate on but got {len(val)} of one kind at most; "
             "label a split or add groups"
         )
-    # Twins keep the group and split of their real face, so the same rule keeps sides apart.
-    twin_rows = None
-    if twins is not None:
-        twin_rows = split_rows(twins.metadata, args.fit_all, without=args.without)[0]
+    # Pairs keep the group and split of their real face, so the same rule keeps sides apart.
+    regenerated_rows = None
+    if regenerated is not None:
+        regenerated_rows = split_rows(regenerated.metadata, args.fit_all, without=args.without)[0]
     mix = mix_of(args)
     pairs = PairDataset(
         reader,
         train,
         mix=mix,
-        twins=twins,
-        twin_rows=twin_rows,
+        regenerated=regenerated,
+        regenerated_rows=regenerated_rows,
         window=args.window or size,
         seed=args.seed,
         mild=args.mild,
         policy=args.policy,
         views=2 if objective.consistency else 1,
     )
-    val = _limit(reader, val, args.val_limit)
+    val = spread(reader.metadata, val, args.val_limit)
     faces = FaceDataset(reader, val, args.val_jpeg, network.residual)
     return reader, network, pairs, faces, mix
 
@@ -239,7 +239,7 @@ def _made(args: argparse.Namespace) -> dict[str, str]:
 def _about(
     args: argparse.Namespace, network: Scorer, pairs: PairDataset, auc: float | None
 ) -> dict:
-    unused = {"caches", "twins", "out", "init", "weights", "device", "workers"}
+    unused = {"caches", "regenerated", "out", "init", "weights", "device", "workers"}
     recipe = {name: value for name, value in vars(args).items() if name not in unused}
     # The cache or --weights may have decided these.
     recipe |= {name: value for name, value in network.settings.to_dict().items() if name in recipe}
@@ -249,14 +249,6 @@ def _about(
         "recipe": json.loads(json.dumps(recipe, default=str)),
         "validation_auc": None if auc is None or args.fit_all or args.fit_fakes else round(auc, 4),
     }
-
-
-def _limit(reader: CacheReader, rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many faces of each generator, evenly spread, in their order."""
-    names = reader.metadata["generator"].to_numpy()[rows]
-    kept = [rows[names == name] for name in np.unique(names)]
-    kept = [r[np.linspace(0, len(r) - 1, min(most, len(r))).round().astype(int)] for r in kept]
-    return np.sort(np.concatenate(kept))
 
 
 if __name__ == "__main__":

@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ffdetect.evaluation.matching import parse_matches
+from ffdetect.evaluation.matching import add_match, parse_matches
+from ffdetect.fakes.faces import BALANCES
+from ffdetect.fakes.sources import SOURCES
 from ffdetect.models.gated import STREAMS, GatedSettings
 from preprocess.arguments import new_parser
 from preprocess.faces.maps import RESIDUALS
 from preprocess.io.storage import as_path
 
 from .augment import MIXES, POLICIES
-from .data import BALANCES, Mix
+from .data import Mix
 from .losses import Objective
 
 PROG = "python -m ffdetect.train"
 _DOC = f"{PROG} CACHE [CACHE ...] --out FILE.safetensors: train a network by descent."
 
 
-def read_options(argv: Sequence[str]) -> dict[str, object]:
-    """Every option of a command by its name, defaults included; exits with 2 if one is wrong."""
-    return vars(make_parser().parse_args(argv))
-
-
-def read_mix(argv: Sequence[str]) -> Mix:
-    """The mix of pairs that a command asks for; exits with 2 if an option is wrong."""
-    return mix_of(make_parser().parse_args(argv))
-
-
 def mix_of(args: argparse.Namespace) -> Mix:
     """The mix of pairs that options ask for; what is left out takes no part."""
     swapped = tuple(n for n in args.swaps.split(",") if n and n not in args.without)
-    swaps, blends = args.share_swaps, args.share_blends
+    swaps, made = args.share_swaps, {name: getattr(args, f"share_{name}") for name in SOURCES}
     if args.swaps and not swapped:  # all left out: blends stand in
-        swaps, blends = 0.0, blends + swaps
+        swaps, made["blends"] = 0.0, made["blends"] + swaps
     return Mix(
-        twins=args.share_twins,
-        blends=blends,
+        made=made,
         matches=parse_matches(args.match),
         swaps=swaps,
         swapped=swapped,
-        made_swaps=args.share_made_swaps,
-        regions=args.share_regions,
         balance=args.balance,
     )
 
 
 def objective_of(args: argparse.Namespace) -> Objective:
     """What descent makes small."""
-    return Objective(args.mix, args.label_smoothing, args.hard, args.consistency)
+    return Objective(args.mix, args.label_smoothing, args.focal_gamma, args.consistency)
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -71,36 +59,21 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("--init", type=Path, help="safetensors file to start the backbone from")
     add("--weights", type=Path, help="go on from weights written by this command")
 
-    add = parser.add_argument_group("pairs to train on").add_argument
+    pairs = parser.add_argument_group("pairs to train on")
+    add = pairs.add_argument
     add(
-        "--twins",
+        "--regenerated",
         nargs="+",
         type=as_path,
+        metavar="CACHE",
         help="caches of pairs written by ffdetect.fakes.regenerate",
     )
-    add("--share-twins", type=float, default=0.0, help="share of re-generated pairs (%(default)s)")
-    add("--share-blends", type=float, default=0.0, help="share of self-blended pairs (%(default)s)")
+    for name, source in SOURCES.items():
+        option = "--share-" + name.replace("_", "-")
+        add(option, type=float, default=0.0, help=f"share of pairs {source.about} (%(default)s)")
     add("--swaps", default="", help="generators that swap faces, comma-separated")
     add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
-    add(
-        "--share-made-swaps",
-        type=float,
-        default=0.0,
-        help="share of pairs with another real face pasted in (%(default)s)",
-    )
-    add(
-        "--share-regions",
-        type=float,
-        default=0.0,
-        help="share of pairs with a part from --twins (%(default)s)",
-    )
-    add(
-        "--match",
-        action="append",
-        default=[],
-        metavar="FAKE=REAL[,REAL]",
-        help="pair this generator with these real sources only",
-    )
+    add_match(pairs, "pair this generator with these real sources only")
     add(
         "--balance",
         choices=BALANCES,
@@ -113,7 +86,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
         default=[],
         metavar="NAME[,NAME]",
         type=lambda names: names.split(","),
-        help="leave these generators and real sources out, of twins too",
+        help="leave these generators and real sources out, of --regenerated too",
     )
     add("--fit-all", action="store_true", help="train on validation faces too; keep the last epoch")
     add(
@@ -125,7 +98,6 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add = parser.add_argument_group("augmentation, alike for both of a pair").add_argument
     add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
     add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
-    add("--policy", choices=sorted(POLICIES), default="", help="also this one, first of all")
 
     add = parser.add_argument_group("validation").add_argument
     add(
@@ -147,6 +119,11 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     add("--rate", type=float, default=1e-3, help="peak learning rate (%(default)s)")
     add("--backbone-rate", type=float, default=0.2, help="its share for --init (%(default)s)")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+
+    extras = "extras: off by default, and no claim is made that they help"
+    add = parser.add_argument_group(extras).add_argument
+    add("--policy", choices=sorted(POLICIES), default="", help="also this one, first of all")
     add(
         "--layer-decay",
         type=float,
@@ -162,9 +139,6 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
         help="keep the backbone's stem and first N stages as they are (%(default)s)",
     )
     add("--ema", type=float, default=0.0, help="decay of averaged weights; 0: none (%(default)s)")
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
-
-    add = parser.add_argument_group("loss").add_argument
     add("--mix", choices=sorted(MIXES), default="", help="mix the faces and targets of a batch")
     add(
         "--label-smoothing",
@@ -174,7 +148,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
         help="share of a target that is spread over both classes (%(default)s)",
     )
     add(
-        "--hard",
+        "--focal-gamma",
         type=float,
         default=0.0,
         metavar="GAMMA",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ffdetect.evaluation.matching import matched_rows, parse_matches
+from ffdetect.evaluation.matching import matched_rows, parse_matches, spread
 
 
 def test_matches_are_read_from_arguments():
@@ -48,3 +48,15 @@ def test_names_may_come_from_any_column():
         )
         assert {name: r.tolist() for name, r in rows.items()} == {"gan": [0, 1], "gan2": [2]}
         assert all(type(name) is str for name in rows)
+
+
+def test_rows_are_spread_evenly_over_each_generator_from_first_to_last():
+    names = np.array(["gan", "photo", "photo"])[np.arange(30) % 3]
+    rows = np.delete(np.arange(30), 4)
+    kept = spread(pd.DataFrame({"generator": names}), rows, 4)
+    assert kept.tolist() == sorted(kept) and set(kept) <= set(rows)
+    for name in ("gan", "photo"):
+        own, chosen = rows[names[rows] == name], kept[names[kept] == name]
+        assert len(chosen) == 4 and {own[0], own[-1]} <= set(chosen)
+        assert np.ptp(np.diff(np.flatnonzero(np.isin(own, chosen)))) <= 1
+    assert spread(pd.DataFrame({"generator": names}), rows, 99).tolist() == rows.tolist()

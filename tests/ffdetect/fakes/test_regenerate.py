@@ -1,4 +1,4 @@
-"""Regenerated twins: close to the real face, cached in pairs, continued after a stop."""
+"""Regenerated pairs: close to the real face, cached in pairs, continued after a stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ffdetect.fakes import regenerate
 from ffdetect.fakes.regenerate import regenerate_cache
-from ffdetect.fakes.regenerators import Autoencoder, Twins, create_regenerator
+from ffdetect.fakes.regenerators import Autoencoder, Regenerated, create_regenerator
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
@@ -58,17 +58,17 @@ def test_the_autoencoder_fits_its_file_and_keeps_a_face(regenerators, face):
 
 
 @pytest.mark.parametrize("kind", ["taef2", UPSCALER])
-def test_twins_show_the_same_face(regenerators, face, kind):
+def test_both_of_a_pair_show_the_same_face(regenerators, face, kind):
     make = create_regenerator(kind, regenerators)
     with torch.inference_mode():
-        twins = make(face, np.random.default_rng(0))
+        made = make(face, np.random.default_rng(0))
         again = make(face, np.random.default_rng(0))
-    for picture in (twins.real, twins.fake):
+    for picture in (made.real, made.fake):
         assert picture.shape == face.shape and picture.dtype == torch.uint8
-    assert torch.equal(twins.fake, again.fake) and torch.equal(twins.real, again.real)
-    assert not torch.equal(twins.real, twins.fake)
-    assert psnr(twins.real, face) > 25
-    assert psnr(twins.fake, twins.real) > (30 if kind == "taef2" else 24)
+    assert torch.equal(made.fake, again.fake) and torch.equal(made.real, again.real)
+    assert not torch.equal(made.real, made.fake)
+    assert psnr(made.real, face) > 25
+    assert psnr(made.fake, made.real) > (30 if kind == "taef2" else 24)
 
 
 def real_rows(count: int, fakes: int = 0) -> list[dict]:
@@ -92,7 +92,7 @@ def invert(monkeypatch):
 
     def make(crop, rng):
         calls.append(crop)
-        return Twins(crop, 255 - crop)
+        return Regenerated(crop, 255 - crop)
 
     monkeypatch.setattr(regenerate, "create_regenerator", lambda *_: make)
     return calls
@@ -147,7 +147,7 @@ def test_a_stopped_run_keeps_what_it_has(folder, invert, monkeypatch):
         invert.append(crop)
         if len(invert) == 3:
             raise KeyboardInterrupt
-        return Twins(crop, 255 - crop)
+        return Regenerated(crop, 255 - crop)
 
     monkeypatch.setattr(regenerate, "create_regenerator", lambda *_: stop_at_the_third)
     assert run(folder) == 130
@@ -163,7 +163,7 @@ def test_sources_and_limit_choose_the_reals(folder, invert):
 
 
 def test_the_command_with_real_weights(regenerators, face, tmp_path):
-    """Its twins are close to their reals, and a run is repeatable from key to pixels."""
+    """Its fakes are close to their reals, and a run is repeatable from key to pixels."""
     write_cache(tmp_path / "faces", [{"crop": face[:, :128, :128].permute(1, 2, 0).numpy()}])
     readers = []
     for name in ("one", "two"):
@@ -224,7 +224,7 @@ def test_a_stopped_run_leaves_a_sample_of_the_whole_cache(tmp_path):
             if len(seen) == 10:
                 raise KeyboardInterrupt
             seen.append(int(crop[0, 0, 0]))
-            return Twins(crop, crop)
+            return Regenerated(crop, crop)
 
         settings = CacheSettings(crop=reader.settings.crop, maps=())
         with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path / name, settings) as writer:

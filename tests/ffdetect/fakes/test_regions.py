@@ -48,5 +48,7 @@ def test_the_random_state_decides_everything():
 
 
 def test_a_twin_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"expected a twin of shape \(200.* but got \(100"):
+    with pytest.raises(
+        ValueError, match=r"expected a regenerated version of shape \(200.* but got \(100"
+    ):
         replace_region(REAL, TWIN[:100], LANDMARKS, np.random.default_rng(0))

@@ -97,9 +97,9 @@ def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared):
         mask = half(SIDES[count % 4], len(crop))
         with torch.inference_mode():
             pixels = torch.from_numpy(crop.copy()).permute(2, 0, 1)
-            twins = regenerate(pixels, np.random.default_rng(count))
+            made = regenerate(pixels, np.random.default_rng(count))
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)  # no seam to find
-        mixed = twins.real + (twins.fake.float() - twins.real) * torch.from_numpy(soft)
+        mixed = made.real + (made.fake.float() - made.real) * torch.from_numpy(soft)
         hits += lies_in(heat_map(shipped._network, mixed.round().to(torch.uint8)[None]), mask)
         count += 1
         if count == 16:

@@ -12,7 +12,6 @@ from torch.distributions import Bernoulli, kl_divergence
 
 from ffdetect.models.backbones import freeze_stages, layer_rates
 from ffdetect.models.base import Logits
-from ffdetect.training.data import Pair
 from ffdetect.training.losses import Objective
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
@@ -48,9 +47,9 @@ def module(network: nn.Module, generators=(), matches=None, **options) -> LitDet
     return made
 
 
-def pairs(real: int, fake: int) -> Pair:
+def pairs(real: int, fake: int) -> torch.Tensor:
     greys = torch.tensor([real, fake], dtype=torch.uint8)[None, :, None, None, None]
-    return Pair(greys.expand(3, 2, 3, 128, 128), ["gan"] * 3, torch.zeros(3, dtype=torch.bool))
+    return greys.expand(3, 2, 3, 128, 128)
 
 
 def test_the_first_of_a_pair_is_real_and_the_second_fake():
@@ -85,13 +84,13 @@ def test_smoothed_targets_are_those_of_every_stream():
 
 def test_hard_faces_count_more():
     greys = torch.tensor([[120, 136], [28, 228]], dtype=torch.uint8).view(2, 2, 1, 1, 1)
-    batch = Pair(greys.expand(2, 2, 3, 128, 128), ["gan"] * 2, torch.zeros(2, dtype=torch.bool))
+    batch = greys.expand(2, 2, 3, 128, 128)
     share = {}
-    for focus in (0.0, 2.0):
-        made = module(Brightness("rgb"), objective=Objective(focus=focus))
+    for gamma in (0.0, 2.0):
+        made = module(Brightness("rgb"), objective=Objective(focal_gamma=gamma))
         both = made.training_step(batch, 0)
-        hard = made.training_step(Pair(*(part[:1] for part in batch)), 0)
-        share[focus] = float(hard / both / 2)
+        hard = made.training_step(batch[:1], 0)
+        share[gamma] = float(hard / both / 2)
     assert share[0.0] < 0.99 < 0.999 < share[2.0]
 
 
@@ -110,11 +109,10 @@ def test_mixed_faces_are_judged_by_how_much_of_them_is_fake(kind):
     assert "loss" in made.logged and "accuracy" not in made.logged
 
 
-def views(*greys: list[int]) -> Pair:
+def views(*greys: list[int]) -> torch.Tensor:
     """Per pair: the real and the fake of the first view, then of the second."""
     crops = torch.tensor(greys, dtype=torch.uint8)[..., None, None, None]
-    crops = crops.expand(-1, -1, 3, 128, 128)
-    return Pair(crops, ["gan"] * len(crops), torch.zeros(len(crops), dtype=torch.bool))
+    return crops.expand(-1, -1, 3, 128, 128)
 
 
 def test_two_views_of_a_face_are_to_agree():
@@ -162,7 +160,7 @@ def test_a_step_leaves_frozen_stages_as_they_are(stages, layer_decay):
     optimizer = made.configure_optimizers()["optimizer"]
     assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
     crops = random_crops(8).unflatten(0, (4, 2))
-    made.training_step(Pair(crops, ["gan"] * 4, torch.zeros(4, dtype=torch.bool)), 0).backward()
+    made.training_step(crops, 0).backward()
     optimizer.step()
     frozen = ("conv1.", "bn1.", "layer1.") if stages == 1 else ("conv1.", "bn1.", "layer")
     changed = {n for n, t in network.state_dict().items() if not torch.equal(t, before[n])}

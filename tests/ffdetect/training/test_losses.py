@@ -29,25 +29,25 @@ def test_soft_targets_are_torchs_cross_entropy_of_two_classes(logit, soft, smoot
     torch.testing.assert_close(target_loss(logit, soft, smoothing), expected)
 
 
-@pytest.mark.parametrize("focus", [1.0, 2.0, 5.0])
-def test_hard_targets_have_torchvisions_focal_loss(logit, soft, focus):
+@pytest.mark.parametrize("gamma", [1.0, 2.0, 5.0])
+def test_hard_targets_have_torchvisions_focal_loss(logit, soft, gamma):
     target = soft.round()
-    expected = sigmoid_focal_loss(logit, target, alpha=-1, gamma=focus, reduction="mean")
-    torch.testing.assert_close(target_loss(logit, target, focus=focus), expected)
+    expected = sigmoid_focal_loss(logit, target, alpha=-1, gamma=gamma, reduction="mean")
+    torch.testing.assert_close(target_loss(logit, target, gamma=gamma), expected)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_the_focal_loss_is_lowest_where_the_probability_is_the_target(share):
     grid = torch.linspace(0.01, 0.99, 99)
     target = torch.tensor([share])
-    losses = torch.stack([target_loss(p.logit()[None], target, focus=2.0) for p in grid])
+    losses = torch.stack([target_loss(p.logit()[None], target, gamma=2.0) for p in grid])
     assert float(grid[losses.argmin()]) == pytest.approx(share, abs=1e-3)
 
 
-@pytest.mark.parametrize("focus", [0.0, 1.0, 2.0])
-def test_certain_logits_have_finite_gradients(focus):
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_certain_logits_have_finite_gradients(gamma):
     logit = torch.tensor([-200.0, 200.0, -200.0, 200.0], requires_grad=True)
-    target_loss(logit, torch.tensor([0.0, 1.0, 1.0, 0.0]), focus=focus).backward()
+    target_loss(logit, torch.tensor([0.0, 1.0, 1.0, 0.0]), gamma=gamma).backward()
     assert logit.grad.isfinite().all() and torch.equal(logit.grad[:2], torch.zeros(2))
     assert logit.grad[2] < 0 < logit.grad[3]
 
@@ -72,8 +72,8 @@ def test_both_views_learn_from_a_disagreement():
         ({"mix": "mosaic"}, "expected a mix among .*'cutmix', 'mixup'.* but got 'mosaic'"),
         ({"label_smoothing": 1.0}, "expected label smoothing .* below 1 but got 1.0"),
         ({"label_smoothing": -0.1}, "expected label smoothing of at least 0"),
-        ({"focus": 0.5}, "expected a focal exponent of 0 or at least 1 but got 0.5"),
-        ({"focus": float("nan")}, "expected a focal exponent"),
+        ({"focal_gamma": 0.5}, "expected a focal exponent of 0 or at least 1 but got 0.5"),
+        ({"focal_gamma": float("nan")}, "expected a focal exponent"),
         ({"consistency": -1.0}, "expected a weight of consistency of at least 0 but got -1.0"),
         ({"consistency": float("inf")}, "expected a weight of consistency"),
     ],
