@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdetect.evaluate import score_cache
 from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.breakdown import GeneratorResult, break_down
 from ffdetect.evaluation.framing import framing
@@ -144,7 +143,7 @@ def _detectors(args: argparse.Namespace, reader: CacheReader, test: np.ndarray) 
             )
 
         def compute(detector=detector) -> np.ndarray:
-            return score_cache(detector, reader, test)
+            return detector.score_cache(reader, test)
 
         made = {"weights": weights_digest(file)}
         ways.append(Way(name, f"weights {file.name}", made, compute))

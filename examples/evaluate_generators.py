@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from ffdetect import Detector
-from ffdetect.evaluate import score_cache
 from ffdetect.evaluation.breakdown import break_down
 from preprocess.cache import CacheReader
 
@@ -13,7 +12,7 @@ from preprocess.cache import CacheReader
 def main(cache: str, weights: str | None = None) -> None:
     reader = CacheReader(cache)
     faces = reader.metadata[reader.metadata["target"] >= 0]
-    score = score_cache(Detector.load(weights), reader, faces.index.to_numpy())
+    score = Detector.load(weights).score_cache(reader, faces.index.to_numpy())
     found = break_down(
         faces["target"].to_numpy(), score, faces["generator"].to_numpy(), faces["group"].to_numpy()
     )

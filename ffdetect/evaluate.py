@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
@@ -28,7 +27,7 @@ from preprocess.io.storage import write_whole
 
 from .evaluation.breakdown import break_down
 from .evaluation.framing import framing
-from .evaluation.matching import KINDS, parse_matches
+from .evaluation.matching import KINDS, add_match, parse_matches
 from .scoring.detector import Detector
 
 PROG = "python -m ffdetect.evaluate"
@@ -81,24 +80,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     return 0
 
 
-def score_cache(
-    detector: Detector,
-    reader: CacheReader,
-    rows: Sequence[int] | np.ndarray | None = None,
-    batch_size: int = 32,
-) -> np.ndarray:
-    """float32 N: the probability of fake for these rows of a cache, or for every face.
-
-    Raises:
-        ValueError: the cache's crops are not those that the weights read.
-    """
-    detector.check_cache(reader)
-    rows = range(len(reader)) if rows is None else rows
-    starts = tqdm(range(0, len(rows), batch_size), unit="batch")
-    batches = (reader.crops(rows[i : i + batch_size]) for i in starts)
-    return np.concatenate([detector.score_crops(batch) for batch in batches])
-
-
 def _read(args: argparse.Namespace) -> Scored:
     tables = [path for path in args.scores if Path(path).is_file()]
     if not tables:
@@ -127,7 +108,7 @@ def _from_cache(args: argparse.Namespace) -> Scored:
             "a label and are not of the split train, and these are not of both (--all takes train)"
         )
     detector = Detector.load(args.weights, args.device, threads=None)
-    score = score_cache(detector, reader, rows)
+    score = detector.score_cache(reader, rows)
     target, unit = faces["target"].to_numpy(), faces["generator"].to_numpy().astype(str)
     about = f"{len(rows)} of {len(reader)} faces, {framing(faces)}"
     return Scored(target, score, _named(unit, target), faces["group"].to_numpy().astype(str), about)
@@ -202,13 +183,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("--labels", type=Path, help="label file of the tables (path,target,generator,group)")
     add("--weights", type=Path, help="what scores caches: a file, best or fast (default: best)")
     add("--all", action="store_true", help="count faces of the split train too")
-    add(
-        "--match",
-        action="append",
-        default=[],
-        metavar="FAKE=REAL[,REAL]",
-        help="compare this generator with these real sources alone",
-    )
+    add_match(parser, "compare this generator with these real sources alone")
     add("--json", type=Path, metavar="FILE", help="write the figures there, too")
     add("--rounds", type=int, default=1000, help="of the bootstrap (%(default)s)")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ffdetect.evaluation.matching import parse_matches
+from ffdetect.evaluation.matching import add_match, parse_matches
 from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
@@ -308,13 +308,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="a folder of pictures and clips, or a cache")
     add("--labels", type=Path, help="label file (default: looked for beside and in DATA)")
-    add(
-        "--match",
-        action="append",
-        default=[],
-        metavar="FAKE=REAL[,REAL]",
-        help="compare this generator with these real sources only",
-    )
+    add_match(parser, "compare this generator with these real sources only")
     add("--faces", action="store_true", help="find faces for their size; slow, a cache has them")
     add("--json", type=Path, metavar="FILE", help="write everything there")
     add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.device import PRECISIONS, pick_device
@@ -174,6 +176,38 @@ class Detector(PictureScorer):
             float32 V x N on the CPU; the first of the V views is the crop itself.
         """
         return torch.cat([seen.cpu() for seen in self._logits(crops, batch_size, tta)], 1)
+
+    def score_cache(
+        self,
+        reader: CacheReader,
+        rows: Sequence[int] | np.ndarray | None = None,
+        *,
+        batch_size: int = 32,
+    ) -> np.ndarray:
+        """Score faces of a cache: float32 N in 0..1; shows progress.
+
+        Args:
+            rows: which of them, in this order; by default all.
+
+        Raises:
+            WeightsError: its crops are not those that these weights read.
+        """
+        logits = self.cache_logits(reader, rows, batch_size=batch_size)
+        return self._probabilities(logits).numpy()
+
+    def cache_logits(
+        self,
+        reader: CacheReader,
+        rows: Sequence[int] | np.ndarray | None = None,
+        *,
+        batch_size: int = 32,
+    ) -> torch.Tensor:
+        """float32 N on the CPU, before any calibration; otherwise as `score_cache`."""
+        self.check_cache(reader)
+        rows = np.arange(len(reader)) if rows is None else np.asarray(rows)
+        starts = tqdm(range(0, len(rows), batch_size), unit="batch")
+        batches = (reader.crops(rows[i : i + batch_size]) for i in starts)
+        return torch.cat([self.crop_logits(batch, batch_size=batch_size)[0] for batch in batches])
 
     @torch.inference_mode()
     def _logits(

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from ffdetect.evaluation.calibration import cross_fitted, fit_platt, weights_within_kinds
-from ffdetect.evaluation.matching import parse_matches
+from ffdetect.evaluation.matching import add_match, parse_matches
 from ffdetect.evaluation.metrics import calibration_curve, calibration_error
 from ffdetect.evaluation.splits import split_rows
 from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
@@ -44,11 +43,10 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         detector = Detector.load(args.judge or args.weights, args.device, threads=None)
         _check_judge(args)
         reader = CacheReader(args.caches)
-        detector.check_cache(reader)
         rows = _rows(reader, args.all)
         faces = reader.metadata.iloc[rows]
         kind = kinds(faces, matches)
-        logit = score_rows(detector, reader, rows)
+        logit = detector.cache_logits(reader, rows)
         calibration = calibrate(faces, logit, kind)
         write_calibration(args.weights, args.out, calibration)
         print(report(calibration, faces, logit, kind))
@@ -123,16 +121,6 @@ def kinds(faces: pd.DataFrame, matches: dict[str, tuple[str, ...]]) -> np.ndarra
             if own.setdefault(member, sources) != sources:
                 raise ValueError(f"expected {member} in one --match or the same but got several")
     return np.array([",".join(own.get(name, ())) for name in generator])
-
-
-def score_rows(
-    detector: Detector, reader: CacheReader, rows: np.ndarray, batch_size: int = 32
-) -> torch.Tensor:
-    """Float32 N: uncalibrated logits of some rows of a cache."""
-    starts = tqdm(range(0, len(rows), batch_size), unit="batch")
-    batches = (reader.crops(rows[i : i + batch_size].tolist()) for i in starts)
-    logits = [detector.crop_logits(batch)[0] for batch in batches]
-    return torch.cat(logits)
 
 
 def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Calibration:
@@ -214,13 +202,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
         "that score them (default: WEIGHTS)",
     )
     add("--all", action="store_true", help="take every labelled face, not only validation rows")
-    add(
-        "--match",
-        action="append",
-        default=[],
-        metavar="FAKE=REAL[,REAL]",
-        help="weigh this generator against these real sources only",
-    )
+    add_match(parser, "weigh this generator against these real sources only")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     return parser
 

@@ -93,7 +93,7 @@ def test_all_ways_are_judged_on_the_same_faces(generated, weights, tmp_path, cap
     assert f"| fusion minus rgb | {means['fusion'] - means['rgb']:+.3f} [" in text
     # What is kept is not made again, and not taken for a longer training.
     monkeypatch.setattr(challenge_recipe, "train_and_score", None)
-    monkeypatch.setattr(baselines, "score_cache", None)
+    monkeypatch.setattr(Detector, "score_cache", None)
     monkeypatch.setattr(baselines, "measure", all_scored)
     assert "all are scored" in refused(capsys, command(generated, tmp_path, *more))
     with pytest.raises(TypeError, match="not callable"):

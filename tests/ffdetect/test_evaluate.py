@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ffdetect.evaluate import main, score_cache
+from ffdetect.evaluate import main
 from preprocess.cache.reader import CacheReader
 
 
@@ -58,7 +58,7 @@ def test_a_cache_is_scored_and_judged(matched, tiny, tiny_weights, tmp_path, cap
     assert main([*command, "--all"]) == 0
     assert "12 of 12 faces, matched: 320 px, JPEG 85" in capsys.readouterr().out
     values, reader = json.loads(out.read_text("utf-8")), CacheReader(matched)
-    expected = roc_auc_score(reader.metadata["target"], score_cache(tiny, reader))
+    expected = roc_auc_score(reader.metadata["target"], tiny.score_cache(reader))
     assert values["auc"]["value"] == pytest.approx(expected)
     counts = {row["generator"]: (row["fakes"], row["reals"]) for row in values["generators"]}
     assert counts == {"dfdc_swap": (3, 3), "gan": (3, 3)}
@@ -69,11 +69,11 @@ def test_a_cache_is_scored_and_judged(matched, tiny, tiny_weights, tmp_path, cap
 
 def test_scores_of_a_cache_are_in_its_order(matched, tiny):
     reader = CacheReader(matched)
-    scores = score_cache(tiny, reader, batch_size=5)
+    scores = tiny.score_cache(reader, batch_size=5)
     assert scores.dtype == np.float32 and scores.shape == (12,)
     alone = [float(tiny.score_crops(reader.crop(row)[None])[0]) for row in (0, 4, 5, 11)]
     np.testing.assert_allclose(scores[[0, 4, 5, 11]], alone, atol=1e-4)
-    some = score_cache(tiny, reader, np.array([7, 2, 4]), batch_size=2)
+    some = tiny.score_cache(reader, np.array([7, 2, 4]), batch_size=2)
     np.testing.assert_allclose(some, scores[[7, 2, 4]], atol=1e-4)
 
 
