@@ -221,10 +221,7 @@ def _find(detector: PictureScorer, picture: Picture, most: int | None) -> Analys
     faces = []
     for face in found[:most]:
         crop = crop_face(picture.pixels, face, detector.crop_settings)
-        quality = measure(picture, face, crop)
-        faces.append(
-            ScoredFace(face.box, face.landmarks, face.probability, np.nan, crop, "", (), quality)
-        )
+        faces.append(ScoredFace(face, crop, measure(picture, face, crop), np.nan))
     left_out = len(found) - len(faces)
     return Analysis(picture.name, picture.width, picture.height, tuple(faces), left_out)
 

@@ -1,4 +1,4 @@
-"""python -m ffdetect.scoring.plot_video CLIP --out FILE.png: the scores of a clip over time.
+"""ffdetect plot CLIP --out FILE.png: the scores of a clip over time.
 
 The scores of each track and of the voice, the frames with the highest and the lowest scores,
 numbered as in the curves, and the mel spectrogram below. It shows what the scores are, not that
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from preprocess.arguments import new_parser
 from preprocess.io.formats import HOP, SAMPLE_RATE, DecodeError
 from preprocess.io.mel import sound_maps
 from preprocess.io.sound import SoundReader
@@ -24,6 +25,7 @@ from .clip import FrameScore, VideoScore
 from .detector import Detector
 from .sheet import new_sheet, save_sheet
 
+PROG = "ffdetect plot"
 FRAMES = 24
 _SHOWN = 6  # frames as pictures
 _MOST_COLUMNS = 8000  # of a spectrogram; longer ones are halved
@@ -166,14 +168,8 @@ def _draw_sound(axes, mel: np.ndarray, seconds: float, end: float) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 1 if the clip cannot be read or the plot not be written; 2 for wrong
-    arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.scoring.plot_video",
-        description=(__doc__ or "").partition("\n")[0],
-        epilog=_CAUTION,
-    )
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = new_parser(prog, __doc__, "clip.mp4 --out scores.png")
     add = parser.add_argument
     add("clip", type=Path, metavar="CLIP")
     add("--out", type=Path, required=True, metavar="FILE.png")
@@ -181,6 +177,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--frames", type=int, default=FRAMES, help="key frames to look at (%(default)s)")
     add("--no-voice", action="store_true", help="do not listen")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Exit status: 0; 1 if the clip cannot be read or the plot not be written; 2 for wrong
+    arguments."""
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     if args.frames < 1:
         parser.error(f"expected --frames of at least 1 but got {args.frames}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from preprocess.faces.face import Face
 
 from .quality import Quality
 
@@ -38,25 +40,44 @@ class ScoredFace:
     """One face of a picture.
 
     Attributes:
-        box: float32[4], left, top, right, bottom in pixels of the upright picture.
-        landmarks: float32[5, 2], eyes, nose, corners of the mouth.
-        probability: how sure MTCNN is that this is a face, 0 to 1.
-        score: probability that the face is fake, 0 to 1.
+        face: where it is, in pixels of the upright picture; `box`, `landmarks` and `probability`
+            are its own.
         crop: uint8 size x size x 3 RGB, what the network saw.
+        quality: how large, sharp and compressed the face is.
+        score: probability that the face is fake, 0 to 1.
         verdict: "real", "fake" or "uncertain", see `ffdetect.scoring.verdict`; "" if it was not
             asked for.
         reasons: why it is uncertain; empty if it is not.
-        quality: how large, sharp and compressed the face is.
     """
 
-    box: np.ndarray
-    landmarks: np.ndarray
-    probability: float
-    score: float
+    face: Face
     crop: np.ndarray
-    verdict: str
-    reasons: tuple[str, ...]
     quality: Quality
+    score: float
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def box(self) -> np.ndarray:
+        return self.face.box
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        return self.face.landmarks
+
+    @property
+    def probability(self) -> float:
+        return self.face.probability
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types, without the crop."""
+        return {
+            **self.face.to_dict(),
+            "score": self.score,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "quality": asdict(self.quality),
+        }
 
 
 @dataclass(frozen=True)
@@ -78,3 +99,14 @@ class Analysis:
     faces: tuple[ScoredFace, ...]
     left_out: int = 0
     provenance: Provenance | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types, without crops."""
+        return {
+            "name": self.name,
+            "width": self.width,
+            "height": self.height,
+            "faces": [face.to_dict() for face in self.faces],
+            "left_out": self.left_out,
+            "provenance": self.provenance.to_dict() if self.provenance else None,
+        }

@@ -64,6 +64,14 @@ class Face:
     landmarks: np.ndarray
     probability: float
 
+    def to_dict(self) -> dict:
+        """JSON's types."""
+        return {
+            "box": self.box.tolist(),
+            "landmarks": self.landmarks.tolist(),
+            "probability": float(self.probability),
+        }
+
     @property
     def area(self) -> float:
         return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))

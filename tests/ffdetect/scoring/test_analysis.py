@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -67,3 +68,14 @@ def test_one_picture_is_held_at_a_time(tiny, pictures, monkeypatch):
             yield picture
 
     assert len(analyze_pictures(tiny, lazily())) == len(looked) == len(pictures)
+
+
+def test_everything_but_the_crop_is_json(tiny, pictures):
+    analysis = tiny.analyze(pictures[0].pixels)
+    told = json.loads(json.dumps(analysis.to_dict()))
+    assert (told["width"], told["height"], told["left_out"]) == (800, 512, 0)
+    for face, values in zip(analysis.faces, told["faces"], strict=True):
+        assert values["box"] == face.face.box.tolist() and len(values["landmarks"]) == 5
+        assert (values["score"], values["verdict"]) == (face.score, face.verdict)
+        assert values["probability"] == face.probability and values["reasons"] == [*face.reasons]
+        assert values["quality"]["side"] == face.quality.side and "crop" not in values
