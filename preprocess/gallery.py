@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
 from preprocess.io.sources import printable
-from preprocess.io.storage import StorageError, as_path
+from preprocess.io.storage import StorageError, as_path, write_whole
 
 PROG = "python -m preprocess.gallery"
 _CAPTION = 34
@@ -139,7 +140,9 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         print(printable(f"{args.cache}: expected faces but the cache is empty"), file=sys.stderr)
         return 1
     try:
-        _save(gallery(reader, args.count, args.columns), args.out)
+        drawn = io.BytesIO()
+        gallery(reader, args.count, args.columns).save(drawn, "PNG")
+        write_whole(args.out, drawn.getvalue())
     except (CacheError, StorageError) as error:  # a part that cannot be read
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -152,17 +155,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         return 130
     print(printable(str(args.out)))
     return 0
-
-
-def _save(sheet: Image.Image, out: Path) -> None:
-    """Whole or not at all."""
-    temporary = out.with_name(out.name + ".tmp")
-    try:
-        sheet.save(temporary, "PNG")
-        temporary.replace(out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 if __name__ == "__main__":

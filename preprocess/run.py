@@ -22,7 +22,7 @@ from preprocess.cache.kinds import Settings
 from preprocess.cache.parts import part_sizes
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
-from preprocess.io.storage import StorageError, as_path, is_remote
+from preprocess.io.storage import StorageError, as_path, is_remote, write_whole
 from preprocess.work.cores import cores
 from preprocess.work.pool import Lost, WorkerError, prepare
 
@@ -300,7 +300,7 @@ def _write_report(file: Path | None, values: dict) -> int:
         return 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        write_whole(file, (json.dumps(values, indent=2) + "\n").encode())
     except OSError as error:
         print(f"error: {file}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from preprocess.io.storage import write_whole
+
 from .metrics import generator_aucs
 from .splits import Fold, Rows, check_fold, inner_folds, outer_folds
 
@@ -185,7 +187,7 @@ class Ledger:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = {"compared": self.compared, "looks": self.looks}
-            self.path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+            write_whole(self.path, (json.dumps(kept, indent=1) + "\n").encode())
 
 
 def mean_family_auc(rows: Rows, score: np.ndarray) -> float:

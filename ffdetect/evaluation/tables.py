@@ -1,12 +1,13 @@
-"""Reports as JSON and Markdown."""
+"""Tables of Markdown, records of JSON, and a report in words."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from preprocess.io.storage import write_whole
 
 from .report import Report
 
@@ -31,22 +32,7 @@ def save_record(out: Path, values: Mapping[str, Any], text: str) -> None:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".json", json.dumps(values, indent=2)), (".md", text)):
-        file = out.with_name(out.name + suffix)
-        temporary = file.with_name(file.name + ".tmp")
-        temporary.write_text(content.rstrip() + "\n", "utf-8")
-        temporary.replace(file)
-
-
-def save_report(report: Report, out: Path) -> None:
-    """Write a report as OUT.json and OUT.md."""
-    save_record(out, report_dict(report), report_markdown(report))
-
-
-def report_dict(report: Report) -> dict[str, Any]:
-    """JSON's types; false-positive rates are strings, the worst are named."""
-    values = plain(asdict(report))
-    worst = {"family": report.worst_family.family, "source": report.worst_source.source}
-    return {**values, "worst": worst}
+        write_whole(out.with_name(out.name + suffix), (content.rstrip() + "\n").encode())
 
 
 def report_markdown(report: Report) -> str:

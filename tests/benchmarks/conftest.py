@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-import pandas as pd
 import pytest
 
 from benchmarks import baselines
@@ -30,20 +29,3 @@ def few_rounds() -> Iterator[None]:
         patch.setattr(baselines, "mean_aucs", partial(baselines.mean_aucs, rounds=25))
         patch.setattr(baselines, "ROUNDS", 25)
         yield
-
-
-@pytest.fixture
-def clip_frames() -> pd.DataFrame:
-    """6 frames each of 2 real and 2 fake clips for each of 12 people; no pictures."""
-    rows = [
-        {
-            "path": f"{person}-{kind}-{clip}",
-            "target": int(kind != "real"),
-            "generator": kind,
-            "group": f"set/{person}",
-        }
-        for person in range(12)
-        for kind, clip in (("real", 0), ("real", 1), ("one", 0), ("two", 0))
-        for _ in range(6)
-    ]
-    return pd.DataFrame(rows)

@@ -105,17 +105,3 @@ def encode(pixels: np.ndarray, format: str, **options) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format, **options)
     return stream.getvalue()
-
-
-def write_clip(file: Path, pixels: np.ndarray, frames: int = 6) -> None:
-    """A short MPEG-4 clip of a still picture."""
-    import av
-
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("mpeg4", rate=12)
-        stream.height, stream.width = pixels.shape[:2]
-        stream.bit_rate = 4_000_000
-        for _ in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.speed.audio import has_sound, main
 
-from ...ffdetect.helpers import write_clip
+from ...ffdetect.clips import write_talk
 from ...preprocess.sounds import buzz, write_sound
 
 pytest.importorskip("librosa", reason="the usual loop needs the [train] extra")
@@ -29,5 +29,5 @@ def test_both_ways_hear_the_same_files(tmp_path):
 
 def test_clips_without_sound_take_no_part(tmp_path):
     write_sound(tmp_path / "voice.wav", buzz(1.0))
-    write_clip(tmp_path / "mute.mp4", np.zeros((64, 64, 3), np.uint8))
+    write_talk(tmp_path / "mute.mp4", [np.zeros((64, 64, 3), np.uint8)] * 6)
     assert has_sound(tmp_path / "voice.wav") and not has_sound(tmp_path / "mute.mp4")

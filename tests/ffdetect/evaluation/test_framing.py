@@ -14,7 +14,8 @@ from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.decode import decode_image
-from tests.ffdetect.helpers import encode, write_clip
+from tests.ffdetect.clips import write_talk
+from tests.ffdetect.helpers import encode
 
 
 def test_swaps_are_compared_with_their_own_reals_only():
@@ -139,7 +140,7 @@ def test_a_split_is_chosen_and_failures_are_listed(faces_folder, tmp_path, capsy
 
 def test_a_clip_gives_matched_frames(astronaut, tmp_path):
     (tmp_path / "fake").mkdir()
-    write_clip(tmp_path / "fake" / "clip.avi", astronaut)
+    write_talk(tmp_path / "fake" / "clip.avi", [astronaut] * 6)
     command = [str(tmp_path / "fake"), "--out", str(tmp_path / "cache"), "--frames", "3"]
     assert main(command) == 0
     faces = CacheReader(tmp_path / "cache").metadata
