@@ -10,7 +10,7 @@ import pytest
 from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
 
-from .media import damage, number_of, numbered, write
+from ..media import damage, number_of, numbered, write
 
 COUNT = 100  # frames, 4 s
 KINDS = [

@@ -24,7 +24,7 @@ from preprocess.io import storage
 from preprocess.io.storage import StorageError, as_path
 from tests.preprocess.rows import SMALL, assert_rows, make_row
 from tests.preprocess.sounds import buzz, write_sound
-from tests.preprocess.tasks import make_hasty_extract
+from tests.preprocess.work.tasks import make_hasty_extract
 
 pytest.importorskip("s3fs", reason="URLs need the [cloud] extra")
 moto = pytest.importorskip("moto.server", reason="needs an S3 server of its own")

@@ -13,8 +13,7 @@ import pytest
 from preprocess.io.clips import key_frames
 from preprocess.io.decode import DecodeError
 from preprocess.io.video.display import from_hdr
-
-from ..media import small_photo, with_clean_aperture, with_matrix, write
+from tests.preprocess.media import small_photo, with_clean_aperture, with_matrix, write
 
 # How a player lays a stored picture, for a display matrix (a, b, c, d).
 LAID = {

@@ -13,8 +13,7 @@ from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
 from preprocess.io.media import Frames
 from preprocess.io.video import timeline
-
-from ..media import number_of, numbered, write
+from tests.preprocess.media import number_of, numbered, write
 
 
 def shown(clip: Path, frames: int) -> list[float]:

@@ -1,6 +1,6 @@
 """preprocess.crop with strange files, full disks and kills, in processes that start at once.
 
-    python -m tests.preprocess.forked_crop SCENARIO ARGUMENTS OF preprocess.crop
+    python -m tests.preprocess.work.forked_crop SCENARIO ARGUMENTS OF preprocess.crop
 
 Workers are forked here, not spawned, so that they need no second of imports each and inherit the
 strange behaviour; test_crop_workers.py also runs the command as it is.

@@ -24,7 +24,7 @@ from preprocess.io.sources import find_items
 from preprocess.work.pool import Lost
 from tests.preprocess.rows import SMALL
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's fork and prctl")
 
 
@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 def forked(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command("tests.preprocess.forked_crop", *arguments),
+        command("tests.preprocess.work.forked_crop", *arguments),
         cwd=ROOT,
         env=environment(),
         capture_output=True,
