@@ -6,20 +6,21 @@ DATA has folders real/ and fake/, or a label file (docs/labels.md). OPTIONs are 
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
+from ffdetect import evaluate, train
+from preprocess import crop
 
-def main(data: Path, out: Path, *options: str) -> None:
-    cache = out.with_suffix(".cache")
-    for command in (
-        ["crop", data, "--out", cache, "--maps", "none"],  # goes on where it was stopped
-        ["train", cache, "--out", out, *options],
-        ["evaluate", cache, "--weights", out],  # on the tenth of the groups that did not train
-    ):
-        subprocess.run([sys.executable, "-m", "ffdetect", *map(str, command)], check=True)
+
+def main(data: str, out: str, *options: str) -> int:
+    cache = str(Path(out).with_suffix(".cache"))
+    return (
+        crop.main([data, "--out", cache, "--maps", "none"])  # goes on where it was stopped
+        or train.main([cache, "--out", out, *options])
+        or evaluate.main([cache, "--weights", out])  # on the tenth of the groups that did not train
+    )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    sys.exit(main(*sys.argv[1:]))

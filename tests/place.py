@@ -11,9 +11,9 @@ from ffdetect.models.weights import save_checkpoint
 from preprocess import crop
 from preprocess.faces.face import CropSettings
 
+from .ffdetect.clips import write_talk
 from .ffdetect.helpers import tiny_network
 from .ffdetect.provenance.files import authority
-from .golden import write_clip
 from .preprocess.sounds import buzz, write_sound
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def lay_out(place: Path, astronaut: np.ndarray) -> None:
         folder.symlink_to(challenge / "valset")
     (place / "labels.csv").write_text("path,target\n0.jpg,0\n1.jpg,1\n", "utf-8")
     (place / "prediction.txt").write_text("img_name,y_pred\n0.jpg,0.2\n1.jpg,0.8\n", "utf-8")
-    write_clip(place / "talk.mkv", astronaut)
+    write_talk(place / "talk.mkv", [astronaut] * 6, buzz(0.6))
     for name in ("talk.mp4", "clip.mp4"):  # what it is, its content says
         (place / name).symlink_to(place / "talk.mkv")
     write_sound(place / "speech.wav", buzz(4.0))

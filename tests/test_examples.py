@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -37,10 +35,12 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_prints_what_it_is_for(name: str, place: Path) -> None:
+def test_an_example_prints_what_it_is_for(name: str, place: Path, monkeypatch, capsys) -> None:
     arguments, expected = EXAMPLES[name]
-    command = [sys.executable, f"examples/{name}", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert expected in done.stdout
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("sys.argv", [f"examples/{name}", *arguments])
+    try:
+        runpy.run_path(f"examples/{name}", run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code, capsys.readouterr().err
+    assert expected in capsys.readouterr().out
