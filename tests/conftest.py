@@ -32,6 +32,16 @@ def astronaut() -> np.ndarray:
     return pixels
 
 
+@pytest.fixture(scope="session")
+def laid_out(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which snippets of the documents and examples can run; copy it before."""
+    from tests.place import lay_out
+
+    folder = tmp_path_factory.mktemp("place")
+    lay_out(folder, astronaut)
+    return folder
+
+
 @pytest.fixture
 def astronaut_folder(tmp_path: Path, astronaut: np.ndarray) -> Callable[..., Path]:
     """Makes a folder with real/0.png, ..., fake/0.jpg, ... that all show the same face."""

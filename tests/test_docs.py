@@ -11,13 +11,18 @@ import io
 import re
 import runpy
 import shlex
+import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from .place import ROOT, lay_out
+from ffdetect.scoring import detector
+
+from .place import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPET = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -69,13 +74,26 @@ def _run(words: list[str]) -> None:
         assert not ended.code, f"{shlex.join(words)} ended with {ended.code}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shipped_weights_are_loaded_once() -> Iterator[None]:
+    load = cache(detector.load_checkpoint)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            detector,
+            "load_checkpoint",
+            lambda file: load(file) if Path(file).is_absolute() else load.__wrapped__(file),
+        )
+        yield
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_snippets_run_and_print_what_they_say(page, astronaut, tmp_path, monkeypatch):
+def test_snippets_run_and_print_what_they_say(page, laid_out, tmp_path, monkeypatch):
     runs = [(kind, text) for wanted, kind, text in snippets(page) if wanted]
     if not runs:
         pytest.skip("no snippets")
-    lay_out(tmp_path, astronaut)
+    shutil.copytree(laid_out, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("preprocess.run.cores", lambda: 0)  # no workers, which take long to start
     names = {"paths": ["portrait.jpg", "group.jpg"], "samples": np.zeros(48_000, np.int16)}
     names["samples"][::7] = 9_000
     check = doctest.OutputChecker().check_output

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
-from .place import ROOT, lay_out
+from .place import ROOT
 
 # With a service that runs: tests/ffdetect/serve.
 ELSEWHERE = {"client.py"}
@@ -24,10 +25,8 @@ EXAMPLES = {
 
 
 @pytest.fixture(scope="module")
-def place(astronaut, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    lay_out(folder, astronaut)
-    return folder
+def place(laid_out, tmp_path_factory) -> Path:
+    return shutil.copytree(laid_out, tmp_path_factory.mktemp("place") / "copy", symlinks=True)
 
 
 def test_every_example_is_run() -> None:
@@ -38,6 +37,7 @@ def test_every_example_is_run() -> None:
 def test_an_example_prints_what_it_is_for(name: str, place: Path, monkeypatch, capsys) -> None:
     arguments, expected = EXAMPLES[name]
     monkeypatch.chdir(place)
+    monkeypatch.setattr("preprocess.run.cores", lambda: 0)  # no workers, which take long to start
     monkeypatch.setattr("sys.argv", [f"examples/{name}", *arguments])
     try:
         runpy.run_path(f"examples/{name}", run_name="__main__")

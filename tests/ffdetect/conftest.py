@@ -72,8 +72,8 @@ def faces_folder(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory
 def faces_cache(faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of `faces_folder` with maps: 12 faces of 128 px."""
     out = tmp_path_factory.mktemp("caches") / "faces"
-    size = str(TINY_CACHE_SIZE)
-    assert crop.main([str(faces_folder), "--out", str(out), "--size", size]) == 0
+    options = ["--size", str(TINY_CACHE_SIZE), "--workers", "0"]
+    assert crop.main([str(faces_folder), "--out", str(out), *options]) == 0
     return out
 
 

@@ -93,9 +93,16 @@ def test_imports_run_in_one_direction(package, above):
 def wheel(tmp_path_factory) -> set[str]:
     """The names in a wheel built from a copy of the tree."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+
+    def copy(file: str, to: str) -> None:
+        if file.endswith(".safetensors"):  # large, and their names are all that counts
+            Path(to).touch()
+        else:
+            shutil.copy2(file, to)
+
     for name in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+        shutil.copytree(ROOT / name, source / name, ignore=ignored, copy_function=copy)
     for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source / name)

@@ -260,7 +260,7 @@ def test_the_cache_holds_the_very_crops_that_are_scored(astronaut, tmp_path, set
         "min-face": settings.min_face,
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    assert crop.main([str(folder), "--out", str(out), *flags]) == 0
+    assert crop.main([str(folder), "--out", str(out), "--workers", "0", *flags]) == 0
     reader = CacheReader(out)
     detector.check_cache(reader)
     scores = detector.score_crops(reader.crops(range(len(reader))))
@@ -308,14 +308,14 @@ def test_shipped_weights_score_a_face(shipped, astronaut):
 
 
 def test_shipped_scores_do_not_depend_on_the_batch(shipped, astronaut):
-    pictures = list(portraits(astronaut, 3))
+    pictures = list(portraits(astronaut, 2))
     together = shipped.score_batch(pictures)
     alone = [shipped.score(picture) for picture in pictures]
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
 def test_shipped_weights_score_every_real_picture(shipped, shared):
-    files = sorted(needs(shared / PHASE1).rglob("*.jpg"))
+    files = sorted(needs(shared / PHASE1).rglob("*.jpg"))[::3]
     scores = shipped.score_batch(files, no_face="whole")
     assert len(scores) == len(files) > 1 and ((scores >= 0) & (scores <= 1)).all()
     assert np.ptp(scores) > 0.01

@@ -21,7 +21,8 @@ def test_a_data_set_of_hugging_face(tmp_path, astronaut, monkeypatch):
     for name, pixels in (("a", astronaut), ("b", astronaut[:, ::-1])):
         (tmp_path / "pictures").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "pictures" / f"{name}.png")
-    assert crop.main([str(tmp_path / "pictures"), "--out", str(tmp_path / "cache")]) == 0
+    arguments = [str(tmp_path / "pictures"), "--out", str(tmp_path / "cache"), "--workers", "0"]
+    assert crop.main(arguments) == 0
     names = {"faces": CacheReader(tmp_path / "cache")}
     (snippet,) = re.findall(
         r"```python\n(from datasets .*?)```", DOCS.read_text("utf-8"), re.DOTALL
