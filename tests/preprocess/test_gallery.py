@@ -201,19 +201,18 @@ def test_a_damaged_part_is_named(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_a_sheet_is_written_whole_or_not_at_all(tmp_path, capsys, monkeypatch):
+def test_a_sheet_is_written_whole_or_not_at_all(tmp_path, capsys):
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
     write_cache(tmp_path / "c", [0, 1])
     out = tmp_path / "sheet.png"
     out.write_bytes(b"the one before")
-
-    def full(self, file, *_args):
-        Path(file).write_bytes(b"half")
-        raise OSError("encoder error -2 when writing image file")  # as Pillow says it
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", full)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a full disk
+    try:
         assert command.main([str(tmp_path / "c"), "--out", str(out)]) == 1
-    assert "sheet.png: cannot be written: encoder error" in capsys.readouterr().err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "sheet.png: cannot be written: File too large" in capsys.readouterr().err
     assert [f.name for f in tmp_path.iterdir() if f.is_file()] == ["sheet.png"]
     assert out.read_bytes() == b"the one before"
 
