@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from preprocess import crop, sound
-from tests.preprocess.io.media import damage, small_photo, write
+from tests.preprocess.media import damage, small_photo, write
 
 from .sounds import buzz, write_sound
 

@@ -22,7 +22,7 @@ from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError
 from tests.ffdetect.clips import write_talk
 from tests.fuzz import little_memory
-from tests.preprocess.io.media import damage, small_photo, write
+from tests.preprocess.media import damage, small_photo, write
 from tests.preprocess.sounds import buzz
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
