@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 
 _EPSILON = 1e-6
 _FLAT = 0.01  # deviation below which a channel counts as flat; its log would run away
+_LESS_THAN_A_PART = 0.25  # of a pixel: added to its sum, no value lies halfway between two
 
 
 def area_resize(pixels: torch.Tensor, side: int) -> torch.Tensor:
     """Shrink by averaging areas, as OpenCV's INTER_AREA does; exact for any ratio.
+
+    Areas are counted in whole parts of a pixel. Sums of whole numbers are the same in whatever
+    order they are added (areas below 2**16 parts: float32 holds them), and halves are rounded up.
 
     Args:
         pixels: uint8 N x C x H x W, at least `side` high and wide.
@@ -20,20 +25,26 @@ def area_resize(pixels: torch.Tensor, side: int) -> torch.Tensor:
         float32 N x C x side x side, whole numbers in 0..255.
     """
     height, width = pixels.shape[-2:]
-    rows = _area_weights(height, side, pixels.device)
-    columns = _area_weights(width, side, pixels.device)
-    return (rows @ pixels.float() @ columns.T).round()
+    rows = _area_parts(height, side, pixels.device)
+    columns = _area_parts(width, side, pixels.device)
+    area = height // math.gcd(height, side) * (width // math.gcd(width, side))
+    with torch.autocast(pixels.device.type, enabled=False):  # half precision holds no such sums
+        sums = rows @ pixels.float() @ columns.T
+    return ((sums + _LESS_THAN_A_PART) / area).round()
 
 
 @functools.lru_cache(maxsize=32)
 @torch.inference_mode(False)  # kept for whoever needs gradients next
-def _area_weights(length: int, side: int, device: torch.device) -> torch.Tensor:
-    """float32 side x length: how much of each source pixel a target pixel covers, rows sum to 1."""
-    edges = torch.arange(side + 1, dtype=torch.float64) * (length / side)
-    start, end = edges[:-1, None], edges[1:, None]
-    pixel = torch.arange(length, dtype=torch.float64)[None]
-    covered = (torch.minimum(end, pixel + 1) - torch.maximum(start, pixel)).clamp_min(0)
-    return (covered / covered.sum(1, keepdim=True)).float().to(device)
+def _area_parts(length: int, side: int, device: torch.device) -> torch.Tensor:
+    """float32 side x length: how many parts of each source pixel a target pixel covers.
+
+    A source pixel has as many parts as make edges of both fall between them.
+    """
+    common = math.gcd(length, side)
+    start = torch.arange(side)[:, None] * (length // common)
+    pixel = torch.arange(length)[None] * (side // common)
+    end = torch.minimum(start + length // common, pixel + side // common)
+    return (end - torch.maximum(start, pixel)).clamp_min(0).float().to(device)
 
 
 def middle(pixels: torch.Tensor, side: int) -> torch.Tensor:

@@ -21,15 +21,44 @@ from ffdetect.models.frozen.pooling import (
 CPU = torch.device("cpu")
 
 
+def area_sums(pixels: np.ndarray, side: int) -> tuple[np.ndarray, int]:
+    """Sums over the areas of H x W x 3, counted in parts of pixels, and the parts of an area."""
+    sums, area = pixels.astype(np.int64), 1
+    for axis in (0, 1):
+        length = sums.shape[axis]
+        common = math.gcd(length, side)
+        parts, each = side // common, length // common
+        before = np.concatenate([np.zeros_like(sums.take([0], axis)), sums.cumsum(axis)], axis)
+        whole, rest = np.divmod(np.arange(side + 1) * each, parts)
+        last = sums.take(np.minimum(whole, length - 1), axis)
+        upto = before.take(whole, axis) * parts + last * np.expand_dims(rest, (1 - axis, 2))
+        sums, area = np.diff(upto, axis=axis), area * each
+    return sums, area
+
+
 @pytest.mark.parametrize("side", [512, 320, 301, 224, 96])
 def test_areas_are_averaged_as_by_opencv(astronaut, side):
     pixels = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None]
-    expected = cv2.resize(astronaut, (side, side), interpolation=cv2.INTER_AREA).astype(float)
+    by_opencv = cv2.resize(astronaut, (side, side), interpolation=cv2.INTER_AREA)
     got = area_resize(pixels, side)
     assert got.shape == (1, 3, side, side) and got.dtype == torch.float32
-    assert torch.equal(got, got.round())
-    away = np.abs(got[0].permute(1, 2, 0).numpy() - expected)
-    assert away.max() <= 1 and (away > 0).mean() < 0.01  # halves are rounded either way
+    shrunk = got[0].permute(1, 2, 0).numpy()
+    sums, area = area_sums(astronaut, side)
+    halves = 2 * sums % (2 * area) == area
+    if area < 2**16:  # sums fit float32
+        np.testing.assert_array_equal(shrunk, (2 * sums + area) // (2 * area))
+        assert side == 512 or halves.any()
+    else:
+        halves = np.abs(2 * sums % (2 * area) - area) < 2**5
+    np.testing.assert_array_equal(shrunk[~halves], by_opencv[~halves])
+    assert np.abs(shrunk - by_opencv).max() <= 1  # OpenCV rounds halves either way
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_areas_are_exact_where_other_parts_compute_in_half_precision(precision):
+    pixels = torch.full((1, 1, 388, 388), 255, dtype=torch.uint8)
+    with torch.autocast("cpu", precision):
+        assert (area_resize(pixels, 224) == 255).all()
 
 
 def test_areas_of_oblong_pictures(astronaut):
