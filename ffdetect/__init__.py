@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .onnx.detector import OnnxDetector
     from .scoring.clip import FrameScore, TrackScore, VideoScore
     from .scoring.detector import Detector, NoFaceError
+    from .scoring.onnx.detector import OnnxDetector
     from .scoring.results import Analysis, ScoredFace
 
 __all__ = [
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(clip, name)
     if name == "OnnxDetector":
-        from .onnx.detector import OnnxDetector
+        from .scoring.onnx.detector import OnnxDetector
 
         return OnnxDetector
     if name in __all__:

@@ -46,7 +46,7 @@ MODULES = {
     "train": ("ffdetect.training.train", "Train a network by descent."),
     "regenerate": ("ffdetect.fakes.regenerate", "Make aligned fakes of the faces of a cache."),
     "calibrate": ("ffdetect.training.calibrate", "Measure what the scores of weights mean."),
-    "export": ("ffdetect.onnx.export", "Write a detector for ONNX Runtime."),
+    "export": ("ffdetect.scoring.onnx.export", "Write a detector for ONNX Runtime."),
     "statistics": ("ffdetect.solving.statistics", "Read what linear heads are solved from."),
     "solve": ("ffdetect.solving.solve", "Solve a network of linear heads."),
 }

@@ -21,7 +21,6 @@ ROOMS = {
         "voice",
         "fakes",
         "scoring",
-        "onnx",
         "training",
         "solving",
         "serve",

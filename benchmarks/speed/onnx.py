@@ -1,7 +1,8 @@
 """python -m benchmarks.speed.onnx FACES: ONNX Runtime beside PyTorch, on the same pictures.
 
-How far scores and boxes are apart, and how fast both are with one thread and with two. Each runs in
-a process of its own, in turn; of several rounds the fastest counts: other work only adds time.
+How far scores, boxes and verdicts are apart, and how fast both are with one thread and with two.
+Each runs in a process of its own, in turn; of several rounds the fastest counts: other work only
+adds time.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import numpy as np
 
 from benchmarks._harness import Parser
 from ffdetect.evaluation.tables import save_record
-from ffdetect.onnx.detector import OnnxDetector
-from ffdetect.scoring.analysis import PictureScorer
+from ffdetect.scoring.analysis import PictureScorer, analyze_pictures
+from ffdetect.scoring.detector import Detector
 from preprocess.faces.crop import crop_face
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import find_items
 
+_RUNTIMES = ("torch", "onnx")
 _THREADS = (1, 2)
 
 
@@ -47,22 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = [str(item.file) for item in find_items(args.faces, media=("picture",)).items]
     files = [files[i] for i in np.linspace(0, len(files) - 1, args.pictures).astype(int)]
     with tempfile.TemporaryDirectory() as place:
-        from ffdetect.onnx.export import export
-        from ffdetect.scoring.detector import Detector
+        from ffdetect.scoring.onnx.export import export
 
         export(Detector.load(args.weights, "cpu"), Path(place))
-        common = {"weights": args.weights, "folder": place}
-        timed = files[: args.timed]
+        weights = {"torch": args.weights, "onnx": place}
         speeds = [
-            asked({**common, "files": timed, "threads": threads, "runtime": runtime})
+            asked(files[: args.timed], threads, runtime, weights[runtime], timed=True)
             for _ in range(args.rounds)
             for threads in _THREADS
-            for runtime in ("torch", "onnx")
+            for runtime in _RUNTIMES
         ]
-        seen = [
-            asked({**common, "files": files, "threads": 1, "runtime": runtime})
-            for runtime in ("torch", "onnx")
-        ]
+        seen = [asked(files, 1, runtime, weights[runtime], timed=False) for runtime in _RUNTIMES]
     record = {
         "command": parser.command(argv),
         "cores": os.cpu_count(),
@@ -74,83 +71,79 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def asked(what: dict[str, Any]) -> dict[str, Any]:
-    """What a fresh process measures."""
-    threads = str(what["threads"])
+def asked(files: list[str], threads: int, runtime: str, weights: str, timed: bool) -> Any:
+    """What `run` gives in a fresh process."""
+    what = {
+        "files": files,
+        "threads": threads,
+        "runtime": runtime,
+        "weights": weights,
+        "timed": timed,
+    }
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     command = [sys.executable, "-m", "benchmarks.speed.onnx", ".", "--run", json.dumps(what)]
-    places = {**os.environ, **dict.fromkeys(names, threads)}
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=places)
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+    places = {**os.environ, **dict.fromkeys(names, str(threads))}
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=places)
+    return json.loads(ran.stdout)
 
 
-def run(files: list[str], threads: int, runtime: str, weights: str, folder: str) -> dict[str, Any]:
-    """Boxes, scores and CPU seconds of one runtime."""
-    detector: PictureScorer = OnnxDetector.load(folder, threads=threads)
-    if runtime == "torch":
-        from ffdetect.scoring.detector import Detector
+def run(files: list[str], threads: int, runtime: str, weights: str, timed: bool) -> Any:
+    """Speeds of one runtime, or what it says of the largest face of each picture."""
+    load: Any = Detector.load
+    detector: PictureScorer = load(weights, "cpu", threads=threads, runtime=runtime)
+    if timed:
+        return {"runtime": runtime, "threads": threads, **speed(detector, files)}
+    found = (analyze_pictures(detector, [decode_image(file)], most_faces=1)[0] for file in files)
+    return [
+        [{"box": f.box.tolist(), "score": f.score, "verdict": f.verdict} for f in one.faces]
+        for one in found
+    ]
 
-        detector = Detector.load(weights, "cpu", threads=threads)
+
+def speed(detector: PictureScorer, files: Sequence[str]) -> dict[str, float]:
+    """Pictures searched and faces scored a second."""
     pictures = [decode_image(file).pixels for file in files]
     detector.face_detector.detect(pictures[0])
     start = time.monotonic()
     found = [detector.face_detector.detect(pixels)[:1] for pixels in pictures]
     detected = time.monotonic() - start
     pairs = zip(pictures, found, strict=True)
-    crops = [crop_face(p, face, detector.crop_settings) for p, (*faces,) in pairs for face in faces]
+    crops = [crop_face(p, face, detector.crop_settings) for p, faces in pairs for face in faces]
     detector.score_crops(np.stack(crops[:1]))
     start = time.monotonic()
-    scores = detector.score_crops(np.stack(crops))
+    detector.score_crops(np.stack(crops))
     scored = time.monotonic() - start
     return {
-        "runtime": runtime,
-        "threads": threads,
-        "boxes": [[face.box.tolist() for face in faces] for faces in found],
-        "scores": scores.tolist(),
         "detect_per_second": len(pictures) / detected,
         "score_per_second": len(crops) / scored,
     }
 
 
-def agreement(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Of the largest faces of the same pictures."""
-    both = [(a, b) for a, b in zip(one["boxes"], other["boxes"], strict=True) if a and b]
-    apart = [float(np.abs(np.subtract(a, b)).max()) for a, b in both]
-    alike = len(one["scores"]) == len(other["scores"])
-    scores = np.abs(np.subtract(one["scores"], other["scores"])).max() if alike else np.nan
+def agreement(one: Sequence[list[dict]], other: Sequence[list[dict]]) -> dict[str, Any]:
+    """Of what two runtimes say of the largest faces of the same pictures."""
+    both = [(a[0], b[0]) for a, b in zip(one, other, strict=True) if a and b]
+    boxes = [np.abs(np.subtract(a["box"], b["box"])).max() for a, b in both]
+    scores = [abs(a["score"] - b["score"]) for a, b in both]
     return {
-        "pictures": len(one["boxes"]),
+        "pictures": len(one),
         "faces": len(both),
-        "found_by_one_alone": sum(map(bool, one["boxes"]))
-        + sum(map(bool, other["boxes"]))
-        - 2 * len(both),
-        "largest_difference_of_boxes_px": max(apart),
-        "largest_difference_of_scores": float(scores),
+        "found_by_one_alone": sum(bool(a) != bool(b) for a, b in zip(one, other, strict=True)),
+        "largest_difference_of_boxes_px": float(max(boxes, default=0)),
+        "largest_difference_of_scores": float(max(scores, default=0)),
+        "other_verdicts": sum(a["verdict"] != b["verdict"] for a, b in both),
     }
 
 
 def fastest(speeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The best round of each runtime and number of threads."""
-    kinds = dict.fromkeys(map(_kind, speeds))
-    return [
-        {
-            "runtime": runtime,
-            "threads": threads,
-            **{
-                name: round(
-                    max(o[name] for o in speeds if _kind(o) == (runtime, threads)),
-                    2,
-                )
-                for name in ("detect_per_second", "score_per_second")
-            },
-        }
-        for runtime, threads in kinds
-    ]
-
-
-def _kind(one: dict[str, Any]) -> tuple[str, int]:
-    return one["runtime"], one["threads"]
+    rates = ("detect_per_second", "score_per_second")
+    kinds = dict.fromkeys((one["runtime"], one["threads"]) for one in speeds)
+    rows = []
+    for runtime, threads in kinds:
+        rounds = [o for o in speeds if (o["runtime"], o["threads"]) == (runtime, threads)]
+        best = {name: round(max(one[name] for one in rounds), 2) for name in rates}
+        rows.append({"runtime": runtime, "threads": threads, **best})
+    return rows
 
 
 def table(record: dict[str, Any]) -> str:
@@ -161,10 +154,13 @@ def table(record: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
+            f"`{record['command']}`",
+            "",
             f"Of {record['faces']} faces, boxes are at most "
             f"{record['largest_difference_of_boxes_px']:.3f} px apart and scores "
-            f"{record['largest_difference_of_scores']:.1e}; "
-            f"{record['found_by_one_alone']} pictures have a face for one of both alone.",
+            f"{record['largest_difference_of_scores']:.1e}, and {record['other_verdicts']} have "
+            f"another verdict; {record['found_by_one_alone']} pictures have a face for one of both "
+            "alone.",
             "",
             "| runtime | threads | pictures searched a second | faces scored a second |",
             "|---|---|---|---|",

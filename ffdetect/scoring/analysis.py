@@ -1,6 +1,6 @@
 """Pictures -> scores, or every face with its score, verdict and quality, in batches.
 
-PyTorch is not imported: other libraries can run the networks (`ffdetect.onnx`).
+PyTorch is not imported: other libraries can run the networks (`ffdetect.scoring.onnx`).
 """
 
 from __future__ import annotations

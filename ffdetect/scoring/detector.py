@@ -1,4 +1,7 @@
-"""Detector: pictures in, probabilities out."""
+"""Detector: pictures in, probabilities out.
+
+PyTorch is imported where it runs the networks: `Detector.load(runtime="onnx")` does without.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ffdetect.models.calibration import Calibration, probabilities
-from ffdetect.models.device import PRECISIONS, pick_device
-from ffdetect.models.weights import Checkpoint, WeightsError, load_checkpoint
 from ffdetect.weights import SHIPPED
-from preprocess.cache.kinds import settings_difference
-from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError
@@ -29,7 +27,15 @@ from .results import Analysis, ScoredFace
 from .tta import SHIFT, TTA, check_count, check_tta, views
 
 if TYPE_CHECKING:
+    import torch
+
+    from ffdetect.models.weights import Checkpoint
+    from preprocess.cache.reader import CacheReader
+
     from .clip import VideoScore
+    from .onnx.detector import OnnxDetector
+
+_RUNTIMES = ("torch", "onnx")
 
 
 class Detector(PictureScorer):
@@ -64,6 +70,10 @@ class Detector(PictureScorer):
         precision: str = "fp32",
         threads: int | None = 1,
     ) -> None:
+        import torch
+
+        from ffdetect.models.device import PRECISIONS
+
         if precision not in PRECISIONS:
             raise ValueError(f"expected precision in {list(PRECISIONS)} but got {precision!r}")
         if precision == "fp16" and device.type == "cpu":
@@ -82,6 +92,7 @@ class Detector(PictureScorer):
         self._network = checkpoint.network.to(device)
         self.face_detector = FaceDetector(checkpoint.crop, device, threads)
 
+    @overload
     @classmethod
     def load(
         cls,
@@ -89,22 +100,61 @@ class Detector(PictureScorer):
         device: str | torch.device = "auto",
         precision: str = "fp32",
         threads: int | None = 1,
-    ) -> Detector:
+        runtime: Literal["torch"] = "torch",
+    ) -> Detector: ...
+
+    @overload
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        device: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = 1,
+        *,
+        runtime: Literal["onnx"],
+    ) -> OnnxDetector: ...
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "fp32",
+        threads: int | None = 1,
+        runtime: str = "torch",
+    ) -> Detector | OnnxDetector:
         """Load weights and build the detector; nothing is fetched from anywhere.
 
         Args:
-            weights: a file; or of this package, "best" (as None) or "fast".
+            weights: a file; or of this package, "best" (as None) or "fast". For ONNX Runtime the
+                folder that `ffdetect export` wrote.
             device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1" ...
             precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. Thresholds hold for
                 fp32 alone. On a CPU without avx512_bf16 or AMX, bf16 is many times slower.
             threads: to compute with on a CPU. One is right where several processes or threads
                 score, or others compute; more are faster where this has the machine to itself.
                 None takes as many as there are cores (see docs/service.md).
+            runtime: "torch", or "onnx", which scores pictures on a CPU in fp32 without PyTorch
+                (see docs/onnx.md).
 
         Raises:
             WeightsError: a missing, damaged or foreign weights file.
-            ValueError: an unknown device or precision.
+            ValueError: an unknown device, precision or runtime; a folder that is no export.
+            ImportError: ONNX Runtime is asked for, and is not installed.
         """
+        if runtime not in _RUNTIMES:
+            raise ValueError(f"expected a runtime in {list(_RUNTIMES)} but got {runtime!r}")
+        if runtime == "onnx":
+            from .onnx.detector import OnnxDetector
+
+            if (str(device), precision) not in (("auto", "fp32"), ("cpu", "fp32")):
+                got = f"{precision} on {device}"
+                raise ValueError(f"expected fp32 on cpu with runtime='onnx' but got {got}")
+            return OnnxDetector.load(weights, threads=threads)
+        from ffdetect.models.device import pick_device
+        from ffdetect.models.weights import load_checkpoint
+
         chosen = pick_device(device)
         name = "best" if weights is None else str(weights)
         if weights is not None and name not in SHIPPED:
@@ -162,7 +212,7 @@ class Detector(PictureScorer):
             float32 N in 0..1.
         """
         batches = self._logits(crops, batch_size, tta)
-        return torch.cat([self._probabilities(seen.mean(0)).cpu() for seen in batches]).numpy()
+        return np.concatenate([self._probabilities(seen.mean(0)).cpu() for seen in batches])
 
     def crop_logits(
         self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"
@@ -175,6 +225,8 @@ class Detector(PictureScorer):
         Returns:
             float32 V x N on the CPU; the first of the V views is the crop itself.
         """
+        import torch
+
         return torch.cat([seen.cpu() for seen in self._logits(crops, batch_size, tta)], 1)
 
     def score_cache(
@@ -203,17 +255,22 @@ class Detector(PictureScorer):
         batch_size: int = 32,
     ) -> torch.Tensor:
         """float32 N on the CPU, before any calibration; otherwise as `score_cache`."""
+        import torch
+
         self.check_cache(reader)
         rows = np.arange(len(reader)) if rows is None else np.asarray(rows)
         starts = tqdm(range(0, len(rows), batch_size), unit="batch")
         batches = (reader.crops(rows[i : i + batch_size]) for i in starts)
         return torch.cat([self.crop_logits(batch, batch_size=batch_size)[0] for batch in batches])
 
-    @torch.inference_mode()
     def _logits(
         self, crops: np.ndarray | torch.Tensor, batch_size: int, tta: str
     ) -> list[torch.Tensor]:
         """Float32 V x batch on the device, batch by batch; one of 0 columns without crops."""
+        import torch
+
+        from ffdetect.models.device import PRECISIONS
+
         self.check_tta(tta)
         check_count("batch_size", batch_size)
         if isinstance(crops, np.ndarray):
@@ -229,7 +286,7 @@ class Detector(PictureScorer):
         dtype = PRECISIONS[self.precision]
         batches = []
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-        with computing(self.threads), autocast:
+        with computing(self.threads), torch.inference_mode(), autocast:
             for batch in crops.split(batch_size):
                 seen = [self._network(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())
@@ -237,13 +294,14 @@ class Detector(PictureScorer):
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         if self.calibration is None:
-            return torch.sigmoid(logits)
+            return logits.sigmoid()
         return probabilities(logits, self.calibration.temperature, self.calibration.bias)
 
     @cached_property
-    @torch.inference_mode()
     def _widest_tta(self) -> str:
         """Transformers lay out their tokens for one size; most convolutions take any."""
+        import torch
+
         side = self.crop_settings.size - SHIFT
         try:
             self._network(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
@@ -266,6 +324,9 @@ class Detector(PictureScorer):
         Raises:
             WeightsError: the settings differ; the message names both.
         """
+        from ffdetect.models.tensor_file import WeightsError
+        from preprocess.cache.kinds import settings_difference
+
         wanted, got = self.crop_settings.to_dict(), reader.settings.crop.to_dict()
         difference = settings_difference(wanted, got)
         if difference:
@@ -281,5 +342,4 @@ __all__ = [
     "Detector",
     "NoFaceError",
     "ScoredFace",
-    "WeightsError",
 ]

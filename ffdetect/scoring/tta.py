@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,11 @@ def views(crops: torch.Tensor, tta: str) -> Iterator[torch.Tensor]:
 def _all_views(crops: torch.Tensor) -> Iterator[torch.Tensor]:
     yield crops
     yield crops.flip(-1)
+    yield from windows(crops)
+
+
+def windows(crops: Any) -> Iterator[Any]:
+    """The windows in the corners of N x 3 x size x size crops, an array or a tensor."""
     sides = (slice(None, -SHIFT), slice(SHIFT, None))
     for rows in sides:
         for columns in sides:

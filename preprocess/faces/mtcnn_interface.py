@@ -9,6 +9,7 @@ import numpy as np
 
 THRESHOLDS = (0.6, 0.7, 0.7)  # of a face's probability, network by network
 CELL, STRIDE = 12, 2  # what one output of the proposal network sees, in pixels of its level
+ONNX_FILES = ("pnet.onnx", "rnet.onnx", "onet.onnx")  # as `ffdetect export` writes them
 _STRIP = 2**16  # pixels of a level that the proposal network sees at once
 
 Proposals = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
-from .mtcnn_interface import STRIDE, THRESHOLDS, Proposals, strips
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    reason = "ONNX Runtime is not installed: pip install 'ffdetect[onnx]'"
+    raise ImportError(reason, name="onnxruntime") from error
 
-FILES = ("pnet.onnx", "rnet.onnx", "onet.onnx")
+from .mtcnn_interface import ONNX_FILES, STRIDE, THRESHOLDS, Proposals, strips
+
 _BATCH = 32  # candidates that go through a network at once, to fit the cache
 
 
@@ -35,13 +39,13 @@ class OnnxNetworks:
     """PNet, RNet and ONet; see `mtcnn_interface.Networks`.
 
     Args:
-        folder: with `FILES`.
+        folder: with `ONNX_FILES`.
         threads: that compute.
     """
 
     def __init__(self, folder: Path, threads: int) -> None:
         self._pnet, self._rnet, self._onet = (
-            open_session(folder / file, threads) for file in FILES
+            open_session(folder / file, threads) for file in ONNX_FILES
         )
 
     def propose(self, level: np.ndarray) -> Proposals:

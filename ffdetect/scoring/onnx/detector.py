@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from scipy.special import expit
 
 from ffdetect.scoring.analysis import PictureScorer
-from ffdetect.scoring.tta import TTA, check_count, check_tta
+from ffdetect.scoring.tta import TTA, check_count, check_tta, windows
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_onnx import OnnxNetworks, open_session
 from preprocess.io.decode import MAX_MEGAPIXELS
 from preprocess.work.cores import cores
 
-from .settings import NETWORK, ExportSettings
+from .settings import NETWORK, WINDOWS, ExportSettings
 
 
 class OnnxDetector(PictureScorer):
-    """Scores faces of pictures as `Detector` does, without PyTorch; make one with `load`.
+    """Scores faces of pictures as `Detector` does, without PyTorch; `Detector.load` makes it.
 
-    Its network takes crops of one size only: `tta` is "none" or "flip", and the verdicts of
-    `analyze` look at these two views. Clips and voices need `Detector`.
+    Clips, voices and heat maps need PyTorch.
 
     Attributes:
         crop_settings: how faces are cut out, as the weights were trained.
@@ -31,15 +33,16 @@ class OnnxDetector(PictureScorer):
         face_detector: finds the faces.
     """
 
-    _widest_tta = "flip"
-
     def __init__(self, folder: Path, settings: ExportSettings, threads: int) -> None:
         check_count("threads", threads)
         self.crop_settings = settings.crop
         self.about = settings.about
         self.calibration = settings.calibration
         self.max_megapixels = MAX_MEGAPIXELS
+        self._tta = settings.tta
         self._network = open_session(folder / NETWORK, threads)
+        if self._tta == "flip+crops":
+            self._windows = open_session(folder / WINDOWS, threads)
         self.face_detector = FaceDetector(
             settings.crop, threads=threads, networks=OnnxNetworks(folder, threads)
         )
@@ -54,8 +57,14 @@ class OnnxDetector(PictureScorer):
         Raises:
             ValueError: another folder, or damaged files.
         """
+        if not isinstance(folder, str | Path):
+            raise ValueError(f"expected a folder written by ffdetect export but got {folder!r}")
         settings = ExportSettings.read(Path(folder))
         return cls(Path(folder), settings, cores() if threads is None else threads)
+
+    def score_video(self, clip: str | Path, **_: object) -> NoReturn:
+        """Raises ValueError: clips and voices need PyTorch."""
+        raise ValueError(f"{clip}: expected a picture, as clips need runtime='torch'")
 
     def score_crops(
         self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none"
@@ -79,18 +88,27 @@ class OnnxDetector(PictureScorer):
         seen = [np.zeros((TTA[tta], 0), np.float32)]
         for start in range(0, len(crops), batch_size):
             batch = crops[start : start + batch_size].transpose(0, 3, 1, 2)
-            views = (batch, batch[..., ::-1])[: TTA[tta]]
-            seen.append(np.stack([self._network.run(None, {"crops": view})[0] for view in views]))
+            seen.append(np.stack([*islice(self._views(batch), TTA[tta])]))
         return np.concatenate(seen, 1)
+
+    def _views(self, crops: np.ndarray) -> Iterator[np.ndarray]:
+        """The logits of each view of N x 3 x size x size, in the order of `tta.views`."""
+        yield self._network.run(None, {"crops": crops})[0]
+        yield self._network.run(None, {"crops": crops[..., ::-1]})[0]
+        for window in windows(crops):
+            yield self._windows.run(None, {"crops": window})[0]
+
+    @property
+    def _widest_tta(self) -> str:
+        return self._tta
 
     def check_tta(self, tta: str) -> None:
         """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
         check_tta(tta)
-        if tta not in ("none", "flip"):
-            size = self.crop_settings.size
+        if TTA[tta] > TTA[self._tta]:
             raise ValueError(
-                f"expected tta to be 'none' or 'flip' with an exported network, which takes crops "
-                f"of {size} px only, but got {tta!r}"
+                f"expected tta to be 'none' or 'flip' with this network, which takes crops of "
+                f"{self.crop_settings.size} px only, but got {tta!r}"
             )
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """ffdetect export WEIGHTS --out DIR: write the networks for ONNX Runtime, and a file of settings.
 
-`ffdetect.OnnxDetector.load(DIR)` scores by them without PyTorch.
+`ffdetect.Detector.load(DIR, runtime="onnx")` scores by them without PyTorch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from torch import nn
 
 from ffdetect.models.device import pick_device
 from ffdetect.scoring.detector import Detector
+from ffdetect.scoring.tta import SHIFT
 from preprocess.arguments import new_parser
-from preprocess.faces.mtcnn_onnx import FILES
+from preprocess.faces.mtcnn_interface import ONNX_FILES
 from preprocess.io.sources import printable
 
-from .settings import NETWORK, ExportSettings
+from .settings import NETWORK, WINDOWS, ExportSettings
 
-PROG = "python -m ffdetect.onnx.export"
+PROG = "python -m ffdetect.scoring.onnx.export"
 _MIDDLE, _SCALE = 127.5, 128.0  # of MTCNN's pixels
 
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
 
         detector = Detector.load(args.weights, pick_device("cpu"))
@@ -64,16 +66,21 @@ def export(detector: Detector, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    size = detector.crop_settings.size
-    crops = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    network, size, tta = detector._network, detector.crop_settings.size, detector._widest_tta
+    sizes = {NETWORK: size}
+    if tta == "flip+crops":
+        sizes[WINDOWS] = size - SHIFT
     with tempfile.TemporaryDirectory(dir=folder) as place:
         made = Path(place)
-        _write(made / NETWORK, detector._network, crops, "crops", {0: "n"}, ["logits"])
-        for file, network in zip(FILES, _mtcnn(), strict=True):
-            _write(made / file, network, network.example, "pixels", network.dynamic, network.told)
-        ExportSettings(detector.crop_settings, detector.calibration, detector.about).write(made)
-        for file in made.iterdir():  # type: ignore[assignment]
-            Path(file).replace(folder / Path(file).name)
+        for file, side in sizes.items():
+            crops = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+            _write(made / file, network, crops, "crops", {0: "n"}, ["logits"])
+        for file, part in zip(ONNX_FILES, _mtcnn(), strict=True):
+            _write(made / file, part, part.example, "pixels", part.dynamic, part.told)
+        settings = detector.crop_settings, detector.calibration, detector.about, tta
+        ExportSettings(*settings).write(made)
+        for written in made.iterdir():
+            written.replace(folder / written.name)
 
 
 def _write(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ffdetect.models.calibration import Calibration
+from ffdetect.scoring.tta import check_tta
 from preprocess.faces.face import CropSettings
 
-NETWORK, SETTINGS = "network.onnx", "detector.json"
-_FORMAT, _VERSION = "ffdetect-onnx", 1
+NETWORK, WINDOWS, SETTINGS = "network.onnx", "windows.onnx", "detector.json"
+_FORMAT, _VERSION = "ffdetect-onnx", 2
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,14 @@ class ExportSettings:
     crop: how faces are cut out.
     calibration: of the weights, None if they carry none.
     about: what the weights tell of their training.
+    tta: the most views of a face that the networks can look at, a name of `scoring.tta.TTA`; with
+        "flip+crops" `WINDOWS` is for those that are smaller than the crop.
     """
 
     crop: CropSettings
     calibration: Calibration | None
     about: dict[str, Any]
+    tta: str
 
     def write(self, folder: Path) -> None:
         values = {
@@ -33,6 +37,7 @@ class ExportSettings:
             "crop": self.crop.to_dict(),
             "calibration": self.calibration and self.calibration.to_dict(),
             "about": self.about,
+            "tta": self.tta,
         }
         (folder / SETTINGS).write_text(json.dumps(values, indent=1, default=str) + "\n", "utf-8")
 
@@ -46,10 +51,12 @@ class ExportSettings:
                 got = f"{values['format']} {values['version']}"
                 raise ValueError(f"expected {_FORMAT} {_VERSION} but got {got}")
             calibration = values["calibration"] and Calibration.from_dict(values["calibration"])
-            return cls(CropSettings(**values["crop"]), calibration, dict(values["about"]))
+            check_tta(values["tta"])
+            crop = CropSettings(**values["crop"])
+            return cls(crop, calibration, dict(values["about"]), values["tta"])
         except OSError as error:
             reason = error.strerror or error
             wanted = "expected a folder written by ffdetect export"
             raise ValueError(f"{folder}: {wanted} but {SETTINGS}: {reason}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{file}: expected settings of an export: {error}") from error
