@@ -207,13 +207,14 @@ def _crop(detector: Detector, item: Item) -> Prediction | tuple[Prediction, np.n
         picture = decode_image(item.file, max_megapixels=detector.max_megapixels)
     except DecodeError as error:
         return _unreadable(item, error)
+    note = "an animation, of which the first frame is looked at" if picture.animated else ""
     crop = detector.crop_largest(picture)
     if crop is not None:
-        return Prediction(item.path, np.nan), crop
+        return Prediction(item.path, np.nan, note=note), crop
     if reason := nothing_to_judge(picture.pixels, detector.crop_settings.size):
         return Prediction(item.path, NEUTRAL_SCORE, Status.NOTHING, reason)
     whole = crop_whole(picture.pixels, detector.crop_settings)
-    return Prediction(item.path, np.nan, Status.WHOLE), whole
+    return Prediction(item.path, np.nan, Status.WHOLE, note), whole
 
 
 def _score(

@@ -33,6 +33,7 @@ from .formats import (
 _PILLOW_FORMATS = ("WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI")
 _PICTURE = "a jpg, png, webp, bmp, tiff, gif, avif, heic, jp2, ppm, qoi or tga picture"
 _HEIC = frozenset(b"heic heix heim heis hevc hevx mif1 msf1".split())
+_ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")  # others hold pages, bursts or depth
 
 MAX_MEGAPIXELS = 100.0
 
@@ -73,6 +74,7 @@ class Picture:
         format: "jpeg", "png", ...; "array" for pixels that came from memory.
         jpeg_quality: IJG quality 1-100 estimated from the luminance table, -1 if not a JPEG.
         frame: frame number in a clip, -1 for a still picture.
+        animated: whether it is one frame of an animation (gif, apng, webp, avif).
     """
 
     pixels: np.ndarray
@@ -80,6 +82,7 @@ class Picture:
     format: str
     jpeg_quality: int = -1
     frame: int = -1
+    animated: bool = False
 
     @property
     def width(self) -> int:
@@ -309,7 +312,14 @@ def _from_pil(image: Image.Image, format_name: str, name: str, max_megapixels: f
         raise DecodeError(
             f"expected a whole {format_name} picture but it is damaged: {error}", name
         ) from error
-    return Picture(pixels, name, format_name, quality)
+    return Picture(pixels, name, format_name, quality, animated=_is_animated(image))
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Asked when the pixels are there, since some formats look for a second frame."""
+    with contextlib.suppress(Exception):  # of what follows, whatever is damaged
+        return image.format in _ANIMATIONS and bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _upright(image: Image.Image) -> Image.Image:

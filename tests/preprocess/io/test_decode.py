@@ -131,7 +131,10 @@ def test_gif_and_other_animations_give_their_first_frame():
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         options = {"lossless": True} if kind == "WEBP" else {}
         data = encode(first, kind, save_all=True, append_images=[second], **options)
-        np.testing.assert_array_equal(decode_image(data).pixels, np.asarray(first))
+        decoded = decode_image(data)
+        np.testing.assert_array_equal(decoded.pixels, np.asarray(first))
+        assert decoded.animated == (kind != "TIFF")  # whose pages are no frames
+        assert not decode_image(encode(first, kind)).animated
 
 
 def test_mpo_files_of_stereo_cameras_count_as_jpeg(picture):
