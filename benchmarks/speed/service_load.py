@@ -5,6 +5,10 @@ has its answer. Per number of clients: pictures a second beside `Detector.score_
 files, the latency of answers, and what was refused because the queue was full. In the end a third
 of the requests is hostile (truncated, empty, no picture, enormous), and the latency of the others
 is compared. Requests without an answer are lost, and there should be none.
+
+With --requests so many small pictures are sent afterwards (of 32 to 64 px, most without a face),
+and the memory of all processes is read on the way: it should come to rest. --clients without a
+number leaves out the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -30,9 +35,11 @@ from PIL import Image
 
 from benchmarks._harness import Parser, save_result
 from ffdetect.scoring.detector import Detector
+from preprocess.io.decode import decode_image
 from preprocess.io.formats import media_of_name
 
 _PATIENCE = 300.0  # seconds for one answer
+_STEADY = 8  # clients while memory is watched
 
 
 @dataclass
@@ -79,19 +86,28 @@ def hostile_files() -> list[bytes]:
 
 
 async def ask(
-    url: str, pictures: Sequence[bytes], clients: int, seconds: float, hostile: float
+    url: str,
+    pictures: Sequence[bytes],
+    clients: int,
+    *,
+    seconds: float = math.inf,
+    requests: float = math.inf,
+    hostile: float = 0,
 ) -> Load:
-    """Ask for `seconds`; a share of the requests is hostile."""
+    """Ask for `seconds`, or so many requests; a share of the requests is hostile."""
     load, hostiles, start = Load(clients), hostile_files(), time.perf_counter()
+    asked = 0
 
     async def client(number: int) -> None:
+        nonlocal asked
         rng = np.random.default_rng(number)
         async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
-            while time.perf_counter() - start < seconds:
+            while asked < requests and time.perf_counter() - start < seconds:
+                asked += 1
                 bad = rng.random() < hostile
                 choice = hostiles if bad else pictures
                 data = choice[int(rng.integers(len(choice)))]
-                asked = time.perf_counter()
+                sent = time.perf_counter()
                 try:
                     answer = await http.post(
                         "/v1/images",
@@ -108,7 +124,7 @@ async def ask(
                 good = answer.status_code == 200 and "error" not in _failure(answer)
                 load.wrong += good == bad
                 if good and not bad:
-                    load.latency.append(time.perf_counter() - asked)
+                    load.latency.append(time.perf_counter() - sent)
 
     await asyncio.gather(*map(client, range(clients)))
     load.seconds = time.perf_counter() - start
@@ -161,25 +177,69 @@ class Service:
         return sum(int(parents[pid][1]) for pid in own if pid in parents) / 1024
 
 
+def small_pictures(files: Sequence[Path]) -> list[bytes]:
+    """The same pictures with a longer side of 32 to 64 px, as JPEG."""
+    made = []
+    for number, file in enumerate(files):
+        image = Image.fromarray(decode_image(file).pixels)
+        image.thumbnail((32 + 8 * (number % 5),) * 2)
+        stream = io.BytesIO()
+        image.save(stream, "JPEG")
+        made.append(stream.getvalue())
+    return made
+
+
+def watch_memory(
+    service: Service, url: str, pictures: Sequence[bytes], requests: int, every: int
+) -> list[dict[str, Any]]:
+    """Megabytes of the service before the first request and after each `every` of them."""
+    rows = [{"requests": 0, "megabytes": round(service.megabytes(), 1), "lost": 0, "wrong": 0}]
+    start = time.perf_counter()
+    for done in range(0, requests, every):
+        count = min(every, requests - done)
+        load = asyncio.run(ask(url, pictures, _STEADY, requests=count))
+        rows.append(
+            {
+                "requests": done + count,
+                "megabytes": round(service.megabytes(), 1),
+                "lost": load.lost,
+                "wrong": load.wrong,
+                "minutes": round((time.perf_counter() - start) / 60, 1),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
 def markdown(values: dict[str, Any]) -> str:
     """The tables of a result."""
-    rows = [
-        f"| {r['clients']}{', a third hostile' if r is values['hostile'] else ''} | "
-        f"{r['pictures a second']} | {r['p50 seconds']} | {r['p99 seconds']} | "
-        f"{r['statuses'].get('429', 0)} | {r['wrong']} | {r['lost']} |"
-        for r in [*values["loads"], values["hostile"]]
-    ]
-    return "\n".join(
-        [
+    lines = []
+    if "loads" in values:
+        lines += [
             f"`score_batch`: {values['score_batch pictures a second']} pictures/s. Memory of the "
             f"service: {values['megabytes before']} MB before, {values['megabytes after']} after.",
             "",
             "| clients | pictures/s | p50 s | p99 s | refused (429) | wrong | lost |",
             "|---|---|---|---|---|---|---|",
-            *rows,
-            "",
         ]
-    )
+        lines += [
+            f"| {r['clients']}{', a third hostile' if r is values['hostile'] else ''} | "
+            f"{r['pictures a second']} | {r['p50 seconds']} | {r['p99 seconds']} | "
+            f"{r['statuses'].get('429', 0)} | {r['wrong']} | {r['lost']} |"
+            for r in [*values["loads"], values["hostile"]]
+        ]
+        lines.append("")
+    if "memory" in values:
+        lines += [
+            "| requests of small pictures | MB of all processes | wrong | lost |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {r['requests']} | {r['megabytes']} | {r['wrong']} | {r['lost']} |"
+            for r in values["memory"]
+        ]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,42 +248,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("pictures", type=Path, metavar="PICTURES", help="a folder")
     add("--count", type=int, default=64, help="pictures (%(default)s)")
     add("--weights", default="best", help="best or fast (%(default)s)")
-    add("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="(%(default)s)")
+    add("--clients", type=int, nargs="*", default=[1, 8, 32, 128], help="(%(default)s)")
     add("--seconds", type=float, default=60, help="of each number of clients (%(default)s)")
+    add("--queue", type=int, help="pictures that the service holds (default: its own)")
+    add("--workers", type=int, help="of the service (default: its own)")
+    add("--requests", type=int, default=0, help="of small pictures (%(default)s)")
+    add("--every", type=int, default=1000, help="requests between looks at memory (%(default)s)")
     parser.add_out()
     args = parser.parse_args(argv)
     found = sorted(f for f in args.pictures.rglob("*") if media_of_name(f.name) == "picture")
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, args.count).round().astype(int)]
-    detector = Detector.load(args.weights, threads=None)
-    detector.score_batch(chosen[:4])
-    start = time.perf_counter()
-    detector.score_batch(chosen)
-    rate = len(chosen) / (time.perf_counter() - start)
+    options = ["--weights", args.weights]
+    for name in ("queue", "workers"):
+        if getattr(args, name):
+            options += [f"--{name}", str(getattr(args, name))]
+    values: dict[str, Any] = {"processor": platform.processor() or platform.machine()}
+    if args.clients:
+        values["score_batch pictures a second"] = round(_batch_rate(args.weights, chosen), 2)
     pictures = [file.read_bytes() for file in chosen]
     with tempfile.TemporaryDirectory() as folder:
-        service = Service(Path(folder), ["--weights", args.weights])
+        service = Service(Path(folder), options)
         try:
             url = service.url()
             # Workers load their networks.
-            asyncio.run(ask(url, pictures, 2, min(args.seconds, 5), 0))
-            before = service.megabytes()
-            loads = [asyncio.run(ask(url, pictures, n, args.seconds, 0)) for n in args.clients]
-            hostile = asyncio.run(ask(url, pictures, args.clients[-1], args.seconds, 1 / 3))
-            after = service.megabytes()
+            asyncio.run(ask(url, pictures, 2, seconds=min(args.seconds, 5)))
+            if args.clients:
+                values["megabytes before"] = round(service.megabytes())
+                values["loads"] = [
+                    asyncio.run(ask(url, pictures, n, seconds=args.seconds)).to_dict()
+                    for n in args.clients
+                ]
+                most, seconds = args.clients[-1], args.seconds
+                hostile = asyncio.run(ask(url, pictures, most, seconds=seconds, hostile=1 / 3))
+                values["hostile"] = hostile.to_dict()
+                values["megabytes after"] = round(service.megabytes())
+            if args.requests:
+                small = small_pictures(chosen)
+                values["memory"] = watch_memory(service, url, small, args.requests, args.every)
         finally:
             service.process.terminate()
             service.process.wait()
-    values = {
-        "processor": platform.processor() or platform.machine(),
-        "score_batch pictures a second": round(rate, 2),
-        "megabytes before": round(before),
-        "megabytes after": round(after),
-        "loads": [load.to_dict() for load in loads],
-        "hostile": hostile.to_dict(),
-    }
     save_result(args.out, parser.command(argv), values, markdown(values))
     print(markdown(values))
     return 0
+
+
+def _batch_rate(weights: str, files: Sequence[Path]) -> float:
+    """Pictures a second of `score_batch`."""
+    detector = Detector.load(weights, threads=None)
+    detector.score_batch(files[:4])
+    start = time.perf_counter()
+    detector.score_batch(files)
+    return len(files) / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,25 @@ pytest.importorskip("fastapi", reason="needs the [serve] extra")
 from benchmarks.speed import service_load
 
 
-def test_a_load_is_answered_whole_and_hostile_files_are_refused(astronaut, tmp_path, capsys):
+def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, capsys):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(2):
         Image.fromarray(astronaut[: 400 + number, 60:460]).save(pictures / f"{number}.jpg")
     out = tmp_path / "load"
-    command = [str(pictures), "--count", "2", "--weights", "fast", "--clients", "2"]
+    command = [str(pictures), "--count", "2", "--weights", "fast", "--clients", "2", "8"]
+    command += ["--queue", "2", "--requests", "5", "--every", "3"]
     assert service_load.main([*command, "--seconds", "1.5", "--out", str(out)]) == 0
     found = json.loads(out.with_suffix(".json").read_text())
-    (load,) = found["loads"]
-    assert load["clients"] == 2 and set(load["statuses"]) == {"200"}
-    assert (load["wrong"], load["lost"]) == (0, 0)
-    assert 0 < load["p50 seconds"] <= load["p99 seconds"]
+    few, many = found["loads"]
+    assert few["clients"] == 2 and set(few["statuses"]) == {"200"}
+    assert (few["wrong"], few["lost"]) == (0, 0)
+    assert 0 < few["p50 seconds"] <= few["p99 seconds"]
+    assert set(many["statuses"]) == {"200", "429"} and (many["wrong"], many["lost"]) == (0, 0)
     hostile = found["hostile"]
     assert (hostile["wrong"], hostile["lost"]) == (0, 0)
-    assert set(hostile["statuses"]) - {"200"}  # some were refused
+    assert set(hostile["statuses"]) - {"200", "429"}  # some were refused for what they are
     assert found["megabytes before"] > 100
+    assert [row["requests"] for row in found["memory"]] == [0, 3, 5]
+    assert all(row["megabytes"] > 100 and not row["lost"] for row in found["memory"])
+    assert "| 8 |" in capsys.readouterr().out
