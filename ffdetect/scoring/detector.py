@@ -151,7 +151,7 @@ class Detector(PictureScorer):
             if (str(device), precision) not in (("auto", "fp32"), ("cpu", "fp32")):
                 got = f"{precision} on {device}"
                 raise ValueError(f"expected fp32 on cpu with runtime='onnx' but got {got}")
-            return OnnxDetector.load(weights, threads=threads)
+            return OnnxDetector.load(weights or "best", threads=threads)
         from ffdetect.models.device import pick_device
         from ffdetect.models.weights import load_checkpoint
 
