@@ -10,7 +10,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ffdetect.models.weights import save_checkpoint, write_calibration
@@ -123,25 +122,6 @@ def test_clips_without_faces_or_pictures_are_scored_and_named(run, tiny, tmp_pat
         line.startswith("blank.mkv: nothing to judge, scored 0.5: no face") for line in lines
     )
     assert any(line.startswith("blind.mkv: no pictures: ") for line in lines)
-
-
-def test_an_animation_scores_as_its_first_frame_and_this_is_said(
-    run, pictures, tiny, noise, tmp_path, capsys
-):
-    folder = tmp_path / "animations"
-    folder.mkdir()
-    face, other = (Image.open(pictures / "0.jpg").resize((320, 320)), Image.fromarray(noise))
-    options = {"save_all": True, "append_images": [other.resize((320, 320))]}
-    for name in ("a.apng", "a.gif", "a.webp"):
-        kind = {"a.apng": "PNG"}.get(name)
-        face.save(folder / name, kind, **options)
-    assert run(folder) == 0
-    scores = table(tmp_path / "prediction.txt").set_index("img_name")["y_pred"]
-    said = capsys.readouterr().err.splitlines()
-    for name in ("a.apng", "a.gif", "a.webp"):
-        assert f"{name}: an animation, of which the first frame is looked at" in said
-        assert scores[name] == pytest.approx(tiny.score(folder / name), abs=1e-4)
-    assert scores["a.apng"] == pytest.approx(tiny.score(face), abs=1e-4)
 
 
 def test_sound_scores_as_its_voice_in_a_table_of_its_own(run, pictures, tmp_path, capsys):
