@@ -43,6 +43,14 @@ def laid_out(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
+def fast_for_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small shipped weights under the name of the best ones, which take many times as long."""
+    from ffdetect.weights import SHIPPED
+
+    monkeypatch.setitem(SHIPPED, "best", SHIPPED["fast"])
+
+
+@pytest.fixture
 def astronaut_folder(tmp_path: Path, astronaut: np.ndarray) -> Callable[..., Path]:
     """Makes a folder with real/0.png, ..., fake/0.jpg, ... that all show the same face."""
 

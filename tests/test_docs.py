@@ -12,15 +12,11 @@ import re
 import runpy
 import shlex
 import shutil
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-
-from ffdetect.scoring import detector
 
 from .place import ROOT
 
@@ -74,18 +70,7 @@ def _run(words: list[str]) -> None:
         assert not ended.code, f"{shlex.join(words)} ended with {ended.code}"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shipped_weights_are_loaded_once() -> Iterator[None]:
-    load = cache(detector.load_checkpoint)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            detector,
-            "load_checkpoint",
-            lambda file: load(file) if Path(file).is_absolute() else load.__wrapped__(file),
-        )
-        yield
-
-
+@pytest.mark.usefixtures("fast_for_best")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_snippets_run_and_print_what_they_say(page, laid_out, tmp_path, monkeypatch):
     runs = [(kind, text) for wanted, kind, text in snippets(page) if wanted]

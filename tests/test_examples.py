@@ -33,6 +33,7 @@ def test_every_example_is_run() -> None:
     assert {file.name for file in (ROOT / "examples").glob("*.py")} == EXAMPLES.keys() | ELSEWHERE
 
 
+@pytest.mark.usefixtures("fast_for_best")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_prints_what_it_is_for(name: str, place: Path, monkeypatch, capsys) -> None:
     arguments, expected = EXAMPLES[name]
