@@ -14,12 +14,11 @@ from ..ffdetect.conftest import (
     faces_folder,
     generated,
     matched,
-    shipped,
     tiny,
     tiny_weights,
 )
 
-__all__ = ["faces_cache", "faces_folder", "generated", "matched", "shipped", "tiny", "tiny_weights"]
+__all__ = ["faces_cache", "faces_folder", "generated", "matched", "tiny", "tiny_weights"]
 
 
 @pytest.fixture(scope="module")
