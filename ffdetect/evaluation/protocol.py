@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import write_whole
 
 from .metrics import generator_aucs
@@ -158,7 +159,7 @@ class Ledger:
         try:
             kept = json.loads(path.read_text("utf-8"))
             return cls(path, list(kept["compared"]), list(kept["looks"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{path}: expected a ledger but got {error!r}") from error
 
     def add_compared(self, recipes: Mapping[str, Any]) -> None:

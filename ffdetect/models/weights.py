@@ -10,6 +10,7 @@ import torch
 
 from preprocess.cache.kinds import settings_difference
 from preprocess.faces.face import CropSettings
+from preprocess.io.formats import DAMAGED
 
 from .base import Scorer
 from .calibration import Calibration
@@ -131,7 +132,7 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
             )
     except WeightsError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except DAMAGED as error:
         raise WeightsError(f"{file}: expected matching settings and tensors: {error}") from error
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return Checkpoint(network, crop, about, calibration)

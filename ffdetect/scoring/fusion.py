@@ -28,6 +28,7 @@ from scipy.special import logsumexp
 
 from ffdetect.evaluation.calibration import fit_platt
 from ffdetect.models.tensor_file import WeightsError
+from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import write_whole
 
 FUSION = "fusion.json"
@@ -145,7 +146,7 @@ class Fusion:
             return _shipped()
         try:
             return cls._from_json(Path(file).read_text("utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *DAMAGED) as error:
             raise WeightsError(f"{file}: expected a fusion of face and voice: {error}") from error
 
     @classmethod

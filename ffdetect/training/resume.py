@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from preprocess.cache.kinds import settings_difference
+from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import write_whole
 
 
@@ -21,7 +22,10 @@ def keep_made(folder: Path, made: dict[str, str], resume: bool) -> None:
     """
     record = folder / "checkpoints.json"
     if resume and record.exists():
-        difference = settings_difference(made, json.loads(record.read_text("utf-8")))
+        try:
+            difference = settings_difference(made, dict(json.loads(record.read_text("utf-8"))))
+        except DAMAGED as error:
+            raise ValueError(f"{record}: expected settings of a run but got: {error}") from error
         if difference:
             raise ValueError(
                 f"{folder}: expected checkpoints of this command but they differ "

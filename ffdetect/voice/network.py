@@ -11,6 +11,7 @@ import torch
 
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.tensor_file import WeightsError, as_weights_path, read_tensors, write_tensors
+from preprocess.io.formats import DAMAGED
 
 from .head import VoiceHead
 from .statistics import WINDOW, voice_statistics
@@ -80,7 +81,7 @@ class VoiceNetwork:
             head = VoiceHead(**_below(tensors, "head."))
             calibration = Calibration.from_dict(values["calibration"])
             return cls(encoder, head, calibration, values["about"])
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except DAMAGED as error:
             raise WeightsError(f"{file}: expected voice weights but got: {error}") from error
 
 

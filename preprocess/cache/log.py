@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import StorageError, as_path, read_bytes, remove, write_whole
 
 from .errors import CacheError, Failure, writing
@@ -94,7 +95,7 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
         pass
     except StorageError as error:
         raise CacheError(str(error)) from error
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, *DAMAGED) as error:
         raise CacheError(
             f"{file}: expected lines of JSON but it is damaged: {error}; without this file, "
             "some parts have no checksum and some failures are tried again"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import (
     StorageError,
     is_remote,
@@ -189,15 +190,7 @@ def read_index(path: AnyPath) -> dict:
         raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
     except StorageError as error:
         raise CacheError(str(error)) from error
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
+    except (OSError, *DAMAGED) as error:
         raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 

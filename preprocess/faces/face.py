@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class CropSettings:
     min_probability: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 128 <= self.size <= 2048:
+        if not isinstance(self.size, Integral) or not 128 <= self.size <= 2048:
             raise ValueError(f"expected a crop size of 128 to 2048 px but got {self.size}")
         if not 0 <= self.margin <= 2:
             raise ValueError(f"expected a margin of 0 to 2 but got {self.margin}")
@@ -41,7 +42,7 @@ class CropSettings:
             raise ValueError(f"expected align to be one of {ALIGNMENTS} but got {self.align!r}")
         if not 1 <= self.native <= 2:
             raise ValueError(f"expected native to be a factor of 1 to 2 but got {self.native}")
-        if self.min_face < 12:
+        if not isinstance(self.min_face, Integral) or self.min_face < 12:
             raise ValueError(f"expected min_face of at least 12 px but got {self.min_face}")
         if not 0 <= self.min_probability <= 1:
             raise ValueError(f"expected min_probability in 0..1 but got {self.min_probability}")

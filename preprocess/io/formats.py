@@ -149,6 +149,11 @@ def _suffix(name: str) -> str:
     return f".{ending.lower()}" if dot and stem.strip(".") else ""
 
 
+# What code raises on JSON or tensors of another shape than it expects: names and numbers that are
+# missing, of another type, too large for a float, or nested too deep.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+
+
 class DecodeError(ValueError):
     """The input is not a picture, clip or sound that can be read.
 

@@ -10,6 +10,7 @@ from typing import Any
 from ffdetect.models.calibration import Calibration
 from ffdetect.scoring.tta import check_tta
 from preprocess.faces.face import CropSettings
+from preprocess.io.formats import DAMAGED
 
 NETWORK, WINDOWS, SETTINGS = "network.onnx", "windows.onnx", "detector.json"
 _FORMAT, _VERSION = "ffdetect-onnx", 2
@@ -58,5 +59,5 @@ class ExportSettings:
             reason = error.strerror or error
             wanted = "expected a folder written by ffdetect export"
             raise ValueError(f"{folder}: {wanted} but {SETTINGS}: {reason}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{file}: expected settings of an export: {error}") from error

@@ -186,6 +186,10 @@ def rewrite(source, target, change, tensors=None):
         lambda s: "[]",
         lambda s: "null",
         lambda s: "[" * 10**5,
+        lambda s: s["crop"].update(size=300.5),
+        lambda s: s["crop"].update(min_face=float("nan")),
+        lambda s: s["network"].update(size=float("inf")),
+        lambda s: s["network"].update(size=10**400),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(tmp_path, tiny_weights, change):

@@ -117,8 +117,13 @@ def test_damaged_files_are_named(tmp_path):
         {"shares": [1, 1, 1]},
         {"face": {**face, "temperature": -1}},
         {"face": {**face, "low": "a"}},
+        {"face": {**face, "low": -(10**400)}},
+        {"shares": [10**400, 0.5, 0.5]},
         {"voice": None},
     ):
         file.write_text(json.dumps({**good, **bad}))
         with pytest.raises(WeightsError, match=r"fusion\.json: expected a fusion"):
             Fusion.load(file)
+    file.write_text('{"format":' * 100_000)
+    with pytest.raises(WeightsError, match=r"fusion\.json: expected a fusion"):
+        Fusion.load(file)
