@@ -108,6 +108,16 @@ def test_packages_import_from_packages_before_them() -> None:
     assert not back
 
 
+def test_relative_imports_are_of_the_folder_and_nothing_imports_tests() -> None:
+    for name, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, f"{name} imports from above its folder"
+                assert node.level or node.module.split(".")[0] != "tests", name
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("tests") for alias in node.names), name
+
+
 def test_no_folder_has_more_than_twelve_modules() -> None:
     folders = {file.parent for file in [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]}
     counts = {

@@ -52,6 +52,27 @@ def test_generators_are_matched_as_asked(table, tmp_path):
     assert {row["generator"]: row["reals"] for row in found} == {"sdxl": 10, "flux": 9}
 
 
+def test_what_shares_a_group_is_drawn_together(tmp_path):
+    """Frames of 12 clips a class, alike within a clip: as sure as 12 scores, not as 60."""
+    rng, out, widths = np.random.default_rng(0), tmp_path / "figures.json", []
+    clip = np.repeat(np.arange(24), 5)
+    score = 0.45 + 0.1 * (clip % 2) + rng.normal(0, 0.1, 24)[clip] + rng.normal(0, 0.005, 120)
+    scores = [f"{n}.jpg,{value:.6f}" for n, value in enumerate(score)]
+    (tmp_path / "scores.txt").write_text("\n".join(["img_name,y_pred", *scores]), "utf-8")
+    for named in (True, False):
+        rows = [
+            f"{n}.jpg,{c % 2},{('ffhq', 'gan')[c % 2]},{f'clip {c}' if named else ''}"
+            for n, c in enumerate(clip)
+        ]
+        lines = ["path,target,generator,group", *rows]
+        (tmp_path / "labels.csv").write_text("\n".join(lines), "utf-8")
+        files = [str(tmp_path / "scores.txt"), "--labels", str(tmp_path / "labels.csv")]
+        assert main([*files, "--json", str(out), "--rounds", "100"]) == 0
+        found = json.loads(out.read_text("utf-8"))["auc"]
+        widths.append(found["high"] - found["low"])
+    assert widths[0] > 1.5 * widths[1]
+
+
 def test_a_cache_is_scored_and_judged(matched, tiny, tiny_weights, tmp_path, capsys):
     out = tmp_path / "figures.json"
     command = [str(matched), "--weights", str(tiny_weights), "--json", str(out), "--rounds", "5"]

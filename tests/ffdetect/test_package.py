@@ -1,8 +1,7 @@
-"""The package as others meet it: what an import costs, which way imports run, what a wheel has."""
+"""The package as others meet it: what an import costs, what a wheel has, what -OO leaves."""
 
 from __future__ import annotations
 
-import ast
 import shutil
 import subprocess
 import sys
@@ -60,33 +59,6 @@ def test_the_public_names_are_there():
         assert getattr(ffdetect, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Classifier'"):
         ffdetect.Classifier  # noqa: B018
-
-
-def imported(file: Path) -> set[str]:
-    """Top-level packages that a file imports anywhere; relative imports are its own."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level <= 1, f"{file} imports from above its package"
-            names.add(node.module.split(".")[0] if not node.level else file.parent.name)
-    return names
-
-
-@pytest.mark.parametrize(
-    ("package", "above"),
-    [
-        ("preprocess", {"ffdetect", "benchmarks"}),
-        ("ffdetect", {"benchmarks"}),
-        ("benchmarks", set()),
-    ],
-)
-def test_imports_run_in_one_direction(package, above):
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for file in files:
-        assert not imported(file) & (above | {"tests"}), file
 
 
 @pytest.fixture(scope="session")
