@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ffdetect.evaluation.matching import spread
+from ffdetect.evaluation.metrics import generator_aucs
 from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.base import Scorer, Trainable
 from ffdetect.models.device import pick_device
@@ -98,6 +99,9 @@ def _prepare(args: argparse.Namespace):
     if regenerated is not None:
         regenerated_rows = split_rows(regenerated.metadata, args.fit_all, without=args.without)[0]
     mix = mix_of(args)
+    names, targets = (reader.metadata[c].to_numpy()[val] for c in ("generator", "target"))
+    if not generator_aucs(names, targets, targets, mix.matches):
+        raise ValueError("expected reals to validate on that --match allows but got none")
     pairs = PairDataset(
         reader,
         train,

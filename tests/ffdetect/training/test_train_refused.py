@@ -92,6 +92,16 @@ def test_a_wrong_cache_ends_with_a_message(tmp_path, capsys):
     assert "real and fake faces to validate on" in refused(capsys, tmp_path / "sided", out)
 
 
+def test_reals_to_validate_on_must_be_of_the_kind_that_matches_ask_for(tmp_path, capsys):
+    kinds = [("train", 0, "ffhq"), ("train", 0, "dfdc"), ("train", 1, "dfdc_swap")]
+    kinds += [("dev", 0, "ffhq"), ("dev", 1, "dfdc_swap")]
+    rows = [{"split": s, "target": t, "generator": g, "group": f"{s}{g}"} for s, t, g in kinds]
+    write_cache(tmp_path / "cache", rows)
+    match = ("--match", "dfdc_swap=dfdc")
+    err = refused(capsys, tmp_path / "cache", tmp_path / "net.safetensors", *match)
+    assert "expected reals to validate on that --match allows but got none" in err
+
+
 def test_pairs_of_other_crops_are_refused(faces_cache, tmp_path, capsys):
     write_cache(tmp_path / "pairs", [{"target": 0}, {"target": 1}], size=160)
     err = refused(
