@@ -22,7 +22,7 @@ from ffdetect.evaluation.metrics import auc
 from ffdetect.evaluation.protocol import NestedProtocol, Outcome
 from ffdetect.evaluation.splits import Fold, Rows, group_folds, inner_folds
 from ffdetect.evaluation.thresholds import false_alarms, threshold_over_units
-from ffdetect.solving.recipes import Recipe, Solver
+from ffdetect.solving.recipes import BEST, FAST, Lines, Recipe, Solver
 from ffdetect.solving.ridge import RidgeSettings
 from ffdetect.solving.solve import add_recipe, read_faces
 from preprocess.arguments import new_parser
@@ -30,20 +30,24 @@ from preprocess.arguments import new_parser
 _PLAIN = RidgeSettings(1e-2, 0.0)
 _RESIZED, _NATIVE, _RGB = "clip_resized", "clip_native", "lite_rgb"
 _RESIDUAL, _REGIONS = "lite_residual", "lite_regions"
-BASELINE = Recipe((_RESIZED,), (), 0, _PLAIN, swaps=(_RESIZED,))
+_SWAP, _CLIP = BEST["swap"], BEST["clip"]
+BASELINE = Recipe.plain((_RESIZED,), degraded=0, ridge=_PLAIN)
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
-    "penalty between real sources, a degraded view, no swaps": Recipe((_RESIZED,), (), swaps=()),
-    "+ native pixels": Recipe((_RESIZED, _NATIVE), (), swaps=()),
-    "+ residual": Recipe((_RESIZED, _NATIVE), (_RESIDUAL,), swaps=()),
-    "+ regions, with swaps": Recipe((_RESIZED, _NATIVE), (_REGIONS,)),
-}
-FAST = {
-    "Lite on picture and residual": Recipe((_RGB,), (_RESIDUAL,), swaps=()),
-    "regions, with swaps": Recipe((_RGB,), (_REGIONS,)),
-    "picture, residual, regions with swaps": Recipe(
-        (_RGB,), (_RESIDUAL, _REGIONS), frequency_share=0.65
+    "penalty between real sources, a degraded view, native pixels": Recipe.plain(
+        (_RESIZED, _NATIVE)
     ),
+    "a kind of its own for swaps": Recipe(
+        {"generated": Lines("generated", (_RESIZED, _NATIVE)), "swap": _SWAP}
+    ),
+    "and for clips": Recipe(
+        {"generated": Lines("generated", (_RESIZED, _NATIVE)), "swap": _SWAP, "clip": _CLIP}
+    ),
+    "and regions": Recipe(),
+}
+FAST_RECIPES = {
+    "Lite on picture, residual and regions": Recipe.plain((_RGB,), (_RESIDUAL, _REGIONS)),
+    "a kind of its own for swaps and for clips": Recipe(FAST),
 }
 
 
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--inner", type=int, default=3, help="inner folds (%(default)s)")
     add("--reason", default="", help="why outer folds are run again with other recipes")
     args = parser.parse_args(argv)
-    recipes = FAST if args.fast else RECIPES
+    recipes = FAST_RECIPES if args.fast else RECIPES
     try:
         faces = read_faces(args, max(recipe.degraded for recipe in recipes.values()))
     except (ValueError, OSError) as error:

@@ -152,8 +152,10 @@ class Fold:
     sources: tuple[str, ...]
 
 
-def outer_folds(rows: Rows, seed: int = 0, count: int | None = None, parts: int = 3) -> list[Fold]:
-    """Folds in which every family is tested once, with real sources that training did not see.
+def outer_folds(
+    rows: Rows, seed: int = 0, count: int | None = None, parts: int = 3, turns: int = 1
+) -> list[Fold]:
+    """Folds in which every family is tested, with real sources that training did not see.
 
     A fold tests its families' fakes with the reals they are paired with, and one part of the
     sources that are paired with none; parts take turns. Training gets the rest, without rows tied
@@ -165,6 +167,8 @@ def outer_folds(rows: Rows, seed: int = 0, count: int | None = None, parts: int 
         seed: draws which source falls into which part, and which family meets which part.
         count: number of folds, each with about as many fakes; by default one a family.
         parts: into how many parts unpaired real sources fall, alike in number and size.
+        turns: how many of the parts every family is tested with, one after the other: folds of
+            one name.
 
     Raises:
         ValueError: too few families or real sources, or a fold that has not both classes on both
@@ -185,8 +189,10 @@ def outer_folds(rows: Rows, seed: int = 0, count: int | None = None, parts: int 
     dealt = deal(families, [int(_of(rows, [f], 1).sum()) for f in families], count, rng)
     folds = []
     for number, own in zip(rng.permutation(count), dealt, strict=True):
-        reals = set(tested[number % parts]).union(*(rows.reals_of(family) for family in own))
-        folds.append(_fold(rows, ", ".join(own), own, sorted(reals)))
+        paired_reals = set().union(*(rows.reals_of(family) for family in own))
+        for turn in range(turns):
+            reals = paired_reals.union(tested[(number + turn) % parts])
+            folds.append(_fold(rows, ", ".join(own), own, sorted(reals)))
     return sorted(folds, key=lambda fold: fold.name)
 
 

@@ -51,6 +51,10 @@ class Scorer(nn.Module, ABC):
         """
         return self.stream_logits(crops, spectrum, residual).fused
 
+    def clip_logits(self, crops: torch.Tensor) -> torch.Tensor:
+        """Logits of faces in frames of clips, among which other kinds of fakes are common."""
+        return self(crops)
+
     @abstractmethod
     def stream_logits(
         self,

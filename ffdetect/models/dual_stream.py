@@ -1,12 +1,16 @@
 """The shipped network: an RGB stream, a frequency stream, and their learned fusion.
 
-Each stream has readers, which take statistics of the layers of frozen trunks (`readers`). A linear
-head maps those of each reader to a logit; a fusion, linear too, joins the logits. What a frozen
-trunk that has seen much of the world tells of generators carries over to generators of which no
-picture was in training, where a trunk tuned on a few thousand pictures learns these few (Ojha et
+Each stream has readers, which take statistics of the layers of frozen trunks (`readers`). What a
+frozen trunk that has seen much of the world tells of generators carries over to generators of which
+no picture was in training, where a trunk tuned on a few thousand pictures learns these few (Ojha et
 al. 2023, "Towards Universal Fake Image Detectors that Generalize Across Generative Models";
 Koutlis & Papadopoulos 2024, "Leveraging Representations from Intermediate Encoder-blocks for
 Synthetic Image Detection").
+
+Fakes are of several kinds: pictures that were generated whole, photographs of which a part was
+changed, frames of clips that were driven or dubbed. What gives one away says little of another, so
+each kind has linear heads of its own on the same statistics. A face is fake if it is of any kind:
+the fused logit is the log of the kinds' summed odds.
 """
 
 from __future__ import annotations
@@ -26,31 +30,56 @@ from .heads import LinearHead
 
 
 @dataclass(frozen=True)
-class DualStreamSettings:
-    """What is needed to build the network again.
+class Kind:
+    """What one kind of fake is told by.
 
     Attributes:
         rgb, frequency: names of what each stream reads, see `readers.READERS`.
-        design: how the registry finds this network.
+        margin: what is taken off this kind's logit before kinds are joined; the rarer a kind is
+            among what is asked about, the greater.
+        clip_margin: the same for frames of clips.
     """
 
-    rgb: tuple[str, ...] = ("clip_resized",)
-    frequency: tuple[str, ...] = ("lite_residual",)
-    design: str = "dual_stream"
-
-    def __post_init__(self) -> None:
-        for name in self.readers:
-            if name not in READERS:
-                raise ValueError(f"expected a reader among {sorted(READERS)} but got {name!r}")
-        if not self.rgb or not self.frequency:
-            raise ValueError("expected a reader for each of both streams but got none for one")
-        if set(self.rgb) & set(self.frequency):
-            raise ValueError(f"expected other readers in each stream but got {self.rgb} in both")
+    rgb: tuple[str, ...] = ()
+    frequency: tuple[str, ...] = ()
+    margin: float = 0.0
+    clip_margin: float = 0.0
 
     @property
     def readers(self) -> tuple[str, ...]:
         """Names of all readers, those of the RGB stream first."""
         return (*self.rgb, *self.frequency)
+
+
+@dataclass(frozen=True)
+class DualStreamSettings:
+    """What is needed to build the network again.
+
+    Attributes:
+        kinds: of fakes, by name.
+        design: how the registry finds this network.
+    """
+
+    kinds: Mapping[str, Kind]
+    design: str = "dual_stream"
+
+    def __post_init__(self) -> None:
+        streams = {
+            stream: {name for kind in self.kinds.values() for name in getattr(kind, stream)}
+            for stream in ("rgb", "frequency")
+        }
+        for name in self.readers:
+            if name not in READERS:
+                raise ValueError(f"expected a reader among {sorted(READERS)} but got {name!r}")
+        if not all(streams.values()) or not all(kind.readers for kind in self.kinds.values()):
+            raise ValueError("expected a reader for each stream and kind but got none for one")
+        if both := streams["rgb"] & streams["frequency"]:
+            raise ValueError(f"expected other readers in each stream but got {both} in both")
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Names of all readers, each once."""
+        return tuple(dict.fromkeys(n for kind in self.kinds.values() for n in kind.readers))
 
     @property
     def trunks(self) -> tuple[str, ...]:
@@ -62,19 +91,37 @@ class DualStreamSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DualStreamSettings:
-        lists = {name: tuple(values[name]) for name in ("rgb", "frequency")}
-        return cls(**{**values, **lists})
+        """Raises ValueError for the settings of weights that had one kind alone."""
+        if "kinds" not in values:
+            raise ValueError(
+                "expected heads for every kind of fake but got one set of heads: solve the "
+                "weights anew by ffdetect.solving.solve, or take those of the package"
+            )
+        kinds = {
+            name: Kind(**{**kind, "rgb": tuple(kind["rgb"]), "frequency": tuple(kind["frequency"])})
+            for name, kind in values["kinds"].items()
+        }
+        return cls(**{**values, "kinds": kinds})
 
 
 class DualStream(Scorer):
     """See the module. Trunks are loaded with the network; `learnt` leaves them out."""
 
+    settings: DualStreamSettings
+
     def __init__(self, settings: DualStreamSettings) -> None:
         super().__init__(settings)
         self.residual = RESIDUAL
         self.readers = create_readers(settings.readers)
-        self.heads = nn.ModuleDict({n: LinearHead(r.features) for n, r in self.readers.items()})
-        self.fusion = nn.Linear(len(self.heads), 1)
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.ModuleDict({n: LinearHead(self.readers[n].features) for n in kind.readers})
+                for name, kind in settings.kinds.items()
+            }
+        )
+        self.fusions = nn.ModuleDict(
+            {name: nn.Linear(len(kind.readers), 1) for name, kind in settings.kinds.items()}
+        )
         self.requires_grad_(False)
 
     def stream_logits(
@@ -86,20 +133,31 @@ class DualStream(Scorer):
         """See `Scorer`; maps are computed anew, of the part that is looked at."""
         return self.judge(self.statistics(crops))
 
+    def clip_logits(self, crops: torch.Tensor) -> torch.Tensor:
+        return self.judge(self.statistics(crops), clip=True).fused
+
     def statistics(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
         """What every reader tells of crops, uint8 N x 3 x H x W: float32 N x features each."""
         return {name: reader(crops) for name, reader in self.readers.items()}
 
-    def judge(self, statistics: Mapping[str, torch.Tensor]) -> Logits:
-        """The logits of what `statistics` gave."""
-        logits = torch.stack([head(statistics[name]) for name, head in self.heads.items()], 1)
-        first = len(self.settings.rgb)
-        rgb, frequency = (
-            logits[:, own] @ (weight[own] / weight[own].sum())
-            for weight in self.fusion.weight
-            for own in (slice(first), slice(first, None))
-        )
-        return Logits(self.fusion(logits).flatten().float(), rgb, frequency)
+    def judge(self, statistics: Mapping[str, torch.Tensor], clip: bool = False) -> Logits:
+        """The logits of what `statistics` gave.
+
+        Args:
+            clip: whether the crops are of frames of clips.
+        """
+        fused, rgb, frequency = [], [], []
+        for name, kind in self.settings.kinds.items():
+            heads, fusion = self.heads[name], self.fusions[name]
+            logits = torch.stack([heads[n](statistics[n]) for n in kind.readers], 1)
+            start = fusion.bias - (kind.clip_margin if clip else kind.margin)
+            weight, first = fusion.weight[0], len(kind.rgb)
+            fused.append(logits @ weight + start)
+            for found, own in ((rgb, slice(first)), (frequency, slice(first, None))):
+                if logits[:, own].shape[1]:
+                    share = weight[own] * (weight.sum() / weight[own].sum())
+                    found.append(logits[:, own] @ share + start)
+        return Logits(*(torch.stack(found, 1).logsumexp(1) for found in (fused, rgb, frequency)))
 
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
         watched: dict[str, list[torch.Tensor]] = {name: [] for name in self.readers}

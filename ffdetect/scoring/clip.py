@@ -242,7 +242,8 @@ def _score_tracks(
     if not faces:
         return (), None
     crops = np.stack([one.crop for one in faces])
-    logits = detector.crop_logits(crops, batch_size=batch_size, tta=tta).mean(0).numpy()
+    logits = detector.crop_logits(crops, batch_size=batch_size, tta=tta, clip=True)
+    logits = logits.mean(0).numpy()
     ratio_of = _log_ratios(detector)
     tracks, ratios, looks = [], [], []
     for number in sorted({one.track for one in faces}):

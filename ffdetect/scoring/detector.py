@@ -215,19 +215,25 @@ class Detector(PictureScorer):
         return np.concatenate([self._probabilities(seen.mean(0)).cpu() for seen in batches])
 
     def crop_logits(
-        self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"
+        self,
+        crops: np.ndarray | torch.Tensor,
+        *,
+        batch_size: int = 32,
+        tta: str = "none",
+        clip: bool = False,
     ) -> torch.Tensor:
         """What the network says of every view of ready crops, before any calibration.
 
         Args:
             crops, tta: as for `score_crops`.
+            clip: whether they are of frames of clips.
 
         Returns:
             float32 V x N on the CPU; the first of the V views is the crop itself.
         """
         import torch
 
-        return torch.cat([seen.cpu() for seen in self._logits(crops, batch_size, tta)], 1)
+        return torch.cat([seen.cpu() for seen in self._logits(crops, batch_size, tta, clip)], 1)
 
     def score_cache(
         self,
@@ -264,7 +270,7 @@ class Detector(PictureScorer):
         return torch.cat([self.crop_logits(batch, batch_size=batch_size)[0] for batch in batches])
 
     def _logits(
-        self, crops: np.ndarray | torch.Tensor, batch_size: int, tta: str
+        self, crops: np.ndarray | torch.Tensor, batch_size: int, tta: str, clip: bool = False
     ) -> list[torch.Tensor]:
         """Float32 V x batch on the device, batch by batch; one of 0 columns without crops."""
         import torch
@@ -284,11 +290,12 @@ class Detector(PictureScorer):
         if not len(crops):  # Fourier transforms of nothing are an error in some builds of PyTorch
             return [torch.zeros(TTA[tta], 0)]
         dtype = PRECISIONS[self.precision]
+        judge = self._network.clip_logits if clip else self._network
         batches = []
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
         with computing(self.threads), torch.inference_mode(), autocast:
             for batch in crops.split(batch_size):
-                seen = [self._network(view) for view in views(batch.to(self.device), tta)]
+                seen = [judge(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())
         return batches
 

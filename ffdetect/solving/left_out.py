@@ -29,11 +29,12 @@ class LeftOut:
     """Scores by lines that saw neither a face's family nor its source, or not its video.
 
     Attributes:
-        row: int N, of the table of faces; a real is there once for every fold that tests it.
+        row: int N, of the table of faces, which is there once for every fold that tests it.
         fold: str N, what was left out.
         target: int N, 1 fake, 0 real.
         unit: str N, family of a fake, source of a real.
-        logit: float N.
+        logit: float N, of the matched view.
+    degraded: float N, of a degraded view; nan where there is none.
     """
 
     row: np.ndarray
@@ -41,6 +42,7 @@ class LeftOut:
     target: np.ndarray
     unit: np.ndarray
     logit: np.ndarray
+    degraded: np.ndarray
 
 
 def _compared(left_out: LeftOut, family: str) -> np.ndarray:
@@ -56,17 +58,36 @@ def _compared(left_out: LeftOut, family: str) -> np.ndarray:
     return (left_out.target == 1) | alike
 
 
+def families(left_out: LeftOut) -> dict[str, dict[str, Any]]:
+    """AUC of every fold with its interval, in which a face counts once."""
+    target, unit, logit = left_out.target, left_out.unit, left_out.logit
+    folds: dict[str, dict[str, Any]] = {}
+    for name in np.unique(left_out.fold).tolist():
+        own = (left_out.fold == name) & _compared(left_out, name)
+        row = left_out.row[own]
+        interval = auc_interval(target[own], logit[own], unit[own], row.astype(str))
+        counts = [len(np.unique(row[target[own] == value])) for value in (1, 0)]
+        ends = [round(float(x), 4) for x in (interval.value, interval.low, interval.high)]
+        folds[name] = {"fakes": counts[0], "reals": counts[1], "auc": ends}
+    return folds
+
+
+def _loss(left_out: LeftOut) -> dict[str, float]:
+    """Mean AUC over folds of the faces that have a degraded view, as they are and degraded."""
+    found: dict[str, list[float]] = {"as they are": [], "degraded": []}
+    for name in np.unique(left_out.fold).tolist():
+        own = (left_out.fold == name) & _compared(left_out, name) & ~np.isnan(left_out.degraded)
+        if len(np.unique(left_out.target[own])) == 2:
+            found["as they are"].append(auc(left_out.target[own], left_out.logit[own]))
+            found["degraded"].append(auc(left_out.target[own], left_out.degraded[own]))
+    return {name: round(float(np.mean(values)), 4) for name, values in found.items() if values}
+
+
 def figures(left_out: LeftOut, calibration: Calibration) -> dict[str, Any]:
     """AUC of every fold with its interval, operating points, and false alarms by source."""
     target, unit, logit = left_out.target, left_out.unit, left_out.logit
     score = expit(logit / calibration.temperature + calibration.bias)
-    folds: dict[str, dict[str, Any]] = {}
-    for name in np.unique(left_out.fold).tolist():
-        own = (left_out.fold == name) & _compared(left_out, name)
-        interval = auc_interval(target[own], logit[own], unit[own])
-        counts = [int((target[own] == value).sum()) for value in (1, 0)]
-        ends = [round(float(x), 4) for x in (interval.value, interval.low, interval.high)]
-        folds[name] = {"fakes": counts[0], "reals": counts[1], "auc": ends}
+    folds = families(left_out)
     means = {name: fold["auc"][0] for name, fold in folds.items()}
     reals = target == 0
     alarms = left_out_alarms(score[reals], unit[reals], FPRS)
@@ -75,6 +96,7 @@ def figures(left_out: LeftOut, calibration: Calibration) -> dict[str, Any]:
         "folds": folds,
         "mean over families": round(float(np.mean(list(means.values()))), 4),
         "worst family": min(means, key=lambda name: means[name]),
+        "degraded views": _loss(left_out),
         "pooled AUC": round(auc(target, logit), 4),
         "pooled TPR": {
             f"{fpr:g}": round(tpr_at_fpr(target, logit, fpr, weight), 4) for fpr in FPRS[:2]

@@ -6,12 +6,13 @@ from products of all faces' statistics, which are standardised once over all fac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 
 from ffdetect.evaluation.protocol import Sample
 from ffdetect.evaluation.splits import Rows
@@ -25,37 +26,91 @@ PAIRS = {"dfdc_swap": ("dfdc",), "inswapper": ("ffhq256",)}
 SWAPS = ("dfdc", *PAIRS)  # swaps, and frames of videos that are there to compare them with
 
 
+GAN = "gan"
+_PAIRED = [*PAIRS, *(source for sources in PAIRS.values() for source in sources)]
+
+# Which faces the lines of a kind of fake learn from: bool N, by their targets, their units, and
+# whether they are of clips.
+LEARNT: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "all": lambda target, unit, clip: np.ones(len(unit), bool),
+    "generated": lambda target, unit, clip: ~np.isin(unit, [*SWAPS, GAN]) & ~(clip & (target == 1)),
+    "gan": lambda target, unit, clip: (unit == GAN) | (target == 0) & ~np.isin(unit, SWAPS),
+    "swaps": lambda target, unit, clip: np.isin(unit, _PAIRED),
+    "clips": lambda target, unit, clip: clip | np.isin(unit, _PAIRED),
+}
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """Attributes:
-    rgb, frequency: readers of each stream, each with a line of its own; a stream without any has
-        no part in the score.
-    degraded: how many degraded views of each face are learnt from, beside the matched one.
-    ridge: of the lines.
-    frequency_share: of the frequency stream in the fused score, 0 to 1.
-    clips: how much a frame of a clip counts beside a picture. Clips come from so many collections,
-        of a few coders, that they would outweigh pictures.
-    swaps: readers whose lines learn from swaps too, and from the frames beside some. Swaps are
-        real but for a part, and blur a line for pictures that are generated whole.
+class Lines:
+    """How one kind of fake is told: a line for every reader, and their weighted sum.
+
+    Attributes:
+        fakes: which faces are learnt from, a key of `LEARNT`.
+        rgb, frequency: readers of each stream.
+        frequency_share: of the frequency stream in the sum, 0 to 1, where both streams have
+            readers.
+        margin, clip_margin: see `ffdetect.models.dual_stream.Kind`.
     """
 
-    rgb: tuple[str, ...] = ("clip_resized", "clip_native")
-    frequency: tuple[str, ...] = ("lite_regions",)
-    degraded: int = 1
-    ridge: RidgeSettings = field(default_factory=RidgeSettings)
+    fakes: str
+    rgb: tuple[str, ...] = ()
+    frequency: tuple[str, ...] = ()
     frequency_share: float = 0.4
-    clips: float = 0.3
-    swaps: tuple[str, ...] = ("lite_regions",)
+    margin: float = 0.0
+    clip_margin: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if self.fakes not in LEARNT:
+            raise ValueError(f"expected fakes among {sorted(LEARNT)} but got {self.fakes!r}")
 
     def shares(self) -> dict[str, float]:
-        """Every reader's weight in the fused score; they add up to 1."""
+        """Every reader's weight in the sum; they add up to 1."""
         streams = ((self.rgb, 1 - self.frequency_share), (self.frequency, self.frequency_share))
         kept = [(names, share) for names, share in streams if names]
         total = sum(share for _, share in kept)
         return {name: share / total / len(names) for names, share in kept for name in names}
+
+
+_CLIP = ("clip_resized", "clip_native")
+BEST = {
+    "generated": Lines("generated", _CLIP, ("lite_regions",), 0.2),
+    "gan": Lines("gan", _CLIP, margin=2.0, clip_margin=2.0),
+    "swap": Lines("swaps", _CLIP, margin=2.0, clip_margin=2.0),
+    "clip": Lines("clips", _CLIP, margin=3.0),
+}
+_LITE = ("lite_residual", "lite_regions")
+FAST = {
+    "generated": Lines("generated", ("lite_rgb",), _LITE, 0.65),
+    "gan": Lines("gan", ("lite_rgb",), _LITE, 0.65, margin=2.0, clip_margin=2.0),
+    "swap": Lines("swaps", ("lite_rgb",), _LITE, 0.65, margin=2.0, clip_margin=2.0),
+    "clip": Lines("clips", ("lite_rgb",), _LITE, 0.65, margin=3.0, clip_margin=3.0),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Attributes:
+    kinds: of fakes, by name.
+    degraded: how many degraded views of each face are learnt from, beside the matched one.
+    ridge: of the lines.
+    clips: how much a frame of a clip counts beside a picture. Clips come from so many collections,
+        of a few coders, that they would outweigh pictures.
+    slope: logits a unit of a line's score, which is 0 for reals and 1 for fakes.
+    """
+
+    kinds: Mapping[str, Lines] = field(default_factory=lambda: dict(BEST))
+    degraded: int = 1
+    ridge: RidgeSettings = field(default_factory=RidgeSettings)
+    clips: float = 0.3
+    slope: float = 9.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def plain(cls, rgb: Sequence[str] = (), frequency: Sequence[str] = (), **others: Any) -> Recipe:
+        """One line for each reader, which learns from every fake alike."""
+        return cls({"fake": Lines("all", tuple(rgb), tuple(frequency))}, **others)
 
 
 @dataclass(frozen=True)
@@ -145,6 +200,10 @@ def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
+# A line for every kind of fake and reader.
+Solved = dict[tuple[str, str], Line]
+
+
 class Solver:
     """Fits and scores recipes on faces; what `NestedProtocol` calls.
 
@@ -165,26 +224,28 @@ class Solver:
             self._grams[key] = Gram(self.faces.values[reader][:count])
         return self._grams[key]
 
-    def solve(self, recipe: Recipe, rows: np.ndarray) -> dict[str, Line]:
-        """A line for every reader, from faces given by their rows."""
+    def solve(self, recipe: Recipe, rows: np.ndarray) -> Solved:
+        """A line for every reader of every kind of which faces, given by their rows, have fakes."""
         face = self.faces.face[self.faces.view <= recipe.degraded]
         target, unit = self.target[face], self.unit[face]
-        emphasis = np.where(self.faces.table["clip"].to_numpy()[face], recipe.clips, 1.0)
-        lines = {}
-        for reader in recipe.shares():
-            learnt = np.isin(face, rows)
-            if reader not in recipe.swaps:
-                learnt &= ~np.isin(unit, SWAPS)
-            gram = self.gram(reader, recipe.degraded)
-            lines[reader] = solve_line(
-                gram, np.flatnonzero(learnt), target, unit, recipe.ridge, emphasis
-            )
-        return lines
+        clip = self.faces.table["clip"].to_numpy()[face]
+        emphasis = np.where(clip, recipe.clips, 1.0)
+        solved: Solved = {}
+        for name, kind in recipe.kinds.items():
+            learnt = np.isin(face, rows) & LEARNT[kind.fakes](target, unit, clip)
+            if len(np.unique(target[learnt])) < 2:  # a fold has left out the kind itself
+                continue
+            for reader in kind.shares():
+                gram = self.gram(reader, recipe.degraded)
+                solved[name, reader] = solve_line(
+                    gram, np.flatnonzero(learnt), target, unit, recipe.ridge, emphasis
+                )
+        return solved
 
     def scores(
-        self, recipe: Recipe, lines: Mapping[str, Line], rows: np.ndarray, view: int = 0
+        self, recipe: Recipe, solved: Solved, rows: np.ndarray, view: int = 0
     ) -> dict[str, np.ndarray]:
-        """Scores of faces in a view by every reader, by each stream and fused.
+        """Logits of faces in a view by each stream, fused, and fused as frames of clips are.
 
         Args:
             view: 0 is the matched one; of another, nan where a face lacks it.
@@ -193,21 +254,29 @@ class Solver:
         own = np.flatnonzero(self.faces.view == view)
         sample[self.faces.face[own]] = own
         seen = sample[rows]
-        found = {}
-        for reader, line in lines.items():
-            score = self.gram(reader, recipe.degraded).scores(line, np.maximum(seen, 0))
-            found[reader] = np.where(seen >= 0, score, np.nan)
-        shares = recipe.shares()
-        for stream, names in (("rgb", recipe.rgb), ("frequency", recipe.frequency)):
-            if names:
-                found[stream] = np.mean([found[name] for name in names], 0)
-        found["fused"] = sum(share * found[name] for name, share in shares.items())
-        return found
+        parts: dict[str, list[np.ndarray]] = {"rgb": [], "frequency": [], "fused": [], "clip": []}
+        known = {name for name, _ in solved}
+        for name, kind in ((n, k) for n, k in recipe.kinds.items() if n in known):
+            score = {
+                reader: self.gram(reader, recipe.degraded).scores(
+                    solved[name, reader], np.maximum(seen, 0)
+                )
+                for reader in kind.shares()
+            }
+            for stream, names in (("rgb", kind.rgb), ("frequency", kind.frequency)):
+                if names:
+                    mean = np.mean([score[reader] for reader in names], 0)
+                    parts[stream].append(recipe.slope * mean - kind.margin)
+            whole = recipe.slope * sum(w * score[reader] for reader, w in kind.shares().items())
+            parts["fused"].append(whole - kind.margin)
+            parts["clip"].append(whole - kind.clip_margin)
+        joined = {name: logsumexp(values, axis=0) for name, values in parts.items() if values}
+        return {name: np.where(seen >= 0, logit, np.nan) for name, logit in joined.items()}
 
-    def fit(self, recipe: Recipe, sample: Sample) -> tuple[Recipe, dict[str, Line]]:
+    def fit(self, recipe: Recipe, sample: Sample) -> tuple[Recipe, Solved]:
         """For `NestedProtocol`, whose `read` gives row numbers."""
         return recipe, self.solve(recipe, sample.data())
 
-    def score(self, model: tuple[Recipe, dict[str, Line]], sample: Sample) -> np.ndarray:
+    def score(self, model: tuple[Recipe, Solved], sample: Sample) -> np.ndarray:
         """For `NestedProtocol`."""
         return self.scores(*model, sample.data())["fused"]

@@ -28,17 +28,20 @@ from ffdetect.evaluation.calibration import operating_points
 from ffdetect.evaluation.splits import Fold, Rows, group_folds, outer_folds
 from ffdetect.evaluation.thresholds import FPRS
 from ffdetect.models.calibration import Calibration
-from ffdetect.models.dual_stream import DualStream, DualStreamSettings
+from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
 from ffdetect.models.weights import save_checkpoint
 from preprocess.arguments import new_parser
 from preprocess.faces.face import CropSettings
 
-from .left_out import LeftOut, clip_figures, clip_scores, figures, save_fusion
-from .recipes import Faces, Recipe, Solver
+from .left_out import LeftOut, clip_figures, clip_scores, families, figures, save_fusion
+from .recipes import BEST, FAST, GAN, Faces, Recipe, Solver
 from .ridge import RidgeSettings
 from .statistics import MATCHED, Store
 
 PROG = "python -m ffdetect.solving.solve"
+NETWORKS = {"best": BEST, "fast": FAST}
+PARTS = 3  # of the real sources; every family is judged beside each
+SAME_MAKER = {"sfhq_stylegan2": "stylegan2"}
 VIDEO_FAMILY = "dfdc_swap"  # judged on unseen videos: its maker is known, people are not
 CROP = CropSettings(size=320, margin=0.2)  # the frame of the matched protocol
 
@@ -65,7 +68,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     solver = Solver(faces)
-    left_out = score_left_out(solver, recipe, picture_folds(faces))
+    left_out = score_left_out(solver, recipe, picture_folds(faces), "fused")
     calibration = calibrate(solver, left_out)
     network = solved_network(solver, recipe)
     about = {
@@ -76,8 +79,10 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     save_checkpoint(args.out, network, CROP, about, half=False, calibration=calibration)
     command = f"{prog} " + " ".join(map(str, argv or sys.argv[1:]))
     result = {"command": command, **figures(left_out, calibration)}
+    if makers := maker_folds(faces):
+        result["makers of GANs"] = families(score_left_out(solver, recipe, makers, "fused"))
     if len(faces.clips):
-        seen = score_left_out(solver, recipe, clip_folds(faces))
+        seen = score_left_out(solver, recipe, clip_folds(faces), "clip")
         clips = clip_scores(
             seen, faces.table["path"].to_numpy(), faces.table["generator"].to_numpy()
         )
@@ -98,23 +103,16 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     add("stores", nargs="+", type=Path, metavar="STORE")
     add("--manifest", nargs="+", type=Path, required=True, metavar="FILE.csv")
     add("--most", type=int, default=100, help="faces of a generator or source (%(default)s)")
-    add("--rgb", default=",".join(default.rgb), help="readers (%(default)s)")
-    add("--frequency", default=",".join(default.frequency), help="readers (%(default)s)")
+    add("--network", choices=sorted(NETWORKS), default="best", help="whose readers (%(default)s)")
     add("--degraded", type=int, default=default.degraded, metavar="N", help="(%(default)s)")
     add("--shrinkage", type=float, default=default.ridge.shrinkage, help="(%(default)s)")
     add("--source-penalty", type=float, default=default.ridge.source_penalty, help="(%(default)s)")
-    add("--frequency-share", type=float, default=default.frequency_share, help="(%(default)s)")
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """The recipe that arguments ask for."""
-    return Recipe(
-        rgb=tuple(filter(None, args.rgb.split(","))),
-        frequency=tuple(filter(None, args.frequency.split(","))),
-        degraded=args.degraded,
-        ridge=RidgeSettings(args.shrinkage, args.source_penalty),
-        frequency_share=args.frequency_share,
-    )
+    ridge = RidgeSettings(args.shrinkage, args.source_penalty)
+    return Recipe(NETWORKS[args.network], args.degraded, ridge)
 
 
 def read_faces(args: argparse.Namespace, degraded: int) -> Faces:
@@ -131,14 +129,30 @@ def read_manifest(args: argparse.Namespace) -> pd.DataFrame:
 
 
 def picture_folds(faces: Faces) -> list[Fold]:
-    """Every family left out with a third of the real sources; of video swaps, videos. Frames of
-    clips are always learnt from."""
+    """Every family left out with each third of the real sources in turn; of video swaps, videos.
+    Frames of clips are always learnt from."""
     rows = faces.rows
     pictures = np.setdiff1d(np.arange(len(rows)), faces.clips)
     own = rows.take(pictures)
-    folds = [fold for fold in outer_folds(own) if fold.name != VIDEO_FAMILY]
+    folds = outer_folds(own, parts=PARTS, turns=PARTS)
+    folds = [fold for fold in folds if fold.name != VIDEO_FAMILY]
     if VIDEO_FAMILY in own.families():
         folds += group_folds(own, [VIDEO_FAMILY])
+    return [_beside(fold, pictures, faces.clips) for fold in folds]
+
+
+def maker_folds(faces: Faces) -> list[Fold]:
+    """GANs left out one by one, with each third of the real sources, where others are known."""
+    rows = faces.rows
+    gan = rows.unit == GAN
+    maker = faces.table["generator"].replace(SAME_MAKER).to_numpy().astype(str)
+    pictures = np.setdiff1d(np.arange(len(rows)), faces.clips)
+    named = replace(rows, unit=np.where(gan, np.char.add(f"{GAN}: ", maker), rows.unit))
+    own = named.take(pictures)
+    if len([name for name in own.families() if name.startswith(f"{GAN}: ")]) < 2:
+        return []
+    folds = outer_folds(own, parts=PARTS, turns=PARTS)
+    folds = [fold for fold in folds if fold.name.startswith(f"{GAN}: ")]
     return [_beside(fold, pictures, faces.clips) for fold in folds]
 
 
@@ -159,17 +173,24 @@ def _beside(fold: Fold, rows: np.ndarray, others: np.ndarray) -> Fold:
     return replace(fold, train=train, test=rows[fold.test])
 
 
-def score_left_out(solver: Solver, recipe: Recipe, folds: Sequence[Fold]) -> LeftOut:
-    """Scores of every fold's faces by lines that did not see their like."""
-    rows, scores, names = [], [], []
+def score_left_out(solver: Solver, recipe: Recipe, folds: Sequence[Fold], score: str) -> LeftOut:
+    """Scores of every fold's faces by lines that did not see their like.
+
+    Args:
+        score: which, see `Solver.scores`.
+    """
+    rows, scores, worse, names = [], [], [], []
     for fold in tqdm(folds, unit="fold"):
-        score = solver.scores(recipe, solver.solve(recipe, fold.train), fold.test)["fused"]
+        solved = solver.solve(recipe, fold.train)
+        found = solver.scores(recipe, solved, fold.test)[score]
         name = VIDEO_FAMILY if fold.name.startswith(VIDEO_FAMILY) else fold.name
         rows.append(fold.test)
-        scores.append(score)
-        names.append(np.full(len(score), name))
+        scores.append(found)
+        worse.append(solver.scores(recipe, solved, fold.test, min(recipe.degraded, 1))[score])
+        names.append(np.full(len(found), name))
     row, name_of = np.concatenate(rows), np.concatenate(names)
-    return LeftOut(row, name_of, solver.target[row], solver.unit[row], np.concatenate(scores))
+    target, unit = solver.target[row], solver.unit[row]
+    return LeftOut(row, name_of, target, unit, np.concatenate(scores), np.concatenate(worse))
 
 
 def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
@@ -190,13 +211,20 @@ def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
 
 def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
     """The network with lines solved from all faces."""
-    network = DualStream(DualStreamSettings(recipe.rgb, recipe.frequency))
-    for reader, line in solver.solve(recipe, np.arange(len(solver.target))).items():
+    kinds = {
+        name: Kind(kind.rgb, kind.frequency, kind.margin, kind.clip_margin)
+        for name, kind in recipe.kinds.items()
+    }
+    network = DualStream(DualStreamSettings(kinds))
+    solved = solver.solve(recipe, np.arange(len(solver.target)))
+    for (name, reader), line in solved.items():
         head = solver.gram(reader, recipe.degraded).head_of(line)
-        network.heads[reader].load_state_dict(head.state_dict())
+        network.heads[name][reader].load_state_dict(head.state_dict())
     with torch.no_grad():
-        network.fusion.weight.copy_(torch.tensor([list(recipe.shares().values())]))
-        network.fusion.bias.zero_()
+        for name, kind in recipe.kinds.items():
+            weights = recipe.slope * torch.tensor([list(kind.shares().values())])
+            network.fusions[name].weight.copy_(weights)
+            network.fusions[name].bias.zero_()
     return network
 
 

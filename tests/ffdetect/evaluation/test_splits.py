@@ -75,6 +75,16 @@ def test_parts_of_the_real_sources_take_turns():
     assert len(counts) == 6 and counts.max() - counts.min() <= 1
 
 
+def test_every_family_meets_every_part_of_the_real_sources():
+    rows, met = face_rows(faces()), {}
+    for fold in outer_folds(rows, turns=3):
+        check_fold(rows, fold)
+        met.setdefault(fold.name, []).append(set(fold.sources) - {"video"})
+    assert len(met) == 5
+    for parts in met.values():
+        assert [len(part) for part in parts] == [2, 2, 2] and len(set().union(*parts)) == 6
+
+
 def test_the_seed_draws_which_sources_meet_which_family():
     rows = face_rows(faces())
     drawn = {tuple(fold.sources for fold in outer_folds(rows, seed)) for seed in range(6)}

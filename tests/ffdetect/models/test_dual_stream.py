@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ffdetect.models import dual_stream
-from ffdetect.models.dual_stream import DualStream, DualStreamSettings
+from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
+from ffdetect.models.tensor_file import read_tensors, write_tensors
 from ffdetect.models.weights import WeightsError, load_checkpoint, save_checkpoint
 from preprocess.faces.face import CropSettings
 from tests.ffdetect.helpers import random_crops
+
+KINDS = {
+    "generated": Kind(("lite_rgb",), ("lite_residual", "lite_regions")),
+    "swap": Kind((), ("lite_regions",), margin=2.0, clip_margin=0.5),
+}
 
 
 @pytest.fixture(scope="module")
@@ -19,24 +27,35 @@ def network() -> DualStream:
     """Of the small trunk alone, with random heads of a size that gives logits of some units."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        settings = DualStreamSettings(("lite_rgb",), ("lite_residual", "lite_regions"))
-        made = DualStream(settings).eval()
+        made = DualStream(DualStreamSettings(KINDS)).eval()
     for name, x in made.statistics(random_crops(16)).items():
-        made.heads[name].centre.copy_(x.mean(0))
-        made.heads[name].scale.copy_(x.std(0).clamp_min(1e-3))
-    made.fusion.weight.copy_(torch.tensor([[0.6, 0.3, 0.1]]))
+        for heads in made.heads.values():
+            if name in heads:
+                heads[name].centre.copy_(x.mean(0))
+                heads[name].scale.copy_(x.std(0).clamp_min(1e-3))
+    made.fusions["generated"].weight.copy_(torch.tensor([[0.6, 0.3, 0.1]]))
+    made.fusions["swap"].weight.fill_(2.0)
     return made
 
 
+def log_of_sum(*logits: torch.Tensor) -> torch.Tensor:
+    return sum(logit.double().exp() for logit in logits).log().float()
+
+
 @torch.inference_mode()
-def test_the_fusion_is_a_line_on_the_logits_of_readers(network):
+def test_kinds_are_lines_on_the_logits_of_readers_whose_odds_add_up(network):
     crops = random_crops(4, seed=9)
     logits, seen = network.stream_logits(crops), network.statistics(crops)
-    rgb, residual, regions = (network.heads[name](seen[name]) for name in network.heads)
-    expected = 0.6 * rgb + 0.3 * residual + 0.1 * regions + network.fusion.bias
-    torch.testing.assert_close(logits.fused, expected)
-    torch.testing.assert_close(logits.rgb, rgb)
-    torch.testing.assert_close(logits.frequency, 0.75 * residual + 0.25 * regions)
+    heads, start = network.heads["generated"], network.fusions["generated"].bias
+    rgb, residual, regions = (heads[name](seen[name]) for name in heads)
+    swap = 2 * network.heads["swap"]["lite_regions"](seen["lite_regions"])
+    swap = swap + network.fusions["swap"].bias
+    generated = 0.6 * rgb + 0.3 * residual + 0.1 * regions + start
+    torch.testing.assert_close(logits.fused, log_of_sum(generated, swap - 2))
+    torch.testing.assert_close(network.clip_logits(crops), log_of_sum(generated, swap - 0.5))
+    torch.testing.assert_close(logits.rgb, rgb + start)
+    frequency = 0.75 * residual + 0.25 * regions + start
+    torch.testing.assert_close(logits.frequency, log_of_sum(frequency, swap - 2))
     assert logits.fused.std() > 0.01
 
 
@@ -59,8 +78,14 @@ def test_statistics_do_not_depend_on_the_batch(network):
 def test_readers_share_a_trunk_that_is_not_learnt(network):
     assert network.readers["lite_rgb"].trunk is network.readers["lite_residual"].trunk
     tensors = ("centre", "scale", "linear.weight", "linear.bias")
-    expected = {f"heads.{stream}.{name}" for stream in network.readers for name in tensors}
-    assert network.learnt().keys() == expected | {"fusion.weight", "fusion.bias"}
+    expected = {
+        f"heads.{kind}.{reader}.{name}"
+        for kind, own in KINDS.items()
+        for reader in own.readers
+        for name in tensors
+    }
+    fusions = {f"fusions.{kind}.{name}" for kind in KINDS for name in ("weight", "bias")}
+    assert network.learnt().keys() == expected | fusions
     assert not any(p.requires_grad for p in network.parameters())
 
 
@@ -133,20 +158,38 @@ def test_weights_learnt_beside_another_trunk_are_refused(network, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("kinds", "message"),
     [
-        ({"rgb": ("lite",)}, "expected a reader among .* but got 'lite'"),
-        ({"frequency": ()}, "expected a reader for each"),
-        ({"frequency": ("clip_resized",)}, "expected other readers in each stream"),
+        ({"a": Kind(("lite",), ("lite_residual",))}, "expected a reader among .* but got 'lite'"),
+        ({"a": Kind(("lite_rgb",))}, "expected a reader for each"),
+        ({**KINDS, "b": Kind()}, "expected a reader for each"),
+        ({**KINDS, "b": Kind(("lite_regions",))}, "expected other readers in each stream"),
     ],
 )
-def test_wrong_settings_are_refused(settings, message):
+def test_wrong_settings_are_refused(kinds, message):
     with pytest.raises(ValueError, match=message):
-        DualStreamSettings(**settings)
+        DualStreamSettings(kinds)
 
 
 def test_settings_come_back_from_json():
-    settings = DualStreamSettings(("clip_resized", "clip_native"), ("lite_residual",))
-    assert settings.trunks == ("clip_vit_b16", "efficientnet_lite0")
-    values = {**settings.to_dict(), "rgb": list(settings.rgb)}
+    settings = DualStreamSettings(
+        {**KINDS, "clip": Kind(("clip_resized", "clip_native"), clip_margin=1.5)}
+    )
+    assert settings.trunks == ("efficientnet_lite0", "clip_vit_b16")
+    values = json.loads(json.dumps(settings.to_dict()))
     assert DualStreamSettings.from_dict(values) == settings
+
+
+def test_weights_with_one_set_of_heads_are_refused_with_what_to_do(network, tmp_path):
+    file = tmp_path / "w.safetensors"
+    save_checkpoint(file, network, CropSettings(size=128), {}, half=False)
+    tensors, described = read_tensors(file)
+    about = json.loads(described["ffdetect"])
+    about["network"] = {
+        "rgb": ["lite_rgb"],
+        "frequency": ["lite_residual"],
+        "design": "dual_stream",
+    }
+    write_tensors(file, tensors, {"ffdetect": json.dumps(about)})
+    with pytest.raises(WeightsError, match="solve the weights anew"):
+        load_checkpoint(file)

@@ -8,14 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from ffdetect.evaluation.metrics import auc
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.fusion import Fusion
 from ffdetect.solving import solve, statistics
-from ffdetect.solving.recipes import Faces, Recipe, Solver
+from ffdetect.solving.recipes import FAST, PAIRS, Faces, Lines, Recipe, Solver
 from ffdetect.solving.statistics import MATCHED, Statistics, Store
 from preprocess import crop
+
+FEATURES = {"lite_rgb": 1568, "lite_residual": 1568, "lite_regions": 2816}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_faces_of_another_framing_are_refused(astronaut_folder, tmp_path, capsys
 
 @pytest.fixture
 def made_up(tmp_path):
-    """A store of 240 made-up faces and their manifest."""
+    """A store of made-up faces and their manifest."""
     rng, rows = np.random.default_rng(0), []
     for name, family, target in [
         ("a", "", 0),
@@ -87,7 +91,9 @@ def made_up(tmp_path):
         ("ffhq256", "", 0),
         ("sdxl", "sdxl", 1),
         ("flux", "flux", 1),
-        ("gan", "gan", 1),
+        ("stylegan1", "gan", 1),
+        ("stylegan2", "gan", 1),
+        ("sfhq_stylegan2", "gan", 1),
         ("inswapper", "inswapper", 1),
         ("dfdc_swap", "dfdc_swap", 1),
     ]:
@@ -115,7 +121,7 @@ def made_up(tmp_path):
     keys = np.array([f"{path}#-1" for path in still["path"]])
     frames = [f"{path}#{n}" for path in manifest["path"][len(still) :] for n in (0, 9)]
     fake = np.repeat(manifest["target"].to_numpy()[len(still) :], 2)
-    store = Store(tmp_path / "whole", ["lite_rgb", "lite_residual"])
+    store = Store(tmp_path / "whole", list(FEATURES))
     clips = Statistics(np.array(frames), _with_a_trace(rng, fake, store.readers))
     store.write(MATCHED, clips)
     for view in (MATCHED, "P1"):
@@ -125,7 +131,7 @@ def made_up(tmp_path):
 
 
 def _with_a_trace(rng, target, readers):
-    noise = {name: rng.normal(size=(len(target), 1568)) for name in readers}
+    noise = {name: rng.normal(size=(len(target), FEATURES[name])) for name in readers}
     return {name: (x + 0.2 * target[:, None]).astype(np.float16) for name, x in noise.items()}
 
 
@@ -135,10 +141,8 @@ def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
         str(made_up / "whole"),
         "--manifest",
         str(made_up / "manifest.csv"),
-        "--rgb",
-        "lite_rgb",
-        "--frequency",
-        "lite_residual",
+        "--network",
+        "fast",
         "--out",
         str(out),
         "--report",
@@ -150,11 +154,14 @@ def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
     found = json.loads(report.read_text())
     assert set(found["folds"]) == {"sdxl", "flux", "gan", "inswapper", "dfdc_swap"}
     assert found["mean over families"] > 0.9  # every family has the same trace
+    assert found["makers of GANs"]["gan: stylegan2"]["fakes"] == 40  # two of one maker
+    assert found["makers of GANs"]["gan: stylegan1"]["auc"][0] > 0.9
     assert (found["clips"]["fakes"], found["clips"]["reals"]) == (24, 24)
     assert found["clips"]["mean over methods"] > 0.9
     assert Fusion.load(made_up / "fusion.json").face.fakes == 24
     checkpoint = load_checkpoint(out)
-    assert checkpoint.network.settings.rgb == ("lite_rgb",)
+    assert checkpoint.network.settings.readers == tuple(FEATURES)
+    assert list(checkpoint.network.settings.kinds) == ["generated", "gan", "swap", "clip"]
     assert checkpoint.calibration.thresholds[0.1] < checkpoint.calibration.thresholds[0.01]
 
 
@@ -183,11 +190,11 @@ def test_frames_of_clips_count_less_than_pictures(made_up):
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
     faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED], most=6)
     solver, every = Solver(faces), np.arange(len(faces.table))
-    recipe = Recipe(("lite_rgb",), (), 0)
+    recipe = Recipe.plain(("lite_rgb",), degraded=0)
     wrong = []
     for share in (0.01, 0.3, 1.0):
-        lines = solver.solve(replace(recipe, clips=share), every)
-        score = solver.scores(recipe, lines, faces.clips)["fused"]
+        solved = solver.solve(replace(recipe, clips=share), every)
+        score = solver.scores(recipe, solved, faces.clips)["fused"] / recipe.slope
         wrong.append(np.abs(score - solver.target[faces.clips]).mean())
     assert wrong[0] > wrong[1] > wrong[2]
 
@@ -205,3 +212,55 @@ def test_folds_of_pictures_and_of_clips_learn_from_all_of_the_other(made_up):
         assert not set(source[fold.train]) & set(source[fold.test])
         tested += fold.test.tolist()
     assert set(tested) == clips
+
+
+def test_a_kind_of_fake_is_learnt_from_its_own_fakes(made_up):
+    """Each fake has a trace of its kind alone; the fused score sees all, a kind's line its own."""
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED])
+    swap = np.isin(faces.table["family"], list(PAIRS))
+    rng, fake = np.random.default_rng(1), faces.table["target"].to_numpy() == 1
+    trace = np.stack([fake & ~swap, fake & swap], 1).repeat(50, 1)
+    values = 3 * trace + rng.normal(size=trace.shape)
+    faces = replace(faces, values={"lite_rgb": values.astype(np.float16)})
+    solver, every = Solver(faces), np.arange(len(fake))
+    kinds = {"generated": Lines("generated", ("lite_rgb",)), "swap": Lines("swaps", ("lite_rgb",))}
+    scores = {}
+    for name, kind in [*kinds.items(), ("both", None)]:
+        recipe = Recipe(kinds if kind is None else {name: kind}, degraded=0)
+        scores[name] = solver.scores(recipe, solver.solve(recipe, every), every)["fused"]
+    still = ~faces.table["clip"].to_numpy()
+    for name, own in (("generated", ~swap), ("swap", swap)):
+        assert auc(fake[still & (own | ~fake)], scores[name][still & (own | ~fake)]) > 0.99
+        other = still & (~own | ~fake)
+        assert auc(fake[other], scores[name][other]) < 0.8
+    np.testing.assert_allclose(
+        scores["both"], np.logaddexp(scores["generated"], scores["swap"]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_margins_are_taken_off_a_kind_and_others_off_frames_of_clips(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED], most=6)
+    solver, every = Solver(faces), np.arange(len(faces.table))
+    plain = Recipe({"clip": Lines("clips", ("lite_rgb",))}, degraded=0)
+    moved = Recipe({"clip": Lines("clips", ("lite_rgb",), margin=3, clip_margin=1)}, degraded=0)
+    before, after = (solver.scores(r, solver.solve(r, every), every) for r in (plain, moved))
+    np.testing.assert_allclose(after["fused"], before["fused"] - 3)
+    np.testing.assert_allclose(after["clip"], before["clip"] - 1)
+
+
+def test_the_network_says_what_its_lines_say(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    store = Store(made_up / "whole")
+    faces = Faces.read([store], manifest, [MATCHED], most=6)
+    solver, every = Solver(faces), np.arange(len(faces.table))
+    recipe = Recipe(FAST, degraded=0)
+    expected = solver.scores(recipe, solver.solve(recipe, every), every)
+    values = {n: torch.from_numpy(x.astype(np.float32)) for n, x in faces.values.items()}
+    network = solve.solved_network(solver, recipe)
+    with torch.inference_mode():
+        got, clip = network.judge(values), network.judge(values, clip=True)
+    for name in ("fused", "rgb", "frequency"):
+        np.testing.assert_allclose(getattr(got, name), expected[name], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(clip.fused, expected["clip"], rtol=1e-3, atol=1e-3)
