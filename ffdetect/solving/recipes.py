@@ -7,7 +7,7 @@ from products of all faces' statistics, which are standardised once over all fac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,19 @@ SWAPS = ("dfdc", *PAIRS)  # swaps, and frames of videos that are there to compar
 
 
 GAN = "gan"
+EARLY = (GAN, "sd2")  # families whose traces are not those of generators of today
 _PAIRED = [*PAIRS, *(source for sources in PAIRS.values() for source in sources)]
 
 # Which faces the lines of a kind of fake learn from: bool N, by their targets, their units, and
 # whether they are of clips.
 LEARNT: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "all": lambda target, unit, clip: np.ones(len(unit), bool),
-    "generated": lambda target, unit, clip: ~np.isin(unit, [*SWAPS, GAN]) & ~(clip & (target == 1)),
-    "gan": lambda target, unit, clip: (unit == GAN) | (target == 0) & ~np.isin(unit, SWAPS),
+    "generated": lambda target, unit, clip: (
+        ~np.isin(unit, [*SWAPS, *EARLY]) & ~(clip & (target == 1))
+    ),
+    "early": lambda target, unit, clip: (
+        np.isin(unit, EARLY) | (target == 0) & ~np.isin(unit, SWAPS)
+    ),
     "swaps": lambda target, unit, clip: np.isin(unit, _PAIRED),
     "clips": lambda target, unit, clip: clip | np.isin(unit, _PAIRED),
 }
@@ -72,18 +77,16 @@ class Lines:
 
 
 _CLIP = ("clip_resized", "clip_native")
+_LITE = ("lite_residual", "lite_regions")
 BEST = {
     "generated": Lines("generated", _CLIP, ("lite_regions",), 0.2),
-    "gan": Lines("gan", _CLIP, margin=2.0, clip_margin=2.0),
-    "swap": Lines("swaps", _CLIP, margin=2.0, clip_margin=2.0),
+    "early": Lines("early", _CLIP, margin=3.0, clip_margin=3.0),
+    "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=3.0),
     "clip": Lines("clips", _CLIP, margin=3.0),
 }
-_LITE = ("lite_residual", "lite_regions")
 FAST = {
-    "generated": Lines("generated", ("lite_rgb",), _LITE, 0.65),
-    "gan": Lines("gan", ("lite_rgb",), _LITE, 0.65, margin=2.0, clip_margin=2.0),
-    "swap": Lines("swaps", ("lite_rgb",), _LITE, 0.65, margin=2.0, clip_margin=2.0),
-    "clip": Lines("clips", ("lite_rgb",), _LITE, 0.65, margin=3.0, clip_margin=3.0),
+    name: replace(lines, rgb=("lite_rgb",), frequency=_LITE, frequency_share=0.65)
+    for name, lines in BEST.items()
 }
 
 

@@ -161,7 +161,7 @@ def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
     assert Fusion.load(made_up / "fusion.json").face.fakes == 24
     checkpoint = load_checkpoint(out)
     assert checkpoint.network.settings.readers == tuple(FEATURES)
-    assert list(checkpoint.network.settings.kinds) == ["generated", "gan", "swap", "clip"]
+    assert list(checkpoint.network.settings.kinds) == ["generated", "early", "swap", "clip"]
     assert checkpoint.calibration.thresholds[0.1] < checkpoint.calibration.thresholds[0.01]
 
 
