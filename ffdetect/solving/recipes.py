@@ -84,8 +84,15 @@ BEST = {
     "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=3.0),
     "clip": Lines("clips", _CLIP, margin=3.0),
 }
+# What its logits are worth in clips is not measured, so clips have no margins of their own.
 FAST = {
-    name: replace(lines, rgb=("lite_rgb",), frequency=_LITE, frequency_share=0.65)
+    name: replace(
+        lines,
+        rgb=("lite_rgb",),
+        frequency=_LITE,
+        frequency_share=0.65,
+        clip_margin=lines.margin,
+    )
     for name, lines in BEST.items()
 }
 

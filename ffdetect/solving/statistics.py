@@ -170,7 +170,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("frames", nargs="+", type=as_path, metavar="FRAMES", help="caches of framed faces")
     add("--out", type=Path, required=True, metavar="STORE")
-    add("--readers", default="clip_resized,lite_rgb,lite_residual", help="(%(default)s)")
+    add("--readers", default=",".join(READERS), help="(%(default)s)")
     add("--degraded", type=int, default=1, metavar="N", help="views of each face (%(default)s)")
     return parser
 
