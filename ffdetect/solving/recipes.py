@@ -80,7 +80,7 @@ _CLIP = ("clip_resized", "clip_native")
 _LITE = ("lite_residual", "lite_regions")
 BEST = {
     "generated": Lines("generated", _CLIP, ("lite_regions",), 0.2),
-    "early": Lines("early", _CLIP, margin=3.0, clip_margin=3.0),
+    "early": Lines("early", _CLIP, margin=2.0, clip_margin=2.0),
     "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=3.0),
     "clip": Lines("clips", _CLIP, margin=3.0),
 }
