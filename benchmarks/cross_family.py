@@ -3,7 +3,7 @@
 Every family of generators is left out of training together with a third of the real sources, and
 the recipe is chosen among `RECIPES` by folds inside the rest. Faces are framed and coded alike
 (`ffdetect.solving.views.matched`). Products of statistics are standardised over all faces, without
-labels. Swaps in video frames are known to training and their videos are not; they are also judged
+labels. Pictures alone: frames of clips, and the lines for them, take no part. Swaps in video frames are known to training and their videos are not; they are also judged
 with their family left out.
 """
 
@@ -30,24 +30,21 @@ from preprocess.arguments import new_parser
 _PLAIN = RidgeSettings(1e-2, 0.0)
 _RESIZED, _NATIVE, _RGB = "clip_resized", "clip_native", "lite_rgb"
 _RESIDUAL, _REGIONS = "lite_residual", "lite_regions"
-_SWAP, _CLIP = BEST["swap"], BEST["clip"]
+_CLIP = (_RESIZED, _NATIVE)
 BASELINE = Recipe.plain((_RESIZED,), degraded=0, ridge=_PLAIN)
+_STILLS = {"generated": Lines("generated", _CLIP), "early": BEST["early"]}
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
-    "penalty between real sources, a degraded view, native pixels": Recipe.plain(
-        (_RESIZED, _NATIVE)
-    ),
-    "a kind of its own for swaps": Recipe(
-        {"generated": Lines("generated", (_RESIZED, _NATIVE)), "swap": _SWAP}
-    ),
-    "and for clips": Recipe(
-        {"generated": Lines("generated", (_RESIZED, _NATIVE)), "swap": _SWAP, "clip": _CLIP}
-    ),
-    "and regions": Recipe(),
+    "penalty between real sources, a degraded view, native pixels": Recipe.plain(_CLIP),
+    "early generators apart, no swaps": Recipe(_STILLS),
+    "swaps apart too": Recipe({**_STILLS, "swap": BEST["swap"]}),
+    "and regions": Recipe({name: BEST[name] for name in ("generated", "early", "swap")}),
 }
 FAST_RECIPES = {
-    "Lite on picture, residual and regions": Recipe.plain((_RGB,), (_RESIDUAL, _REGIONS)),
-    "a kind of its own for swaps and for clips": Recipe(FAST),
+    "one line a reader": Recipe.plain((_RGB,), (_RESIDUAL, _REGIONS)),
+    "early generators and swaps apart": Recipe(
+        {name: FAST[name] for name in ("generated", "early", "swap")}
+    ),
 }
 
 

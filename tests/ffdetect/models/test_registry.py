@@ -15,7 +15,13 @@ from tests.ffdetect.helpers import random_crops
 
 # The smallest of every design.
 SETTINGS = {
-    "dual_stream": {"design": "dual_stream", "rgb": ["lite_rgb"], "frequency": ["lite_residual"]},
+    "dual_stream": {
+        "design": "dual_stream",
+        "kinds": {
+            "generated": {"rgb": ["lite_rgb"], "frequency": ["lite_residual"]},
+            "swap": {"rgb": ["lite_rgb"], "frequency": []},
+        },
+    },
     "gated": {"design": "gated", "backbone": "test_resnet", "size": 128},
 }
 
