@@ -3,8 +3,8 @@
 Every family of generators is left out of training together with a third of the real sources, and
 the recipe is chosen among `RECIPES` by folds inside the rest. Faces are framed and coded alike
 (`ffdetect.solving.views.matched`). Products of statistics are standardised over all faces, without
-labels. Pictures alone: frames of clips, and the lines for them, take no part. Swaps in video frames are known to training and their videos are not; they are also judged
-with their family left out.
+labels. Pictures alone: frames of clips, and the lines for them, take no part. Swaps in video frames
+are known to training and their videos are not; they are also judged with their family left out.
 """
 
 from __future__ import annotations
