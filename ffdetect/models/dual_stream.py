@@ -71,8 +71,8 @@ class DualStreamSettings:
         for name in self.readers:
             if name not in READERS:
                 raise ValueError(f"expected a reader among {sorted(READERS)} but got {name!r}")
-        if not all(streams.values()) or not all(kind.readers for kind in self.kinds.values()):
-            raise ValueError("expected a reader for each stream and kind but got none for one")
+        if not self.kinds or not all(kind.readers for kind in self.kinds.values()):
+            raise ValueError(f"expected kinds with a reader each but got {dict(self.kinds)}")
         if both := streams["rgb"] & streams["frequency"]:
             raise ValueError(f"expected other readers in each stream but got {both} in both")
 
@@ -157,7 +157,8 @@ class DualStream(Scorer):
                 if logits[:, own].shape[1]:
                     share = weight[own] * (weight.sum() / weight[own].sum())
                     found.append(logits[:, own] @ share + start)
-        return Logits(*(torch.stack(found, 1).logsumexp(1) for found in (fused, rgb, frequency)))
+        joined = [torch.stack(x, 1).logsumexp(1) if x else None for x in (rgb, frequency)]
+        return Logits(torch.stack(fused, 1).logsumexp(1), *joined)
 
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
         watched: dict[str, list[torch.Tensor]] = {name: [] for name in self.readers}

@@ -210,19 +210,22 @@ def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
 
 
 def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
-    """The network with lines solved from all faces."""
+    """The network with lines solved from all faces, for every kind of which there are fakes."""
+    solved = solver.solve(recipe, np.arange(len(solver.target)))
+    known = {name for name, _ in solved}
     kinds = {
         name: Kind(kind.rgb, kind.frequency, kind.margin, kind.clip_margin)
         for name, kind in recipe.kinds.items()
+        if name in known
     }
     network = DualStream(DualStreamSettings(kinds))
-    solved = solver.solve(recipe, np.arange(len(solver.target)))
     for (name, reader), line in solved.items():
         head = solver.gram(reader, recipe.degraded).head_of(line)
         network.heads[name][reader].load_state_dict(head.state_dict())
     with torch.no_grad():
-        for name, kind in recipe.kinds.items():
-            weights = recipe.slope * torch.tensor([list(kind.shares().values())])
+        for name in kinds:
+            shares = list(recipe.kinds[name].shares().values())
+            weights = recipe.slope * torch.tensor([shares])
             network.fusions[name].weight.copy_(weights)
             network.fusions[name].bias.zero_()
     return network

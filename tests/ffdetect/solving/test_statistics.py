@@ -264,3 +264,19 @@ def test_the_network_says_what_its_lines_say(made_up):
     for name in ("fused", "rgb", "frequency"):
         np.testing.assert_allclose(getattr(got, name), expected[name], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(clip.fused, expected["clip"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_kind_without_fakes_has_no_part_in_the_network(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    manifest = manifest[~manifest["family"].isin(["gan", "inswapper", "dfdc_swap"])]
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED], most=6)
+    still = np.setdiff1d(np.arange(len(faces.table)), faces.clips)
+    faces = replace(
+        faces,
+        table=faces.table.iloc[still].reset_index(drop=True),
+        values={name: x[still] for name, x in faces.values.items()},
+        face=np.arange(len(still)),
+        view=np.zeros(len(still), int),
+    )
+    network = solve.solved_network(Solver(faces), Recipe(FAST, degraded=0))
+    assert list(network.settings.kinds) == ["generated"]
