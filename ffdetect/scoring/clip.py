@@ -183,7 +183,7 @@ def score_video(
         raise broken
     fused = math.nan
     if face_ratio is not None or voice_ratio is not None:
-        fused = _probability(Fusion.load().log_ratio(face_ratio, voice_ratio))
+        fused = _probability(Fusion.load().in_one_range().log_ratio(face_ratio, voice_ratio))
     return VideoScore(
         name=str(clip),
         score=fused,
@@ -269,7 +269,7 @@ def _score_tracks(
 def _log_ratios(detector: Detector) -> Callable[[float], float]:
     """What the logits of its network are worth."""
     if detector.shipped == "best":
-        return Fusion.load().face.log_ratio
+        return Fusion.load().in_one_range().face.log_ratio
     own = detector.calibration
     return (lambda logit: logit / own.temperature + own.bias) if own else (lambda logit: logit)
 
@@ -294,7 +294,7 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
 
 
 def _listen(clip: Path, alive: Callable[[], None]) -> tuple[tuple[VoiceWindow, ...], float, int]:
-    evidence = Fusion.load().voice
+    evidence = Fusion.load().in_one_range().voice
     heard = shipped_voice().analyze(clip, alive=alive)
     windows = tuple(
         replace(window, score=_probability(evidence.log_ratio(_log_odds(window.score))))

@@ -121,14 +121,11 @@ class Fusion:
         face_only, voice_only, both = self.shares
         return float(logsumexp([face, voice, face + voice], b=[face_only, voice_only, both]))
 
-    @classmethod
-    def of(
-        cls, face: Evidence, voice: Evidence, shares: tuple[float, float, float], about: dict
-    ) -> Fusion:
-        """With one range for both, the narrower."""
-        low, high = max(face.low, voice.low), min(face.high, voice.high)
-        face, voice = (replace(evidence, low=low, high=high) for evidence in (face, voice))
-        return cls(face, voice, shares, about)
+    def in_one_range(self) -> Fusion:
+        """With the narrower range of log ratios for both; files keep what each was measured at."""
+        low, high = max(self.face.low, self.voice.low), min(self.face.high, self.voice.high)
+        face, voice = (replace(e, low=low, high=high) for e in (self.face, self.voice))
+        return replace(self, face=face, voice=voice)
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON, whole or not at all."""

@@ -158,4 +158,4 @@ def save_fusion(clips: pd.DataFrame, command: str, file: Path) -> None:
     face = Evidence.fit(target, clips["logit"].to_numpy(), weight)
     known = Fusion.load()
     about = {**known.about, "face": command, "date": datetime.date.today().isoformat()}
-    Fusion.of(face, known.voice, known.shares, about).save(file)
+    Fusion(face, known.voice, known.shares, about).save(file)

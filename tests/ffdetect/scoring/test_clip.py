@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ import pytest
 import torch
 from scipy.stats import trim_mean
 
+from ffdetect.models.tensor_file import read_tensors, write_tensors
 from ffdetect.scoring import clip as video
 from ffdetect.scoring.clip import any_of, pool, score_video
 from ffdetect.scoring.detector import Detector, NoFaceError
@@ -57,11 +60,27 @@ def odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
+def test_frames_of_clips_have_margins_of_their_own(talk, tmp_path):
+    with resources.as_file(resources.files("ffdetect.weights") / "fast.safetensors") as file:
+        tensors, described = read_tensors(file)
+    about = json.loads(described["ffdetect"])
+    for kind in about["network"]["kinds"].values():
+        kind["clip_margin"] = kind["margin"] - 2
+    moved = tmp_path / "moved.safetensors"
+    write_tensors(moved, tensors, {"ffdetect": json.dumps(about)})
+    detector = Detector.load(moved)
+    frame = detector.score_video(talk, frames=2, voice=False).frames[0]
+    logit = float(detector.crop_logits(frame.crop[None])[0, 0]) + 2
+    own = detector.calibration
+    assert odds(frame.score) == pytest.approx(logit / own.temperature + own.bias, abs=1e-3)
+
+
 def test_frames_tracks_face_voice_and_all(talk, clips):
     seen = clips.score_video(talk, frames=8)
-    fusion = Fusion.load()
+    fusion = Fusion.load().in_one_range()
     found = clip_faces(talk, clips.face_detector, clips.crop_settings, frames=8)
-    logits = clips.crop_logits(np.stack([one.crop for one in found]))[0].numpy()
+    crops = np.stack([one.crop for one in found])
+    logits = clips.crop_logits(crops)[0].numpy()
     assert len(found) >= 12 and len(seen.tracks) == 2
     assert [(f.time, f.track) for f in seen.frames] == [(one.time, one.track) for one in found]
     for frame, one, logit in zip(seen.frames, found, logits, strict=True):
