@@ -118,7 +118,8 @@ def test_weights_of_other_crops_are_refused_naming_both(
 
 
 def test_weights_that_were_solved_do_not_go_on_by_descent(faces_cache, tmp_path, capsys):
-    settings = {"design": "dual_stream", "rgb": ["lite_rgb"], "frequency": ["lite_residual"]}
+    kinds = {"generated": {"rgb": ["lite_rgb"], "frequency": ["lite_residual"]}}
+    settings = {"design": "dual_stream", "kinds": kinds}
     file, crop = tmp_path / "solved.safetensors", CacheReader(faces_cache).settings.crop
     save_checkpoint(file, create_network(settings), crop, {}, half=False)
     err = refused(capsys, faces_cache, tmp_path / "n.safetensors", "--weights", str(file))
