@@ -178,6 +178,7 @@ class _Resampler:
 
     def __init__(self) -> None:
         self._format: tuple | None = None
+        self._mixed_here = False
 
     def convert(self, frame) -> Iterator[np.ndarray]:
         if _is_ready(frame):
@@ -189,17 +190,46 @@ class _Resampler:
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if now != self._format:
             yield from self.flush()
-            self._format = now
-            self._inner = av.AudioResampler(
-                "fltp", "mono", SAMPLE_RATE, frame_size=round(_BATCH * SAMPLE_RATE)
-            )
+            self._format, self._mixed_here = now, False
+            self._inner = _inner_resampler()
         frame.pts = None  # wrong time stamps must not move sound
-        yield from (part.to_ndarray()[0] for part in self._inner.resample(frame))
+        try:
+            parts = self._inner.resample(_mixed(frame) if self._mixed_here else frame)
+        except av.ArgumentError:  # FFmpeg mixes no more channels than it has names for
+            self._inner, self._mixed_here = _inner_resampler(), True
+            parts = self._inner.resample(_mixed(frame))
+        yield from (part.to_ndarray()[0] for part in parts)
 
     def flush(self) -> Iterator[np.ndarray]:
         if self._format is not None:
             yield from (part.to_ndarray()[0] for part in self._inner.resample(None))
         self._format = None
+
+
+def _inner_resampler():
+    import av
+
+    size = round(_BATCH * SAMPLE_RATE)
+    return av.AudioResampler("fltp", "mono", SAMPLE_RATE, frame_size=size)
+
+
+def _mixed(frame):
+    """The mean of all channels, as a frame of one."""
+    import av
+
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        samples = samples.astype(np.int16) - 128
+        scale = 2.0**-7
+    else:
+        whole = np.issubdtype(samples.dtype, np.integer)
+        scale = 1 / -float(np.iinfo(samples.dtype).min) if whole else 1.0
+    mono = (samples.mean(0) * scale).astype(np.float32)
+    mixed = av.AudioFrame.from_ndarray(mono[None], "fltp", "mono")
+    mixed.sample_rate = frame.sample_rate
+    return mixed
 
 
 def _is_ready(frame) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+import wave
 from pathlib import Path
 
 import av
@@ -149,3 +150,21 @@ def test_a_title_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
     assert data.count(b"SoundHandler") == 1
     file.write_bytes(data.replace(b"SoundHandler", b"Sound\x80\xffndler"))
     assert len(read(file)) > 15_000
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_more_channels_than_have_names_are_mixed_alike(tmp_path: Path, width: int) -> None:
+    mono = buzz(1.0) * 0.5
+    scaled = mono * (2 ** (8 * width - 1) - 1)
+    channel = scaled + 128 if width == 1 else scaled
+    values = channel.round().astype({1: np.uint8, 2: np.int16, 4: np.int32}[width])
+    file = tmp_path / "many.wav"
+    with wave.open(str(file), "wb") as out:
+        out.setnchannels(20)
+        out.setsampwidth(width)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes(np.repeat(values[:, None], 20, 1).tobytes())
+    reader = SoundReader(file)
+    got = np.concatenate(list(reader.blocks(4.0)))
+    assert reader.format.channels == 20
+    np.testing.assert_allclose(got, mono, atol=0.02 if width == 1 else 1e-3)
