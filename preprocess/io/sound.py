@@ -196,6 +196,9 @@ class _Resampler:
         try:
             parts = self._inner.resample(_mixed(frame) if self._mixed_here else frame)
         except av.ArgumentError:  # FFmpeg mixes no more channels than it has names for
+            if frame.format.is_planar:  # whose channels PyAV cannot be trusted to find
+                self._format = None
+                return
             self._inner, self._mixed_here = _inner_resampler(), True
             parts = self._inner.resample(_mixed(frame))
         yield from (part.to_ndarray()[0] for part in parts)
@@ -214,12 +217,10 @@ def _inner_resampler():
 
 
 def _mixed(frame):
-    """The mean of all channels, as a frame of one."""
+    """The mean of all channels of an interleaved frame, as a frame of one."""
     import av
 
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
     if samples.dtype == np.uint8:
         samples = samples.astype(np.int16) - 128
         scale = 2.0**-7
