@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ffdetect.evaluation.framing import RAW
 from ffdetect.evaluation.tables import save_record
 from ffdetect.scoring.detector import SHIPPED
 from preprocess.cache.parts import read_index
@@ -36,13 +35,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("cache", type=Path, metavar="CACHE", help="of matched faces")
         self.add_argument("--weights", type=Path, help="(default: the weights of the package)")
 
-    def add_out(self) -> None:
-        """--out, by default among the committed results under the benchmark's name."""
-        name = self.prog.rpartition(".")[2]
+    def add_out(self, name: str | None = None) -> None:
+        """--out, by default among the committed results under this or the benchmark's name."""
         self.add_argument(
             "--out",
             type=Path,
-            default=RESULTS / name,
+            default=RESULTS / (name or self.prog.rpartition(".")[2]),
             help="write OUT.json and OUT.md (%(default)s)",
         )
 
@@ -120,15 +118,7 @@ def cache_digest(reader: CacheReader) -> str:
 
 
 def save_result(out: Path, command: str, values: dict[str, Any], text: str) -> None:
-    """Write OUT.json and OUT.md, each with the command that made it."""
-    save_record(out, {"command": command, **values}, f"`{command}`\n\n{text}")
-
-
-def heading(about: dict) -> str:
-    """What stands above a table: the command, and whether its figures can be trusted."""
-    lines = [f"`{about['command']}`"] if "command" in about else []
-    if about.get("protocol") == RAW:
-        lines.append(f"**{RAW}** (real and fake differ in size, framing or compression)")
-    if about.get("quick"):
-        lines.append("**smoke run**: a few steps on a few faces, its figures mean nothing")
-    return "\n\n".join(lines)
+    """Print a page, and write it to OUT.md and the values to OUT.json, with the command in both."""
+    page = f"`{command}`\n\n{text}"
+    save_record(out, {"command": command, **values}, page)
+    print(page)

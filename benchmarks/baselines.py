@@ -21,10 +21,9 @@ import torch
 
 from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.breakdown import GeneratorResult, break_down
-from ffdetect.evaluation.framing import framing
+from ffdetect.evaluation.framing import RAW, framing
 from ffdetect.evaluation.matching import judged_rows
 from ffdetect.evaluation.splits import split_rows
-from ffdetect.evaluation.tables import save_record
 from ffdetect.models.base import Logits, Scorer
 from ffdetect.models.device import pick_device
 from ffdetect.models.weights import load_checkpoint
@@ -32,7 +31,7 @@ from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe
-from ._harness import Parser, Store, cache_digest, heading, weights_digest
+from ._harness import Parser, Store, cache_digest, save_result, weights_digest
 from .paired import mean_aucs
 
 ROUNDS = 1000  # of the bootstrap
@@ -275,19 +274,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on with the next baseline", file=sys.stderr)
         return 130
-    about = {
-        "command": parser.command(argv),
-        "protocol": framing(reader.metadata),
-        "without": args.without,
-    }
-    text = f"{heading(about)}\n\n{baselines_table(measured, differences)}"
+    text, protocol = baselines_table(measured, differences), framing(reader.metadata)
+    if protocol == RAW:
+        text = f"**{RAW}** (real and fake differ in size, framing or compression)\n\n{text}"
     values = {
-        **about,
+        "protocol": protocol,
+        "without": args.without,
         "ways": {way.name: {"made": way.made, **asdict(measured[way.name])} for way in ways},
         "differences": [asdict(difference) for difference in differences],
     }
-    save_record(args.out, values, text)
-    print(text)
+    save_result(args.out, parser.command(argv), values, text)
     return 0
 
 

@@ -9,10 +9,8 @@ are known to training and their videos are not; they are also judged with their 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,8 @@ from ffdetect.evaluation.thresholds import false_alarms, threshold_over_units
 from ffdetect.solving.recipes import BEST, FAST, Lines, Recipe, Solver
 from ffdetect.solving.ridge import RidgeSettings
 from ffdetect.solving.solve import add_recipe, read_faces
-from preprocess.arguments import new_parser
+
+from ._harness import Parser, save_result
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
 _RESIZED, _NATIVE, _RGB = "clip_resized", "clip_native", "lite_rgb"
@@ -49,10 +48,10 @@ FAST_RECIPES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = new_parser("python -m benchmarks.cross_family", __doc__)
+    parser = Parser(str(__doc__))
     add_recipe(parser)
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="OUT.json, OUT.md and OUT.ledger.json")
+    parser.add_out()
     add("--fast", action="store_true", help="recipes of the fast network")
     add("--inner", type=int, default=3, help="inner folds (%(default)s)")
     add("--reason", default="", help="why outer folds are run again with other recipes")
@@ -67,15 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows,
         lambda index: index,
         inner=lambda rows, fold: inner_folds(rows, fold, count=args.inner),
-        ledger=args.out.with_suffix(".ledger.json"),
+        ledger=args.out.with_name(args.out.name + ".ledger.json"),
     )
     outcome = protocol.run(recipes, solver.fit, solver.score, args.reason)
-    command = "python -m benchmarks.cross_family " + " ".join(map(str, argv or sys.argv[1:]))
-    result = {"command": command, **judge(solver, rows, outcome, recipes)}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    args.out.with_suffix(".md").write_text(markdown(result), "utf-8")
-    print(markdown(result))
+    result = judge(solver, rows, outcome, recipes)
+    save_result(args.out, parser.command(argv), result, markdown(result))
     return 0
 
 
@@ -183,7 +178,6 @@ def markdown(result: dict[str, Any]) -> str:
     families = result["families"]
     columns = ["baseline", "rgb", "frequency", "degraded"]
     lines = [
-        f"`{result['command']}`\n",
         f"Recipes compared inside: {result['recipes compared inside']}; looks at the outer "
         f"folds: {result['looks at the outer folds']}; chosen by most: "
         f"{result['recipe chosen by most']}.\n",

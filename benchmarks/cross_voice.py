@@ -9,8 +9,6 @@ the recordings is judged by the same heads.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +16,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +24,7 @@ from scipy.special import expit
 from ffdetect.evaluation.bootstrap import auc_interval
 from ffdetect.evaluation.metrics import auc, balanced_weights, tpr_at_fpr
 from ffdetect.evaluation.splits import Fold
+from ffdetect.evaluation.tables import markdown as table
 from ffdetect.evaluation.thresholds import left_out_alarms
 from ffdetect.scoring.fusion import Evidence
 from ffdetect.voice.augment import add_noise, limit_band, recode
@@ -42,6 +40,8 @@ from ffdetect.voice.recipes import (
     within_sources,
 )
 from ffdetect.voice.train import add_inputs, calibrate
+
+from ._harness import Parser, save_result
 
 EVERY = (0, 1, 2, 3, 4)
 BASELINES = {
@@ -79,11 +79,12 @@ DISTURBANCES: dict[str, Callable] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cross_voice", description=__doc__)
+    parser = Parser(str(__doc__))
     add_inputs(parser)
-    add = parser.add_argument
-    add("--disturbed", type=int, default=500, help="recordings judged so (%(default)s)")
-    add("--out", type=Path, default=Path("benchmarks/results/cross_voice"), help="(%(default)s)")
+    parser.add_argument(
+        "--disturbed", type=int, default=500, help="recordings judged so (%(default)s)"
+    )
+    parser.add_out()
     args = parser.parse_args(argv)
     cache = FeatureCache.open(args.cache, args.manifest, args.whisper, args.work, args.workers)
     table = with_sources(cache.table, args.manifest, ("source", "group", "speaker", "kind"))
@@ -91,12 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     some = np.arange(0, len(table), max(len(table) // args.disturbed, 1))
     disturbed = {name: cache.read(name, disturb, some) for name, disturb in DISTURBANCES.items()}
     answer = measure(voices, some, disturbed, args.workers)
-    answer["command"] = "python -m benchmarks.cross_voice " + " ".join(argv or sys.argv[1:])
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
-    text = markdown(answer)
-    args.out.with_suffix(".md").write_text(text, "utf-8")
-    print(text)
+    save_result(args.out, parser.command(argv), answer, markdown(answer))
     return 0
 
 
@@ -224,19 +220,17 @@ def _kinds(voices: Voices, logit: np.ndarray) -> dict[str, float]:
 
 
 def markdown(answer: dict) -> str:
+    """The answer as a page."""
+    within = sorted(answer["within"].items(), key=lambda pair: pair[1])
     head = ["within sources, mean [95 %]", "worst source", "pooled [95 %]", "TPR at FPR 10 %"]
     lines = [
-        "# Voices of sources left out",
-        "",
-        f"`{answer['command']}`",
-        "",
         f"{answer['recipes']} recipes were compared inside each fold's training rows. "
         f"{answer['rows']['chosen']['sources']} sources have enough of both classes to be "
         "judged alone.",
         "",
     ]
-    lines += _table(["", *head], [[name, *_cells(row)] for name, row in answer["rows"].items()])
     lines += [
+        table(["", *head], [[name, *_cells(row)] for name, row in answer["rows"].items()]),
         "",
         "Chosen inside: "
         + "; ".join(
@@ -247,16 +241,15 @@ def markdown(answer: dict) -> str:
         "",
         "## Disturbed",
         "",
-    ]
-    lines += _table(
-        ["", *head[2:]], [[n, *_cells(row)[2:]] for n, row in answer["disturbed"].items()]
-    )
-    lines += ["", "## Kinds of fakes, against all reals", ""]
-    lines += _table(["kind", "AUC"], [[n, f"{v:.3f}"] for n, v in answer["kinds"].items()])
-    lines += ["", "## Sources", ""]
-    within = sorted(answer["within"].items(), key=lambda pair: pair[1])
-    lines += _table(["source", "AUC"], [[name, f"{value:.3f}"] for name, value in within])
-    lines += [
+        table(["", *head[2:]], [[n, *_cells(row)[2:]] for n, row in answer["disturbed"].items()]),
+        "",
+        "## Kinds of fakes, against all reals",
+        "",
+        table(["kind", "AUC"], [[n, f"{v:.3f}"] for n, v in answer["kinds"].items()]),
+        "",
+        "## Sources",
+        "",
+        table(["source", "AUC"], [[name, f"{value:.3f}"] for name, value in within]),
         "",
         "## Operating points",
         "",
@@ -266,11 +259,11 @@ def markdown(answer: dict) -> str:
     ]
     for fpr, alarms in answer["false_alarms"].items():
         rates = np.array([alarm["rate"] for alarm in alarms])
-        shown = [
-            [a["source"], str(a["reals"]), f"{a['rate']:.0%}"] for a in alarms if a["reals"] >= 10
-        ][:8]
+        shown = [[a["source"], a["reals"], f"{a['rate']:.0%}"] for a in alarms if a["reals"] >= 10][
+            :8
+        ]
         lines += [f"For {float(fpr):.0%}: mean over sources {rates.mean():.1%}.", ""]
-        lines += [*_table(["source", "reals", "flagged"], shown), ""]
+        lines += [table(["source", "reals", "flagged"], shown), ""]
     return "\n".join(lines)
 
 
@@ -283,10 +276,6 @@ def _cells(row: dict) -> list[str]:
         f"{row['pooled']:.3f} [{below:.3f}, {above:.3f}]",
         f"{row['tpr']:.2f}",
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 if __name__ == "__main__":

@@ -268,7 +268,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     faces = reader.metadata.iloc[rows]
     outcomes = evaluate(faces, scores)
-    print(table(outcomes))
     save(outcomes, faces, parser.command(argv), detector.about, args.out)
     return 0
 
@@ -276,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def save(
     outcomes: Sequence[Outcome], faces: pd.DataFrame, command: str, weights: dict, out: Path
 ) -> None:
-    """Write OUT.json, OUT.md and the plots OUT_*.png."""
+    """Print the tables, and write OUT.json, OUT.md and the plots OUT_*.png."""
     from .robustness_plots import plot
 
     out.parent.mkdir(parents=True, exist_ok=True)

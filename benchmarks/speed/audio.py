@@ -11,8 +11,6 @@ an environment of its own, it wants an old Pillow.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import resource
 import sys
@@ -21,11 +19,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from benchmarks._harness import Parser, save_result
+from ffdetect.evaluation.tables import markdown
 from preprocess.cache.reader import SoundCache
 from preprocess.cache.sound import SoundSettings
 from preprocess.cache.writer import CacheWriter
@@ -39,7 +40,7 @@ from preprocess.work.cores import computing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.audio", description=__doc__)
+    parser = Parser(str(__doc__))
     add = parser.add_argument
     add("data", type=Path, help="a folder of audio files, or of clips")
     add("--clips", action="store_true", help="take the clips with sound there, not audio files")
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--rounds", type=int, default=3, help="of both, taking turns (%(default)s)")
     add("--workers", type=int, default=2, help="(%(default)s)")
-    add("--out", type=Path, default=Path("benchmarks/results/audio_speed.json"))
+    parser.add_out("audio_speed")
     args = parser.parse_args(argv)
     items = find_items(args.data, media=("clip",) if args.clips else ("clip", "sound")).items
     items = [item for item in items if has_sound(item.local)][: args.files]
@@ -62,16 +63,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         usual_loop(items[:2], Path(folder))  # librosa compiles on its first call
         runs = [compare(repeated(items, times), args.rounds, args.workers) for times in args.repeat]
     answer = {
-        "command": " ".join(["python -m benchmarks.speed.audio", *(argv or sys.argv[1:])]),
         "cores": os.cpu_count(),
         "workers": args.workers,
         "runs": runs,
         "note": "ours with the start of its worker processes and the writing of the cache; "
         "CPU seconds of all processes together, which other work on the machine does not stretch",
     }
-    args.out.write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
-    print(json.dumps(answer, indent=1))
+    save_result(args.out, parser.command(argv), answer, table(answer))
     return 0
+
+
+def table(answer: dict) -> str:
+    """Of every figure of several rounds the median."""
+    columns = list(answer["runs"][0])
+    rows = [[_cell(run[name]) for name in columns] for run in answer["runs"]]
+    conditions = f"{answer['cores']} cores, {answer['workers']} workers; {answer['note']}."
+    return f"{conditions}\n\n{markdown(columns, rows)}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items())
+    return f"{np.median(value):.6g}"
 
 
 def has_sound(file: Path) -> bool:

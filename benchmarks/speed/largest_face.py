@@ -257,11 +257,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             different += [(kind, one) for one in looks if not one.same]
     except FileNotFoundError as error:
         parser.error(str(error))
-    text = table(results)
-    print(text)
     if args.sheet:
         draw(different[:_SHOWN], args.sheet)
-    save_result(args.out, parser.command(argv), {"results": results}, text)
+    save_result(args.out, parser.command(argv), {"results": results}, table(results))
     return 0
 
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._harness import Parser
-from ffdetect.evaluation.tables import save_record
+from benchmarks._harness import Parser, save_result
+from ffdetect.evaluation.tables import markdown
 from ffdetect.scoring.analysis import PictureScorer, analyze_pictures
 from ffdetect.scoring.detector import Detector
 from preprocess.faces.crop import crop_face
@@ -61,13 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         seen = [asked(files, 1, runtime, weights[runtime], timed=False) for runtime in _RUNTIMES]
     record = {
-        "command": parser.command(argv),
         "cores": os.cpu_count(),
         **agreement(*seen),
         "speed": fastest(speeds),
     }
-    save_record(args.out, record, table(record))
-    print(table(record))
+    save_result(args.out, parser.command(argv), record, table(record))
     return 0
 
 
@@ -147,26 +145,17 @@ def fastest(speeds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(record: dict[str, Any]) -> str:
-    rows = [
-        f"| {one['runtime']} | {one['threads']} | {one['detect_per_second']} | "
-        f"{one['score_per_second']} |"
-        for one in record["speed"]
-    ]
-    return "\n".join(
-        [
-            f"`{record['command']}`",
-            "",
-            f"Of {record['faces']} faces, boxes are at most "
-            f"{record['largest_difference_of_boxes_px']:.3f} px apart and scores "
-            f"{record['largest_difference_of_scores']:.1e}, and {record['other_verdicts']} have "
-            f"another verdict; {record['found_by_one_alone']} pictures have a face for one of both "
-            "alone.",
-            "",
-            "| runtime | threads | pictures searched a second | faces scored a second |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
+    rates = ("detect_per_second", "score_per_second")
+    rows = [[one["runtime"], one["threads"], *(one[r] for r in rates)] for one in record["speed"]]
+    return (
+        f"Of {record['faces']} faces, boxes are at most "
+        f"{record['largest_difference_of_boxes_px']:.3f} px apart and scores "
+        f"{record['largest_difference_of_scores']:.1e}, and {record['other_verdicts']} have "
+        f"another verdict; {record['found_by_one_alone']} pictures have a face for one of both "
+        "alone.\n\n"
+        + markdown(
+            ["runtime", "threads", "pictures searched a second", "faces scored a second"], rows
+        )
     )
 
 

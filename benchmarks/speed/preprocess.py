@@ -16,7 +16,6 @@ left to gain.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -24,11 +23,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from benchmarks._harness import Parser, save_result
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.faces.search import ClipSearch
@@ -325,8 +324,8 @@ def report(results: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    name, full = "python -m benchmarks.speed.preprocess", Effort()
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    full = Effort()
+    parser = Parser(str(__doc__))
     add = parser.add_argument
     add("faces", type=Path, metavar="FACES", help="JPEG pictures of faces, a folder a source")
     add("--clips", type=Path, help="mp4 clips with faces; without, no clips are measured")
@@ -336,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rounds", type=int, default=full.rounds, help="of all ways (%(default)s)")
     add("--memory", action="store_true", help="also measure peak memory, up to 5,000 pictures")
     add("--quick", action="store_true", help="a few pictures only: does it run?")
-    add("--out", type=Path, default=Path("benchmarks/results/preprocess_speed"))
+    parser.add_out("preprocess_speed")
     args = parser.parse_args(argv)
     effort = Effort(args.mixed, args.large, full.clips, args.frames, args.rounds)
     effort = QUICK if args.quick else effort
@@ -356,17 +355,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         if args.memory:
             results["memory"] = peak_memory(args.faces, folders["large"], Path(temporary))
-    command = " ".join([name, *map(str, argv if argv is not None else sys.argv[1:])])
-    about: dict[str, Any] = {"command": command, "effort": asdict(effort), "machine": machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**about, **results}, indent=2) + "\n"
-    args.out.with_suffix(".json").write_text(text, "utf-8")
-    conditions = f"{about['machine']['cpu']}, {os.cpu_count()} cores. " + ", ".join(
-        f"{count} {what}" for what, count in about["effort"].items()
-    )
-    text = f"`{command}`\n\n{conditions}\n\n{report(results)}\n"
-    args.out.with_suffix(".md").write_text(text, "utf-8")
-    print(text)
+    about = {"effort": asdict(effort), "machine": machine()}
+    counts = ", ".join(f"{count} {what}" for what, count in about["effort"].items())
+    text = f"{about['machine']['cpu']}, {os.cpu_count()} cores. {counts}\n\n{report(results)}"
+    save_result(args.out, parser.command(argv), {**about, **results}, text)
     return 0
 
 

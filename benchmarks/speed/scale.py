@@ -8,8 +8,6 @@ what follows.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import resource
 import sys
@@ -23,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks._harness import Parser, save_result
 from ffdetect.training.data import PairDataset
 from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CODECS, CachedFace, CacheSettings, to_table
@@ -293,10 +292,9 @@ def table(results: dict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    name = "python -m benchmarks.speed.scale"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser = Parser(str(__doc__))
     parser.add_argument("data", type=Path, metavar="DATA", help="pictures with faces")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.json"))
+    parser.add_out()
     parser.add_argument("--quick", action="store_true", help="few of everything")
     args = parser.parse_args(argv)
     effort = QUICK if args.quick else Effort()
@@ -305,11 +303,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             results = measure(args.data, effort, Path(folder))
         except (ValueError, FileNotFoundError) as error:
             parser.error(str(error))
-    command = " ".join([name, *(argv if argv is not None else sys.argv[1:])])
-    about = {"command": command, "effort": asdict(effort), "machine": machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({**about, **results}, indent=2) + "\n", "utf-8")
-    print(table(results))
+    values = {"effort": asdict(effort), "machine": machine(), **results}
+    save_result(args.out, parser.command(argv), values, table(results))
     return 0
 
 

@@ -289,7 +289,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             service.process.terminate()
             service.process.wait()
     save_result(args.out, parser.command(argv), values, markdown(values))
-    print(markdown(values))
     return 0
 
 

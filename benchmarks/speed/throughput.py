@@ -327,8 +327,8 @@ def _compared(name: str, found: Comparison) -> str:
     return f"| {name} | {found.ours} | {found.other} | {found.speedup} |"
 
 
-def save(results: dict, about: dict, out: Path) -> None:
-    """Write OUT.json and OUT.md."""
+def save(results: dict, about: dict, command: str, out: Path) -> None:
+    """Print the tables, and write OUT.json and OUT.md."""
     devices = {
         name: {
             "scoring": asdict(found["scoring"]),
@@ -338,7 +338,7 @@ def save(results: dict, about: dict, out: Path) -> None:
     }
     values = {**about, "loading": asdict(results["loading"]), "devices": devices}
     text = f"{_conditions(about)}\n\n{table(results)}"
-    save_result(out, about["command"], values, text)
+    save_result(out, command, values, text)
 
 
 def _conditions(about: dict) -> str:
@@ -378,14 +378,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             results = measure(files, effort, find_faces=args.data is not None)
         except (ValueError, FileNotFoundError) as error:
             parser.error(str(error))
-    about = {
-        "command": parser.command(argv),
-        "input": source,
-        "effort": asdict(effort),
-        "machine": here,
-    }
-    print(_conditions(about), table(results), sep="\n\n")
-    save(results, about, args.out)
+    about = {"input": source, "effort": asdict(effort), "machine": here}
+    save(results, about, parser.command(argv), args.out)
     return 0
 
 

@@ -28,5 +28,5 @@ def test_of_several_rounds_the_fastest_counts():
 
     speeds = fastest([of("torch", 1, 4), of("onnx", 2, 2), of("torch", 3, 1)])
     assert speeds == [of("torch", 3, 4), of("onnx", 2, 2)]
-    shown = table({"command": "measured", **agreement([[]], [[]]), "speed": speeds})
+    shown = table({**agreement([[]], [[]]), "speed": speeds})
     assert "| torch | 1 | 3 | 4 |" in shown

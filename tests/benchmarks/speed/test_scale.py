@@ -25,9 +25,9 @@ def test_a_made_up_cache_is_a_cache(tmp_path):
 
 def test_every_cost_is_measured(tmp_path, astronaut_folder, monkeypatch, capsys):
     monkeypatch.setattr(scale, "QUICK", Effort(pictures=2, rows=(), parts=(10,), cache=4, pairs=2))
-    out = tmp_path / "new" / "scale.json"
+    out = tmp_path / "new" / "scale"
     assert main([str(astronaut_folder()), "--quick", "--out", str(out)]) == 0
-    values = json.loads(out.read_text("utf-8"))
+    values = json.loads(out.with_suffix(".json").read_text("utf-8"))
     spent = values["cpu_seconds_per_1000_faces"]
     assert list(spent) == "decode,detect and crop,spectrum,residual,encode,checksum,write".split(
         ","
@@ -43,5 +43,5 @@ def test_every_cost_is_measured(tmp_path, astronaut_folder, monkeypatch, capsys)
 
 def test_pictures_without_a_face_are_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main([str(tmp_path), "--quick", "--out", str(tmp_path / "scale.json")])
+        main([str(tmp_path), "--quick", "--out", str(tmp_path / "scale")])
     assert "expected pictures but found none" in capsys.readouterr().err
