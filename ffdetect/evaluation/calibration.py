@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from .metrics import balanced_weights
-from .thresholds import Thresholds, thresholds
+from .thresholds import FPRS, Thresholds, thresholds
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class OperatingPoints:
 
 
 def operating_points(
-    target: np.ndarray, unit: np.ndarray, logit: np.ndarray, fprs: Sequence[float]
+    target: np.ndarray, unit: np.ndarray, logit: np.ndarray, fprs: Sequence[float] = FPRS
 ) -> OperatingPoints:
     """Calibration that shall hold for sources and families left out; each counts alike.
 

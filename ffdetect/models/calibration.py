@@ -13,13 +13,18 @@ score 0.5 is far lower; the thresholds hold regardless, as they only speak of re
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ffdetect.evaluation.thresholds import FPRS
 
 if TYPE_CHECKING:
     import torch
+
+    from ffdetect.evaluation.calibration import OperatingPoints
 
 _TEMPERATURES = (1e-3, 1e3)
 _BIAS = 1e3
@@ -75,6 +80,29 @@ class Calibration:
         if self.real_threshold is None:
             del values["real_threshold"]
         return values
+
+    @classmethod
+    def measured(
+        cls, points: OperatingPoints, target: np.ndarray, source: np.ndarray
+    ) -> Calibration:
+        """What was measured today.
+
+        Args:
+            points: with a threshold for each of `FPRS`.
+            target: int N, of all that was measured: 1 fake, 0 real.
+            source: str N, of each its generator or real source.
+        """
+        names, counts = np.unique(source, return_counts=True)
+        return cls(
+            temperature=points.temperature,
+            bias=points.bias,
+            thresholds={fpr: min(score, 1.0) for fpr, score in points.thresholds.fake.items()},
+            reals=int((target == 0).sum()),
+            fakes=int((target == 1).sum()),
+            sources=dict(zip(names.tolist(), counts.tolist(), strict=True)),
+            date=datetime.date.today().isoformat(),
+            real_threshold=max(points.thresholds.real, 0.0),
+        )
 
     @classmethod
     def from_dict(cls, values: dict) -> Calibration:

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from ffdetect.evaluation.calibration import operating_points
 from ffdetect.evaluation.splits import Fold, Rows, group_folds, outer_folds
-from ffdetect.evaluation.thresholds import FPRS
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
 from ffdetect.models.weights import save_checkpoint
@@ -195,18 +194,9 @@ def score_left_out(solver: Solver, recipe: Recipe, folds: Sequence[Fold], score:
 
 def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
     """What scores mean, measured on families and real sources left out."""
-    found = operating_points(left_out.target, left_out.unit, left_out.logit, FPRS)
-    generators = solver.faces.table["generator"].value_counts()
-    return Calibration(
-        temperature=found.temperature,
-        bias=found.bias,
-        thresholds={fpr: min(value, 1.0) for fpr, value in found.thresholds.fake.items()},
-        reals=int((solver.target == 0).sum()),
-        fakes=int((solver.target == 1).sum()),
-        sources={str(name): int(count) for name, count in generators.items()},
-        date=datetime.date.today().isoformat(),
-        real_threshold=found.thresholds.real,
-    )
+    points = operating_points(left_out.target, left_out.unit, left_out.logit)
+    generator = solver.faces.table["generator"].to_numpy().astype(str)
+    return Calibration.measured(points, solver.target, generator)
 
 
 def solved_network(solver: Solver, recipe: Recipe) -> DualStream:

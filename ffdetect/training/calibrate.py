@@ -10,7 +10,6 @@ faces are calibrated by those of another network (`--judge`): the same recipe wi
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdetect.evaluation.calibration import cross_fitted, fit_platt, weights_within_kinds
+from ffdetect.evaluation.calibration import (
+    OperatingPoints,
+    cross_fitted,
+    fit_platt,
+    weights_within_kinds,
+)
 from ffdetect.evaluation.matching import add_match, parse_matches
 from ffdetect.evaluation.metrics import calibration_curve, calibration_error
 from ffdetect.evaluation.splits import split_rows
@@ -137,17 +141,9 @@ def calibrate(faces: pd.DataFrame, logit: torch.Tensor, kind: np.ndarray) -> Cal
     target, unit = faces["target"].to_numpy(), faces["generator"].to_numpy().astype(str)
     weight = weights_within_kinds(target, kind)
     temperature, bias = fit_platt(target, logit.double().numpy(), weight)
-    found = thresholds(target, unit, probabilities(logit, temperature, bias).numpy(), FPRS)
-    return Calibration(
-        temperature=temperature,
-        bias=bias,
-        thresholds=found.fake,
-        reals=int((target == 0).sum()),
-        fakes=int((target == 1).sum()),
-        sources={str(name): int(n) for name, n in faces["generator"].value_counts().items()},
-        date=datetime.date.today().isoformat(),
-        real_threshold=found.real,
-    )
+    score = probabilities(logit, temperature, bias).numpy()  # rounded as the detector's are
+    points = OperatingPoints(temperature, bias, thresholds(target, unit, score, FPRS))
+    return Calibration.measured(points, target, unit)
 
 
 def report(

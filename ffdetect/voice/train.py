@@ -8,15 +8,11 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
-from ffdetect.evaluation.calibration import fit_platt
-from ffdetect.evaluation.metrics import balanced_weights
-from ffdetect.evaluation.thresholds import FPRS, threshold_over_units
+from ffdetect.evaluation.calibration import operating_points
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.tensor_file import WeightsError
 from preprocess.cache.errors import CacheError
@@ -66,26 +62,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 def calibrate(voices: Voices, logit: np.ndarray) -> Calibration:
     """What makes probabilities of logits, measured where sources were left out.
 
-    Of either class every source counts alike. Thresholds are of calibrated scores and hold over
-    sources, see `threshold_over_units`.
-
     Args:
         logit: float64 N, of heads that knew nothing of a recording's source.
     """
-    target, source = voices.target, voices.source
-    temperature, bias = fit_platt(target, logit, balanced_weights(target, source))
-    score, real = expit(logit / temperature + bias), target == 0
-    lines = {fpr: threshold_over_units(score[real], source[real], fpr) for fpr in FPRS}
-    names, counts = np.unique(source, return_counts=True)
-    return Calibration(
-        temperature=temperature,
-        bias=bias,
-        thresholds={fpr: min(line, 1.0) for fpr, line in lines.items()},
-        reals=int(real.sum()),
-        fakes=int((~real).sum()),
-        sources=dict(zip(names.tolist(), counts.tolist(), strict=True)),
-        date=f"{date.today()}",
-    )
+    points = operating_points(voices.target, voices.source, logit)
+    return Calibration.measured(points, voices.target, voices.source)
 
 
 if __name__ == "__main__":

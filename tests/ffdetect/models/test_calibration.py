@@ -10,6 +10,8 @@ import pytest
 import torch
 from scipy.special import expit
 
+from ffdetect.evaluation.calibration import OperatingPoints
+from ffdetect.evaluation.thresholds import Thresholds
 from ffdetect.models.calibration import Calibration, probabilities
 from tests.ffdetect.helpers import CALIBRATION
 
@@ -19,6 +21,19 @@ def test_probabilities_are_those_of_the_calibrated_logit():
     found = probabilities(logits, 2.5, -0.5)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found, expit(logits.double().numpy() / 2.5 - 0.5), rtol=1e-6)
+
+
+def test_measured_points_count_what_was_measured_and_stay_probabilities():
+    above_all, below_all = np.nextafter(np.float32([1, 0]), np.float32([2, -1])).tolist()
+    fake = {0.1: 0.625, 0.01: 0.875, 0.001: above_all}
+    points = OperatingPoints(2.5, -0.5, Thresholds(fake, below_all))
+    source = np.repeat(["gan", "camera", "phone"], [30, 40, 20])
+    found = Calibration.measured(points, (source == "gan").astype(int), source)
+    assert (found.temperature, found.bias, found.real_threshold) == (2.5, -0.5, 0)
+    assert found.thresholds == {0.1: 0.625, 0.01: 0.875, 0.001: 1}
+    assert (found.reals, found.fakes) == (60, 30)
+    assert found.sources == {"camera": 40, "gan": 30, "phone": 20}
+    assert json.loads(json.dumps(found.to_dict()))["sources"] == found.sources
 
 
 @pytest.mark.parametrize("real", [None, 0.25])
