@@ -11,11 +11,18 @@ from torch import nn
 
 from ffdetect.fakes import sources
 from ffdetect.fakes.faces import RealFaces
+from ffdetect.fakes.regions import replace_region
 from ffdetect.fakes.sources import SOURCES
 from ffdetect.fakes.swap import swap
 from ffdetect.training.data import Mix, PairDataset
 from preprocess.cache.reader import CacheReader
+from preprocess.faces.crop import TEMPLATE
 from tests.ffdetect.helpers import random_crops, write_cache
+
+
+def landmarks(number: int) -> np.ndarray:
+    """Of a face that lies a little elsewhere than the one before, in crops of 128 px."""
+    return (TEMPLATE * 128 + [number / 4, number / 8]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +32,7 @@ def people(tmp_path_factory) -> CacheReader:
     rows = [
         {
             "crop": crop,
+            "landmarks": landmarks(i),
             "generator": "ffhq" if i < 12 else "dfdc" if i < 16 else "album",
             "group": f"person {min(i, 16) // 2}",
         }
@@ -41,6 +49,7 @@ def regenerated(tmp_path_factory) -> CacheReader:
             "target": i % 2,
             "path": f"{i // 2}",
             "group": f"{i // 2}",
+            "landmarks": landmarks(10 + i // 2),
             "crop": np.full((128, 128, 3), 100 + i, np.uint8),
         }
         for i in range(12)
@@ -127,20 +136,21 @@ def test_pairs_come_from_the_allowed_rows_only(people, regenerated):
 
 def test_blends_get_the_landmarks_of_their_face_and_some_a_regenerated_copy(faces, monkeypatch):
     seen = []
+    rows = {faces.reader.crop(row).tobytes(): row for row in range(19)}
 
-    def spy(crop, landmarks, rng, copy):
-        seen.append((int(crop[0, 0, 0]), copy is not None and int(copy[0, 0, 0]), landmarks))
+    def spy(crop, own, rng, copy):
+        grey = int(crop[0, 0, 0])
+        pair = (grey - 100) // 2
+        row = 10 + pair if not np.ptp(crop) else rows[crop.tobytes()]
+        np.testing.assert_allclose(own, landmarks(row), atol=1e-4)
+        seen.append((grey, copy is not None and int(copy[0, 0, 0])))
         return crop
 
     monkeypatch.setattr(sources, "self_blend", spy)
     made(faces, "blends", 200)
-    copies = [(real, copy) for real, copy, _ in seen if copy is not False]
+    copies = [(real, copy) for real, copy in seen if copy is not False]
     assert 30 < len(copies) < 90
     assert all(real % 2 == 0 and copy == real + 1 for real, copy in copies)
-    for _, _, landmarks in seen:
-        assert landmarks.shape == (5, 2)
-        assert landmarks[0, 0] < landmarks[1, 0] and landmarks[0, 1] < landmarks[3, 1]
-        assert (landmarks > 0).all() and (landmarks < 128).all()
 
 
 def test_a_real_blend_differs_from_its_real_face(faces_cache):
@@ -153,10 +163,12 @@ def test_made_swaps_paste_a_face_of_another_group_of_the_same_source(people, mon
     rows = {crop.tobytes(): row for row, crop in enumerate(map(people.crop, range(19)))}
     pasted = []
 
-    def spy(crop, landmarks, donor, donor_landmarks, rng):
-        pasted.append((rows[crop.tobytes()], rows[donor.tobytes()]))
-        assert np.allclose(landmarks, donor_landmarks) and landmarks.shape == (5, 2)
-        return swap(crop, landmarks, donor, donor_landmarks, rng)
+    def spy(crop, own, donor, donors_own, rng):
+        row, other = rows[crop.tobytes()], rows[donor.tobytes()]
+        pasted.append((row, other))
+        np.testing.assert_allclose(own, landmarks(row), atol=1e-4)
+        np.testing.assert_allclose(donors_own, landmarks(other), atol=1e-4)
+        return swap(crop, own, donor, donors_own, rng)
 
     monkeypatch.setattr(sources, "swap", spy)
     pairs = made(RealFaces(people, np.arange(1, 19)), "made_swaps", 60)
@@ -183,7 +195,17 @@ def test_some_made_swaps_paste_a_regenerated_face(faces, monkeypatch):
     assert all(real % 2 == 0 and donor % 2 == 1 and donor - real != 1 for real, donor in flat)
 
 
-def test_regions_come_from_the_regenerated_version_of_the_same_face(faces):
+def test_a_single_regenerated_face_is_nobodys_donor(people, regenerated):
+    one = RealFaces(people, np.arange(19), regenerated=regenerated, regenerated_rows=np.arange(2))
+    assert all(np.ptp(real) for real, _ in made(one, "made_swaps", 12))
+
+
+def test_regions_come_from_the_regenerated_version_of_the_same_face(faces, monkeypatch):
+    def spy(real, copy, own, rng):
+        np.testing.assert_allclose(own, landmarks(10 + (int(real[0, 0, 0]) - 100) // 2), atol=1e-4)
+        return replace_region(real, copy, own, rng)
+
+    monkeypatch.setattr(sources, "replace_region", spy)
     for real, fake in made(faces, "regions", 30):
         (grey,) = np.unique(real)
         assert grey % 2 == 0 and np.unique(fake).tolist() == [grey, grey + 1]
