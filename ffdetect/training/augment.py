@@ -31,18 +31,13 @@ MIXES = {
 }
 
 
-def training_transform(window: int, mild: float = 0.0, policy: str = "") -> nn.Module:
+def training_transform(window: int, policy: str = "") -> nn.Module:
     """Window at about native scale, flip, tone, blur, noise, then one or two lossy codings.
 
     Args:
         window: side of the result in pixels.
-        mild: share of pictures that keep their scale and get a single JPEG coding at most.
-        policy: a name from `POLICIES` to come before all that, but not for the mild share.
+        policy: a name from `POLICIES` to come before all that, or "".
     """
-    if mild:
-        once = v2.RandomApply([Recode("JPEG", 75, 95)], 0.9)
-        calm = v2.Compose([RandomWindow(window, native=1.0), v2.RandomHorizontalFlip(), once])
-        return v2.RandomChoice([calm, training_transform(window, policy=policy)], [mild, 1 - mild])
     codings = [Recode("JPEG", 40, 98), Recode("JPEG", 70, 98), Recode("WEBP", 40, 95)]
     return v2.Compose(
         [

@@ -28,15 +28,11 @@ class Mix:
         made: name of a pseudo-fake (`ffdetect.fakes.sources.SOURCES`) -> share of pairs made so.
         matches: fake generator -> the real sources it may be paired with; these sources are
             kept for the generators that name them. Others are paired freely.
-        swaps: share of collected face swaps, drawn from the generators in `swapped`.
-        swapped: generators that change a part of a real picture.
         balance: how often a generator or real source is drawn, a name from `BALANCES`.
     """
 
     made: Mapping[str, float] = field(default_factory=dict)
     matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    swaps: float = 0.0
-    swapped: tuple[str, ...] = ()
     balance: str = "sqrt"
 
     def __post_init__(self) -> None:
@@ -44,14 +40,11 @@ class Mix:
             raise ValueError(f"expected a balance among {[*BALANCES]} but got {self.balance!r}")
         if unknown := set(self.made) - set(SOURCES):
             raise ValueError(f"expected pseudo-fakes among {[*SOURCES]} but got {sorted(unknown)}")
-        shares = {**self.made, "swaps": self.swaps}
-        if min(shares.values()) < 0 or sum(shares.values()) > 1:
+        if min(self.made.values(), default=0) < 0 or self.share_made > 1:
             raise ValueError(
                 "expected shares of at least 0 and at most 1 together but got "
-                + ", ".join(f"{name} {share}" for name, share in shares.items())
+                + ", ".join(f"{name} {share}" for name, share in self.made.items())
             )
-        if self.swaps and not self.swapped:
-            raise ValueError("expected the names of the generators that swap faces")
 
     @property
     def share_made(self) -> float:
@@ -71,7 +64,6 @@ class PairDataset(Dataset):
         mix: shares of pseudo-fakes and which reals fit which fakes.
         window: side of the training windows in pixels.
         seed: any integer.
-        mild: share of pairs that keep their scale and get one JPEG coding of usual quality.
         policy: a name from `augment.POLICIES`, or "" for none.
         views: how often each pair is augmented, each time in another way.
     """
@@ -86,13 +78,12 @@ class PairDataset(Dataset):
         regenerated_rows: np.ndarray | None = None,
         window: int = 160,
         seed: int = 0,
-        mild: float = 0.0,
         policy: str = "",
         views: int = 1,
     ) -> None:
         self.reader, self.seed, self.views = reader, seed, views
         self.mix = mix or Mix()
-        self.transform = training_transform(window, mild, policy)
+        self.transform = training_transform(window, policy)
         target = reader.metadata["target"].to_numpy()[rows]
         self.reals = RealFaces(
             reader,
@@ -105,12 +96,6 @@ class PairDataset(Dataset):
         self._check()
         kept = {source for sources in self.mix.matches.values() for source in sources}
         self._free = [source for source in self.reals.by_source if source not in kept]
-        self._swaps = {n: rows for n, rows in self._fakes.items() if n in self.mix.swapped}
-        self._whole = {n: rows for n, rows in self._fakes.items() if n not in self.mix.swapped}
-        if self.mix.swaps and not self._swaps:
-            raise ValueError(f"expected fakes by {self.mix.swapped} but got {list(self._fakes)}")
-        if not self._whole and self.mix.swaps + self.mix.share_made < 1:
-            self._whole = self._fakes
 
     def _check(self) -> None:
         reals, fakes = self.reals.by_source, self._fakes
@@ -147,17 +132,14 @@ class PairDataset(Dataset):
             bound += share
             if draw < bound:
                 return SOURCES[name].make(self.reals, rng)
-        return self._collected(self._swaps if draw < bound + self.mix.swaps else self._whole, rng)
-
-    def _collected(self, fakes: dict[str, np.ndarray], rng: np.random.Generator) -> Made:
-        generator = self.reals.draw(fakes, rng)
+        generator = self.reals.draw(self._fakes, rng)
         reals = {
             name: self.reals.by_source[name]
             for name in self.mix.matches.get(generator, ()) or self._free or self.reals.by_source
             if name in self.reals.by_source
         }
         real = rng.choice(reals[self.reals.draw(reals, rng)])
-        fake = rng.choice(fakes[generator])
+        fake = rng.choice(self._fakes[generator])
         return self.reader.crop(int(real)), self.reader.crop(int(fake))
 
 

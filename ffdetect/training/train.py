@@ -110,7 +110,6 @@ def _prepare(args: argparse.Namespace):
         regenerated_rows=regenerated_rows,
         window=args.window or size,
         seed=args.seed,
-        mild=args.mild,
         policy=args.policy,
         views=2 if objective.consistency else 1,
     )

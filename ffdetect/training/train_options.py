@@ -22,18 +22,9 @@ _DOC = f"{PROG} CACHE [CACHE ...] --out FILE.safetensors: train a network by des
 
 
 def mix_of(args: argparse.Namespace) -> Mix:
-    """The mix of pairs that options ask for; what is left out takes no part."""
-    swapped = tuple(n for n in args.swaps.split(",") if n and n not in args.without)
-    swaps, made = args.share_swaps, {name: getattr(args, f"share_{name}") for name in SOURCES}
-    if args.swaps and not swapped:  # all left out: blends stand in
-        swaps, made["blends"] = 0.0, made["blends"] + swaps
-    return Mix(
-        made=made,
-        matches=parse_matches(args.match),
-        swaps=swaps,
-        swapped=swapped,
-        balance=args.balance,
-    )
+    """The mix of pairs that options ask for."""
+    made = {name: getattr(args, f"share_{name}") for name in SOURCES}
+    return Mix(made, parse_matches(args.match), args.balance)
 
 
 def objective_of(args: argparse.Namespace) -> Objective:
@@ -71,8 +62,6 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     for name, source in SOURCES.items():
         option = "--share-" + name.replace("_", "-")
         add(option, type=float, default=0.0, help=f"share of pairs {source.about} (%(default)s)")
-    add("--swaps", default="", help="generators that swap faces, comma-separated")
-    add("--share-swaps", type=float, default=0.0, help="share of pairs by them (%(default)s)")
     add_match(pairs, "pair this generator with these real sources only")
     add(
         "--balance",
@@ -97,7 +86,6 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("augmentation, alike for both of a pair").add_argument
     add("--window", type=int, default=0, help="train on windows of this side; 0: whole crops")
-    add("--mild", type=float, default=0.0, help="share of pairs hardly augmented (%(default)s)")
 
     add = parser.add_argument_group("validation").add_argument
     add(

@@ -178,21 +178,11 @@ def test_both_of_a_pair_are_treated_alike_after_a_policy(name, monkeypatch):
     for seed in range(12):
         pair = twice(seed=seed)
         torch.manual_seed(seed)
-        first, second = training_transform(128, 0.2, name)(pair)
+        first, second = training_transform(128, name)(pair)
         assert torch.equal(first, second) and first.shape == (3, 128, 128)
         torch.manual_seed(seed)
         changed += not torch.equal(first, plain(pair)[0])
     assert changed > 6
-
-
-def test_a_mild_pair_gets_no_policy(monkeypatch):
-    monkeypatch.setattr(Policy, "forward", lambda self, stack: torch.zeros_like(stack))
-    pair = torch.full((2, 3, 160, 160), 200, dtype=torch.uint8)
-    for seed in range(8):
-        torch.manual_seed(seed)
-        assert training_transform(128, 0.999, "augmix")(pair).min() > 150
-        assert training_transform(128, 0.001, "augmix")(pair).float().mean() < 20
-        assert training_transform(128, 0.0, "augmix")(pair).float().mean() < 20
 
 
 @pytest.mark.parametrize("kind", MIXES)

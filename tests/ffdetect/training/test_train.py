@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ffdetect.fakes.sources import SOURCES
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.detector import Detector
 from ffdetect.training import train, train_options
+from ffdetect.training.data import Mix
 from ffdetect.training.losses import Objective
 from preprocess.cache.reader import CacheReader
 from tests.ffdetect.helpers import random_crops, write_cache
@@ -301,21 +303,13 @@ def test_what_trained_on_held_out_fakes_keeps_the_last_epoch(faces_cache, tmp_pa
 
 
 def test_every_share_reaches_the_mix():
-    command = [
-        "faces",
-        "--out",
-        "x.safetensors",
-        "--swaps",
-        "dfdc_swap",
-        "--share-regenerated",
-        "0.1",
-    ]
-    command += ["--share-blends", "0.15", "--share-swaps", "0.2", "--share-made-swaps", "0.25"]
-    mix = train_options.mix_of(
-        train_options.make_parser().parse_args([*command, "--share-regions", "0.05"])
-    )
+    command = ["faces", "--out", "x.safetensors", "--match", "swap=dfdc", "--balance", "equal"]
     made = {"regenerated": 0.1, "blends": 0.15, "made_swaps": 0.25, "regions": 0.05}
-    assert mix.made == made and mix.swaps == 0.2
+    assert made.keys() == SOURCES.keys()
+    for name, share in made.items():
+        command += ["--share-" + name.replace("_", "-"), str(share)]
+    mix = train_options.mix_of(train_options.make_parser().parse_args(command))
+    assert mix == Mix(made, {"swap": ("dfdc",)}, "equal")
 
 
 def test_a_folded_backbone_is_marked_as_such(faces_cache, tmp_path):
