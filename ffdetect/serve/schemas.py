@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from ffdetect.provenance import report
 
+# JSON has no nan, and no -1 or "" where there is nothing.
+Number = Annotated[
+    float | None, BeforeValidator(lambda x: None if x is None or math.isnan(x) else float(x))
+]
+Quantity = Annotated[int | None, BeforeValidator(lambda x: None if x == -1 else x)]
+Verdict = Annotated[
+    Literal["real", "fake", "uncertain"] | None, BeforeValidator(lambda x: x or None)
+]
+
 
 class Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+    """Also made of what has attributes of these names, such as the results of a detector."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", from_attributes=True)
 
 
 class Problem(Answer):
@@ -38,6 +58,12 @@ class Box(Answer):
     right: float
     bottom: float
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_array(cls, box: Any) -> Any:
+        named = isinstance(box, np.ndarray)
+        return dict(zip(cls.model_fields, box.tolist(), strict=True)) if named else box
+
 
 class Quality(Answer):
     side: float
@@ -46,7 +72,7 @@ class Quality(Answer):
     """0 (sharp) to 1"""
     blocks: float
     """visibility of JPEG blocks: 1 and more catch the eye"""
-    jpeg_quality: int | None
+    jpeg_quality: Quantity
     """1 to 100 by the file's tables, null if it is no JPEG"""
     format: str
     """of the file"""
@@ -58,7 +84,7 @@ class Face(Answer):
     """how sure the face detector is that this is a face"""
     score: float
     """probability that the face is fake"""
-    verdict: Literal["real", "fake", "uncertain"] | None
+    verdict: Verdict
     """null if it was not asked for"""
     reasons: list[str]
     """why it is uncertain"""
@@ -95,7 +121,9 @@ class Picture(Answer):
     height: int
     faces: list[Face]
     """largest first; empty if no face was found"""
-    faces_left_out: int = 0
+    faces_left_out: int = Field(
+        default=0, validation_alias=AliasChoices("faces_left_out", "left_out")
+    )
     """smaller faces that were found and not scored"""
     provenance: Provenance | None = None
     """what the file says of itself; null if it was not asked for"""
@@ -194,7 +222,7 @@ class Window(Answer):
 
     start: float
     end: float
-    score: float | None
+    score: Number
     """null for silence or a short rest"""
     level: float
     """root mean square, 0 to 1"""
@@ -202,7 +230,7 @@ class Window(Answer):
 
 class Clip(Answer):
     name: str
-    score: float | None
+    score: Number
     """face and voice joined: fake if either is; null if there is neither"""
     face: float | None
     voice: float | None

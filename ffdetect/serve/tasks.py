@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata, resources
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -21,10 +22,8 @@ from PIL import Image
 
 from ffdetect.provenance import read_provenance
 from ffdetect.scoring.analysis import analyze_pictures
-from ffdetect.scoring.clip import VideoScore, score_video, shipped_voice
+from ffdetect.scoring.clip import score_video, shipped_voice
 from ffdetect.scoring.detector import Detector
-from ffdetect.scoring.results import Analysis, ScoredFace
-from ffdetect.voice import VoiceWindow
 from ffdetect.voice.statistics import WINDOW
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.formats import SAMPLE_RATE, TooLargeError, UnknownFormatError
@@ -47,6 +46,7 @@ from .messages import (
     ScoreSound,
 )
 
+AnswerT = TypeVar("AnswerT", schemas.Picture, schemas.Clip)
 PREVIEW_SIDE = 1024  # pixels
 _THUMBNAIL_SIDE = 160
 _C2PA_SECONDS = 5  # of computing; others wait meanwhile
@@ -106,7 +106,7 @@ class _Worker:
             most_faces=self._limits.max_faces,
         )
         scored = (
-            Scored(_picture(analysis, said), previews)
+            Scored(_answer(schemas.Picture, analysis, provenance=said), previews)
             for analysis, (said, previews) in zip(analyses, extras, strict=True)
         )
         return [next(scored) if result is None else result for result in results]
@@ -120,7 +120,10 @@ class _Worker:
         thumbnails: list[bytes] = []
         if job.previews:
             thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]
-        return Scored(_clip(seen, _provenance(job.path)), tuple(thumbnails))
+        notes = [*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])]
+        provenance = _provenance(job.path)
+        answer = _answer(schemas.Clip, seen, notes=notes, provenance=provenance)
+        return Scored(answer, tuple(thumbnails))
 
     def sound(self, job: ScoreSound, alive: Alive) -> Scored:
         watch = _Watch(alive, self._limits.job_seconds)
@@ -129,15 +132,8 @@ class _Worker:
         heard = shipped_voice().analyze(
             job.path, alive=lambda: watch(min(next(windows) * WINDOW / max(seconds, WINDOW), 1.0))
         )
-        return Scored(
-            schemas.Sound(
-                name="",
-                score=heard.score,
-                windows=[_window(window) for window in heard.windows],
-                damaged=heard.damaged,
-                provenance=_provenance(job.path),
-            )
-        )
+        answer = schemas.Sound(name="", provenance=_provenance(job.path), **vars(heard))
+        return Scored(answer)
 
     def explain(self, job: Explain) -> Maps:
         from ffdetect.scoring.explain import draw_heat, explain
@@ -243,76 +239,9 @@ def _provenance(file: bytes | Path) -> schemas.Provenance:
     return schemas.Provenance.model_validate(found)
 
 
-def _picture(analysis: Analysis, provenance: schemas.Provenance | None) -> schemas.Picture:
-    return schemas.Picture(
-        name="",
-        width=analysis.width,
-        height=analysis.height,
-        faces=[_face(face) for face in analysis.faces],
-        faces_left_out=analysis.left_out,
-        provenance=provenance,
-    )
-
-
-def _face(face: ScoredFace) -> schemas.Face:
-    quality = face.quality
-    return schemas.Face(
-        box=_box(face.box),
-        probability=face.probability,
-        score=face.score,
-        verdict=face.verdict or None,  # type: ignore[arg-type]
-        reasons=list(face.reasons),
-        quality=schemas.Quality(
-            side=quality.side,
-            blur=quality.blur,
-            blocks=quality.blocks,
-            jpeg_quality=None if quality.jpeg_quality < 0 else quality.jpeg_quality,
-            format=quality.format,
-        ),
-    )
-
-
-def _clip(seen: VideoScore, provenance: schemas.Provenance) -> schemas.Clip:
-    return schemas.Clip(
-        name="",
-        score=_number(seen.score),
-        face=seen.face,
-        voice=seen.voice,
-        tracks=[
-            schemas.Track(
-                track=track.track,
-                score=track.score,
-                start=track.start,
-                end=track.end,
-                frames=[
-                    schemas.Frame(
-                        frame=frame.frame, time=frame.time, score=frame.score, box=_box(frame.box)
-                    )
-                    for frame in track.frames
-                ],
-            )
-            for track in seen.tracks
-        ],
-        windows=[_window(window) for window in seen.windows],
-        notes=[*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])],
-        provenance=provenance,
-    )
-
-
-def _window(window: VoiceWindow) -> schemas.Window:
-    return schemas.Window(
-        start=window.start, end=window.end, score=_number(window.score), level=window.level
-    )
-
-
-def _box(box: np.ndarray | None) -> schemas.Box:
-    assert box is not None  # frames are not scored whole here
-    left, top, right, bottom = box.tolist()
-    return schemas.Box(left=left, top=top, right=right, bottom=bottom)
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _answer(kind: type[AnswerT], seen: object, **more: object) -> AnswerT:
+    """What a detector saw, without the name of our copy of a file."""
+    return kind.model_validate(seen).model_copy(update={"name": "", **more})
 
 
 def _preview(pixels: np.ndarray) -> bytes:
