@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from ffdetect.evaluation.matching import add_match, parse_matches
@@ -125,34 +126,26 @@ def report(found: Audit, examples: int = 5) -> str:
 
 
 def _cue_table(found: Audit) -> str:
-    width = max(len("worst for"), *(len(c.name) for c in found.compared))
-    lines = [f"{'cue':<16} {'AUC [95 %], all fakes':<22} {'worst for':<{width}}  verdict"]
+    rows = []
     for cue in found.cues:
         leak, worst = found.leaks.get((cue, "all")), found.worst(cue)
-        overall = _interval(leak) if leak else "too few files"
         where, verdict = "-", "unclear: too few files"
         if worst:
             where, most = worst
             verdict = f"AUC {_interval(most)}: {most.verdict}"
-        lines.append(f"{cue:<16} {overall:<22} {where:<{width}}  {verdict}")
-    return "\n".join(lines)
+        rows.append([cue, _interval(leak) if leak else "too few files", where, verdict])
+    columns = ["cue", "AUC [95 %], all fakes", "worst for", "verdict"]
+    return pd.DataFrame(rows, columns=columns).to_string(index=False)
 
 
 def _generator_table(found: Audit) -> str:
     """AUC of each cue for each generator, the counts beside."""
-    width = max(len(c.name) for c in found.compared)
-    widths = [max(len(cue), 5) for cue in found.cues]
-    head = "  ".join(f"{cue:>{w}}" for cue, w in zip(found.cues, widths, strict=True))
-    lines = [f"{'fakes':<{width}}  {'fake':>5}  {'real':>5}  {head}"]
+    rows = []
     for c in found.compared:
-        line = f"{c.name:<{width}}  {c.fakes:>5}  {c.reals:>5}  "
-        if c.too_few:
-            lines.append(line + c.too_few)
-            continue
-        values = [found.leaks[cue, c.name].value for cue in found.cues]
-        line += "  ".join(f"{_short(v):>{w}}" for v, w in zip(values, widths, strict=True))
-        lines.append(line)
-    return "\n".join(lines)
+        row = {"fakes": c.name, "fake": c.fakes, "real": c.reals}
+        told = {cue: _short(found.leaks[cue, c.name].value) for cue in found.cues if not c.too_few}
+        rows.append({**row, **told, **({"": c.too_few} if c.too_few else {})})
+    return pd.DataFrame(rows).to_string(index=False, na_rep="")
 
 
 def _notes(found: Audit) -> str:
