@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.labels import FileIndex, read_labels
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json
 
 from .evaluation.breakdown import break_down
 from .evaluation.framing import framing
@@ -69,8 +68,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             rounds=args.rounds,
         )
         if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(args.json, (json.dumps(result.to_dict(), indent=1) + "\n").encode())
+            write_json(args.json, result.to_dict())
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

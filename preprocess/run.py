@@ -7,7 +7,6 @@ the exit status. What they do to a file is their own.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter, deque
@@ -22,7 +21,7 @@ from preprocess.cache.kinds import Settings
 from preprocess.cache.parts import part_sizes
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
-from preprocess.io.storage import StorageError, as_path, is_remote, write_whole
+from preprocess.io.storage import StorageError, as_path, is_remote, write_json
 from preprocess.work.cores import cores
 from preprocess.work.pool import Lost, WorkerError, prepare
 
@@ -299,8 +298,7 @@ def _write_report(file: Path | None, values: dict) -> int:
     if file is None:
         return 0
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, (json.dumps(values, indent=2) + "\n").encode())
+        write_json(file, values)
     except OSError as error:
         print(f"error: {file}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1

@@ -9,7 +9,6 @@ there twice, across splits or under two labels.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from ffdetect.evaluation.matching import add_match, parse_matches
 from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json
 
 from .cues import Measurements, measure_cache, measure_items
 from .duplicates import RADIUS, leaking_pairs, near_duplicates
@@ -268,9 +267,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     if args.json:
         shown = " ".join([prog, *(sys.argv[1:] if argv is None else argv)])
         try:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(record(found, shown), indent=2) + "\n"
-            write_whole(args.json, text.encode())
+            write_json(args.json, record(found, shown))
         except OSError as error:
             parser.error(f"{args.json}: cannot be written: {error.strerror or error}")
     joint = found.worst(ALL_CUES)

@@ -7,7 +7,7 @@ nothing of forgery at all; sharpness and colour may also be a generator's own do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -20,7 +20,6 @@ from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.clips import decode_video
 from preprocess.io.decode import (
-    MAX_MEGAPIXELS,
     DecodeError,
     Encoding,
     Picture,
@@ -81,19 +80,17 @@ class Measurements:
 def measure_items(
     items: Sequence[Item],
     detector: FaceDetector | None = None,
-    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Measurements:
     """Measure every file; show progress. Of a clip, one frame from its middle is measured.
 
     Args:
         items: what to read.
         detector: finds the faces for the cue "face size", which is left out without.
-        max_megapixels: larger pictures count as unreadable.
     """
     rows, hashes, unreadable = [], [], []
     for item in tqdm(items, desc="measure", unit="file"):
         try:
-            picture, file_cues = _read(item, max_megapixels)
+            picture, file_cues = _read(item)
         except (DecodeError, OSError) as error:  # it may vanish while others are measured
             unreadable.append((item.path, str(error)))
             continue
@@ -139,14 +136,11 @@ def _measurements(rows: list[dict], hashes: list, unreadable: list) -> Measureme
     return Measurements(table, bits, unreadable)
 
 
-def _read(item: Item, max_megapixels: float) -> tuple[Picture, dict[str, object]]:
+def _read(item: Item) -> tuple[Picture, dict[str, object]]:
     if is_clip(item.local):
-        frames: Iterator[Picture] = decode_video(
-            item.local, frames=1, max_megapixels=max_megapixels
-        )
-        picture = next(frames)
+        picture = next(iter(decode_video(item.local, frames=1)))
         return picture, {"format": picture.format}
-    picture = decode_image(item.file, max_megapixels=max_megapixels)
+    picture = decode_image(item.file)
     size = item.file.stat().st_size
     pixels = picture.width * picture.height
     return picture, {**encoding_cues(read_encoding(item.local)), "bytes_per_pixel": size / pixels}

@@ -60,20 +60,17 @@ def generator_aucs(
     target: np.ndarray,
     score: np.ndarray,
     matches: Mapping[str, Sequence[str]],
-    balanced: bool = False,
 ) -> dict[str, float]:
     """AUC of each generator against reals of its kind; one without such reals is left out.
 
     Args:
         generator, target, matches: see `ffdetect.evaluation.matching.matched_rows`.
         score: float N, of any scale.
-        balanced: every real source counts alike, whatever its size.
     """
     found = {}
     for name, rows in matched_rows(generator, target, matches).items():
         if (target[rows] == 0).any():
-            weight = balanced_weights(target[rows], generator[rows]) if balanced else None
-            found[name] = auc(target[rows], score[rows], weight)
+            found[name] = auc(target[rows], score[rows])
     return found
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.io.formats import DAMAGED
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json
 
 from .metrics import generator_aucs
 from .splits import Fold, Rows, check_fold, inner_folds, outer_folds
@@ -186,9 +186,7 @@ class Ledger:
 
     def _write(self) -> None:
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            kept = {"compared": self.compared, "looks": self.looks}
-            write_whole(self.path, (json.dumps(kept, indent=1) + "\n").encode())
+            write_json(self.path, {"compared": self.compared, "looks": self.looks})
 
 
 def mean_family_auc(rows: Rows, score: np.ndarray) -> float:

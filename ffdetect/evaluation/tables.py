@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json, write_whole
 
 from .report import Report
 
@@ -30,9 +29,8 @@ def save_record(out: Path, values: Mapping[str, Any], text: str) -> None:
         values: of JSON's types.
         text: Markdown.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, content in ((".json", json.dumps(values, indent=2)), (".md", text)):
-        write_whole(out.with_name(out.name + suffix), (content.rstrip() + "\n").encode())
+    write_json(out.with_name(out.name + ".json"), values)
+    write_whole(out.with_name(out.name + ".md"), (text.rstrip() + "\n").encode())
 
 
 def report_markdown(report: Report) -> str:

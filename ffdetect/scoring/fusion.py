@@ -29,7 +29,7 @@ from scipy.special import logsumexp
 from ffdetect.evaluation.calibration import fit_platt
 from ffdetect.models.tensor_file import WeightsError
 from preprocess.io.formats import DAMAGED
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json
 
 FUSION = "fusion.json"
 FORMAT = 1
@@ -129,8 +129,7 @@ class Fusion:
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON, whole or not at all."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
-        write_whole(Path(file), text.encode())
+        write_json(Path(file), {"format": FORMAT, **asdict(self)})
 
     @classmethod
     def load(cls, file: str | Path | None = None) -> Fusion:

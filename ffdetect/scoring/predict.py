@@ -27,7 +27,7 @@ from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.formats import media_of_name
 from preprocess.io.sound import NoSoundError
 from preprocess.io.sources import Item, Listing, find_items, is_clip, printable
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json, write_whole
 
 from .clip import FRAMES, score_video, shipped_voice
 from .detector import Detector
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             written = write_predictions(predictions, listing.items, args.out)
             if args.json:
                 file = args.json
-                _write_json(predictions, file)
+                write_json(file, [asdict(p) for p in predictions])
             partial.unlink(missing_ok=True)
     except OSError as error:
         print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
@@ -256,11 +256,6 @@ def write_predictions(
         write_whole(file, stream.getvalue().encode())
         written[file] = len(rows)
     return written
-
-
-def _write_json(predictions: Sequence[Prediction], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps([asdict(p) for p in predictions], indent=1).encode())
 
 
 def evaluate(predictions: Sequence[Prediction], listing: Listing) -> str:

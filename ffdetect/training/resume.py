@@ -11,7 +11,7 @@ from torch import nn
 
 from preprocess.cache.kinds import settings_difference
 from preprocess.io.formats import DAMAGED
-from preprocess.io.storage import write_whole
+from preprocess.io.storage import write_json
 
 
 def keep_made(folder: Path, made: dict[str, str], resume: bool) -> None:
@@ -31,8 +31,7 @@ def keep_made(folder: Path, made: dict[str, str], resume: bool) -> None:
                 f"{folder}: expected checkpoints of this command but they differ "
                 f"({'; '.join(difference)}); leave out --resume to begin anew"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(record, (json.dumps(made, indent=2) + "\n").encode())
+    write_json(record, made)
 
 
 def check_checkpoint(file: Path, network: nn.Module) -> None:

@@ -152,6 +152,6 @@ def within_sources(target: np.ndarray, logit: np.ndarray, source: np.ndarray) ->
     return found
 
 
-def folds_of(voices: Voices, seed: int = 0) -> list[Fold]:
+def folds_of(voices: Voices) -> list[Fold]:
     """The outer folds."""
-    return outer_folds(voices.rows(), seed, FOLDS)
+    return outer_folds(voices.rows(), count=FOLDS)

@@ -18,6 +18,7 @@ role), never from the URL itself, since URLs end up in logs.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -241,13 +242,6 @@ def sizes_in(folder: AnyPath) -> list[tuple[str, int]]:
     return sorted((name.rpartition("/")[2], size) for name, size in entries if name != own)
 
 
-def _sibling(path: UPath, name: str) -> UPath:
-    """The same store's object of that name, as the store's file system gives it."""
-    from upath import UPath
-
-    return UPath(name, protocol=path.protocol, **path.storage_options)
-
-
 def read_bytes(file: AnyPath) -> bytes:
     """A whole file; see `reach`."""
     if not is_remote(file):
@@ -273,8 +267,11 @@ def size_of(file: UPath) -> int:
 
 def matching(pattern: UPath) -> list[AnyPath]:
     """What a glob finds, sorted."""
+    from upath import UPath
+
     found = reach(pattern, lambda: file_system(pattern).glob(pattern.path))
-    return [_sibling(pattern, name) for name in sorted(found)]
+    same = {"protocol": pattern.protocol, **pattern.storage_options}
+    return [UPath(name, **same) for name in sorted(found)]
 
 
 def put(file: UPath, data: bytes | memoryview, *, new: bool = False) -> None:
@@ -305,6 +302,12 @@ def write_whole(file: AnyPath, data: bytes | memoryview) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(file: Path, values: object) -> None:
+    """Write values of JSON's types whole or not at all, and the folders above the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, (json.dumps(values, indent=1) + "\n").encode())
 
 
 def write_new(file: Path, data: bytes | memoryview) -> None:
