@@ -10,18 +10,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 from PIL.JpegPresets import presets
 
 from ffdetect.provenance.report import JpegTables
-from preprocess.io.decode import Encoding
+from preprocess.io.decode import JPEG_LUMINANCE, Encoding, scaled_tables
 
 # fmt: off
-_LUMA = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
-    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
-    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-)
 _CHROMA = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99,
     24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
@@ -57,18 +52,14 @@ def _known() -> dict[_Tables, tuple[str, int | None]]:
         for tables in ((luma,), (luma, chroma)):
             known.setdefault(_sorted(tables), (family, quality))
 
-    for family, luma, chroma in (("ijg", _LUMA, _CHROMA), ("mozjpeg", _MOZJPEG, _MOZJPEG)):
-        for quality in range(1, 101):
-            add(family, quality, _scaled(luma, quality), _scaled(chroma, quality))
+    for family, *own in (("ijg", JPEG_LUMINANCE, _CHROMA), ("mozjpeg", _MOZJPEG, _MOZJPEG)):
+        scaled = (scaled_tables(np.array(table)).tolist() for table in own)
+        for quality, (luma, chroma) in enumerate(zip(*scaled, strict=True), 1):
+            add(family, quality, luma, chroma)
     for preset in presets.values():
         quantization: Any = preset["quantization"]
         add("photoshop", None, quantization[0], quantization[1])
     return known
-
-
-def _scaled(table: Sequence[int], quality: int) -> list[int]:
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return [min(max((step * scale + 50) // 100, 1), 255) for step in table]
 
 
 def _sorted(tables: Iterable[Sequence[int]]) -> _Tables:
