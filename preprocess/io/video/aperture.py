@@ -4,12 +4,12 @@ the clean aperture of MP4 and QuickTime, and the cropping of Matroska."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_MOST = 20_000  # boxes looked at; more are no clip's
+from .boxes import Box, Boxes
+
 _SAMPLE_ENTRY = 78  # bytes before the boxes of a video sample entry (ISO/IEC 14496-12, 12.1.3)
 _SEGMENT, _TRACKS, _TRACK, _KIND, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
 _CLUSTER = 0x1F43B675
@@ -42,70 +42,8 @@ def read_crop(path: Path, container: Any, stream: Any) -> Crop:
     return Crop()
 
 
-@dataclass(frozen=True)
-class _Box:
-    kind: bytes | int
-    start: int  # of what it holds
-    end: int
-
-
-class _Boxes:
-    """Reads boxes of a file, and not more than a clip can have."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, _MOST
-        self.whole = _Box(b"", 0, file.seek(0, 2))
-
-    def bytes(self, start: int, count: int) -> bytes:
-        self._file.seek(start)
-        data = self._file.read(count)
-        if len(data) < count:
-            raise ValueError("the file ends within a box")
-        return data
-
-    def mp4(self, inside: _Box, skip: int = 0) -> Iterator[_Box]:
-        """The boxes of a box (ISO/IEC 14496-12, 4.2)."""
-        at = inside.start + skip
-        while at + 8 <= inside.end and self._may():
-            size, kind = struct.unpack(">I4s", self.bytes(at, 8))
-            head = 8
-            if size == 1:
-                size, head = struct.unpack(">Q", self.bytes(at + 8, 8))[0], 16
-            end = at + size if size else inside.end
-            if end < at + head:
-                return
-            yield _Box(kind, at + head, min(end, inside.end))
-            at = end
-
-    def ebml(self, inside: _Box) -> Iterator[_Box]:
-        """The elements of an element (RFC 8794); one of unknown size reaches to the end."""
-        at = inside.start
-        while at < inside.end and self._may():
-            kind, after = self._number(at, keep=True)
-            size, after = self._number(after, keep=False)
-            end = inside.end if size is None else min(after + size, inside.end)
-            yield _Box(kind or 0, after, end)
-            at = end
-
-    def _number(self, at: int, keep: bool) -> tuple[int | None, int]:
-        """A number of 1 to 8 bytes, with or without the bit that tells how many; what follows."""
-        first = self.bytes(at, 1)[0]
-        if not first:
-            raise ValueError("a number longer than 8 bytes")
-        length = 9 - first.bit_length()
-        value = int.from_bytes(self.bytes(at, length), "big")
-        if keep:
-            return value, at + length
-        most = (1 << 7 * length) - 1
-        return (None if value & most == most else value & most), at + length
-
-    def _may(self) -> bool:
-        self._left -= 1
-        return self._left > 0
-
-
 def _clean_aperture(file: BinaryIO, track: int) -> Crop:
-    boxes = _Boxes(file)
+    boxes = Boxes(file)
     for moov in boxes.mp4(boxes.whole):
         if moov.kind != b"moov":
             continue
@@ -114,8 +52,8 @@ def _clean_aperture(file: BinaryIO, track: int) -> Crop:
                 continue
             place = trak
             for kind in (b"mdia", b"minf", b"stbl", b"stsd"):
-                place = next((box for box in boxes.mp4(place) if box.kind == kind), _Box(b"", 0, 0))
-            entry = next(boxes.mp4(place, skip=8), _Box(b"", 0, 0))
+                place = next((box for box in boxes.mp4(place) if box.kind == kind), Box(b"", 0, 0))
+            entry = next(boxes.mp4(place, skip=8), Box(b"", 0, 0))
             for box in boxes.mp4(entry, skip=_SAMPLE_ENTRY):
                 if box.kind == b"clap":
                     width, height = struct.unpack(">HH", boxes.bytes(entry.start + 24, 4))
@@ -124,7 +62,7 @@ def _clean_aperture(file: BinaryIO, track: int) -> Crop:
     return Crop()
 
 
-def _track_id(boxes: _Boxes, trak: _Box) -> int:
+def _track_id(boxes: Boxes, trak: Box) -> int:
     for box in boxes.mp4(trak):
         if box.kind == b"tkhd":
             version = boxes.bytes(box.start, 1)[0]
@@ -145,7 +83,7 @@ def _crop_of(clap: tuple[int, ...], width: int, height: int) -> Crop:
 
 def _pixel_crop(file: BinaryIO, number: int) -> Crop:
     """Of the video track with that number, from 0."""
-    boxes, seen = _Boxes(file), -1
+    boxes, seen = Boxes(file), -1
     segment = next((box for box in boxes.ebml(boxes.whole) if box.kind == _SEGMENT), None)
     for tracks in boxes.ebml(segment) if segment else ():
         if tracks.kind == _CLUSTER:
@@ -165,5 +103,5 @@ def _pixel_crop(file: BinaryIO, number: int) -> Crop:
     return Crop()
 
 
-def _uint(boxes: _Boxes, box: _Box) -> int:
+def _uint(boxes: Boxes, box: Box) -> int:
     return int.from_bytes(boxes.bytes(box.start, min(box.end - box.start, 8)), "big")
