@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from ffdetect.evaluate import main
 from preprocess.cache.reader import CacheReader
+from tests.ffdetect.helpers import write_cache
 
 
 @pytest.fixture
@@ -52,6 +53,16 @@ def test_generators_are_matched_as_asked(table, tmp_path):
     assert {row["generator"]: row["reals"] for row in found} == {"sdxl": 10, "flux": 9}
 
 
+def test_fakes_and_reals_that_nobody_names_are_a_unit_each(table, tmp_path):
+    labels, out = Path(table[2]), tmp_path / "figures.json"
+    rows = [line.split(",")[:2] for line in labels.read_text("utf-8").splitlines()]
+    labels.write_text("\n".join(map(",".join, rows)), "utf-8")
+    assert main([*table, "--json", str(out), "--rounds", "5"]) == 0
+    found = json.loads(out.read_text("utf-8"))
+    assert [row["generator"] for row in found["generators"]] == ["fake"]
+    assert [row["source"] for row in found["sources"]] == ["real"]
+
+
 def test_what_shares_a_group_is_drawn_together(tmp_path):
     """Frames of 12 clips a class, alike within a clip: as sure as 12 scores, not as 60."""
     rng, out, widths = np.random.default_rng(0), tmp_path / "figures.json", []
@@ -86,6 +97,31 @@ def test_a_cache_is_scored_and_judged(matched, tiny, tiny_weights, tmp_path, cap
     assert main(command) == 0  # faces that may have trained do not count
     values = json.loads(out.read_text("utf-8"))
     assert (values["fakes"], values["reals"]) == (2, 2)
+
+
+def test_faces_of_a_cache_that_share_a_group_are_drawn_together(tiny_weights, tmp_path):
+    """Four crops each of ten people a class, all alike: as sure as 20 scores, not as 80."""
+    colours, out = np.random.default_rng(0).integers(0, 256, (20, 3), np.uint8), tmp_path / "f.json"
+    widths = []
+    for named in (True, False):
+        rows = [
+            {
+                "crop": np.full((256, 256, 3), colour, np.uint8),
+                "target": number % 2,
+                "group": f"person {number}" if named else "",
+            }
+            for number, colour in enumerate(colours)
+            for _ in range(4)
+        ]
+        cache = tmp_path / f"named {named}"
+        write_cache(cache, rows, size=256)
+        command = [str(cache), "--weights", str(tiny_weights), "--json", str(out)]
+        assert main([*command, "--rounds", "100"]) == 0
+        found = json.loads(out.read_text("utf-8"))
+        assert [row["generator"] for row in found["generators"]] == ["fake"]
+        assert [row["source"] for row in found["sources"]] == ["real"]
+        widths.append(found["auc"]["high"] - found["auc"]["low"])
+    assert widths[0] > 1.5 * widths[1]
 
 
 def test_scores_of_a_cache_are_in_its_order(matched, tiny):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ffdetect.provenance import read_provenance
 from ffdetect.scoring.analysis import analyze_pictures
 from preprocess.io.decode import Picture, decode_image
 
@@ -70,12 +72,37 @@ def test_one_picture_is_held_at_a_time(tiny, pictures, monkeypatch):
     assert len(analyze_pictures(tiny, lazily())) == len(looked) == len(pictures)
 
 
-def test_everything_but_the_crop_is_json(tiny, pictures):
-    analysis = tiny.analyze(pictures[0].pixels)
-    told = json.loads(json.dumps(analysis.to_dict()))
-    assert (told["width"], told["height"], told["left_out"]) == (800, 512, 0)
-    for face, values in zip(analysis.faces, told["faces"], strict=True):
-        assert values["box"] == face.face.box.tolist() and len(values["landmarks"]) == 5
-        assert (values["score"], values["verdict"]) == (face.score, face.verdict)
-        assert values["probability"] == face.probability and values["reasons"] == [*face.reasons]
-        assert values["quality"]["side"] == face.quality.side and "crop" not in values
+def test_everything_but_the_crop_is_json(tiny, pictures, tmp_path):
+    file = tmp_path / "two.jpg"
+    file.write_bytes(encode(pictures[0].pixels, "JPEG", quality=60))
+    (largest,) = analyze_pictures(tiny, [decode_image(file)], most_faces=1)
+    said = read_provenance(file)
+    told = json.loads(json.dumps(replace(largest, provenance=said).to_dict()))
+    (face,) = largest.faces
+    q = face.quality
+    assert said.jpeg and q.jpeg_quality == 60
+    assert told == {
+        "name": str(file),
+        "width": 800,
+        "height": 512,
+        "faces": [
+            {
+                "box": [float(x) for x in face.box],
+                "landmarks": [[float(x), float(y)] for x, y in face.landmarks],
+                "probability": face.probability,
+                "score": face.score,
+                "verdict": face.verdict,
+                "reasons": [*face.reasons],
+                "quality": {
+                    "side": q.side,
+                    "blur": q.blur,
+                    "blocks": q.blocks,
+                    "jpeg_quality": 60,
+                    "format": "jpeg",
+                },
+            }
+        ],
+        "left_out": 1,
+        "provenance": json.loads(json.dumps(said.to_dict())),
+    }
+    assert tiny.analyze(pictures[0].pixels).to_dict()["provenance"] is None
