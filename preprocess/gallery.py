@@ -18,6 +18,7 @@ from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path, write_whole
+from preprocess.spread import evenly
 
 PROG = "python -m preprocess.gallery"
 _CAPTION = 34
@@ -55,11 +56,7 @@ def _choose(target: np.ndarray, count: int) -> list[int]:
     for _ in range(min(count, len(target))):
         open_classes = [i for i, rows in enumerate(classes) if shares[i] < len(rows)]
         shares[min(open_classes, key=lambda i: shares[i])] += 1
-    spread = [
-        rows[np.linspace(0, len(rows) - 1, share).round().astype(int)]
-        for rows, share in zip(classes, shares, strict=True)
-        if share
-    ]
+    spread = [evenly(rows, share) for rows, share in zip(classes, shares, strict=True) if share]
     longest = max(len(rows) for rows in spread)
     return [int(rows[i]) for i in range(longest) for rows in spread if i < len(rows)]
 

@@ -27,6 +27,7 @@ from ffdetect.scoring.detector import Detector
 from preprocess.faces.crop import crop_face
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import find_items
+from preprocess.spread import evenly
 
 _RUNTIMES = ("torch", "onnx")
 _THREADS = (1, 2)
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(run(**json.loads(args.run))))
         return 0
     files = [str(item.file) for item in find_items(args.faces, media=("picture",)).items]
-    files = [files[i] for i in np.linspace(0, len(files) - 1, args.pictures).astype(int)]
+    files = [files[i] for i in evenly(np.arange(len(files)), args.pictures)]
     with tempfile.TemporaryDirectory() as place:
         from ffdetect.scoring.onnx.export import export
 

@@ -37,6 +37,7 @@ from benchmarks._harness import Parser, save_result
 from ffdetect.scoring.detector import Detector
 from preprocess.io.decode import decode_image
 from preprocess.io.formats import media_of_name
+from preprocess.spread import evenly
 
 _PATIENCE = 300.0  # seconds for one answer
 _STEADY = 8  # clients while memory is watched
@@ -257,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_out()
     args = parser.parse_args(argv)
     found = sorted(f for f in args.pictures.rglob("*") if media_of_name(f.name) == "picture")
-    chosen = [found[i] for i in np.linspace(0, len(found) - 1, args.count).round().astype(int)]
+    chosen = [found[i] for i in evenly(np.arange(len(found)), args.count)]
     options = ["--weights", args.weights]
     for name in ("queue", "workers"):
         if getattr(args, name):

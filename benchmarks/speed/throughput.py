@@ -34,6 +34,7 @@ from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
+from preprocess.spread import evenly
 from preprocess.work.cores import computing
 
 RIVAL = "efficientnet_b0"
@@ -250,9 +251,8 @@ def choose_files(data: Path, count: int) -> list[Path]:
         ValueError: there is none.
     """
     files = [i.file for i in find_items(data).items if i.file.suffix.lower() in _JPEG_SUFFIXES]
-    spread = np.unique(np.linspace(0, len(files) - 1, count).round().astype(int)) if files else ()
     chosen = []
-    for index in spread:
+    for index in evenly(np.arange(len(files)), count):
         try:
             decode_image(files[index])
         except DecodeError:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from preprocess.spread import evenly
+
 from .splits import split_rows
 
 # Face swaps in video frames are compared with frames of the same kind; every other generator
@@ -70,12 +72,6 @@ def comparisons(
     """Fake generator -> rows to judge it by: its fakes and the reals of its own kind."""
     rows = matched_rows(generator, target, kinds)
     return {name: chosen for name, chosen in rows.items() if (target[chosen] == 0).any()}
-
-
-def evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly spread from the first to the last."""
-    places = np.linspace(0, len(rows) - 1, min(most, len(rows)))
-    return rows[places.round().astype(int)]
 
 
 def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ffdetect.evaluation.matching import evenly
 from preprocess.arguments import new_parser
 from preprocess.cache.errors import CacheError
 from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
+from preprocess.spread import evenly
 
 from .regenerators import Regenerated, Regenerator, create_regenerator
 

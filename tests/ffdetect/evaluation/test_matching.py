@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ffdetect.evaluation.matching import evenly, matched_rows, parse_matches, spread
+from ffdetect.evaluation.matching import matched_rows, parse_matches, spread
 
 
 def test_matches_are_read_from_arguments():
@@ -60,13 +60,3 @@ def test_rows_are_spread_evenly_over_each_generator_from_first_to_last():
         assert len(chosen) == 4 and {own[0], own[-1]} <= set(chosen)
         assert np.ptp(np.diff(np.flatnonzero(np.isin(own, chosen)))) <= 1
     assert spread(pd.DataFrame({"generator": names}), rows, 99).tolist() == rows.tolist()
-
-
-def test_each_row_that_is_kept_is_the_one_nearest_to_its_even_place():
-    for count in range(1, 25):
-        rows = 100 + np.arange(count)
-        for most in range(1, count + 1):
-            kept = evenly(rows, most)
-            assert len(set(kept)) == most
-            assert np.abs(kept - np.linspace(rows[0], rows[-1], most)).max() <= 0.5
-        assert evenly(rows, count + 7).tolist() == rows.tolist()
