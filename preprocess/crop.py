@@ -30,7 +30,7 @@ PROG = "python -m preprocess.crop"
 ENGINES = ("processes", "ray")
 _PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
 # What the work is done with.
-_WORK = ("preprocess.extract", "preprocess.faces.mtcnn", "preprocess.faces.maps")
+_WORK = ("preprocess.extract", "preprocess.faces.mtcnn_onnx")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:

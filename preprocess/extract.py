@@ -12,6 +12,7 @@ import pyarrow as pa
 from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CachedFace, CacheSettings, to_table
 from preprocess.faces.crop import crop_face
+from preprocess.faces.crop_maps import residual, spectrum
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.faces.tracks import clip_faces
@@ -44,9 +45,6 @@ def make_extract(
     Args:
         device: where MTCNN runs.
     """
-    import torch
-
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     detector = FaceDetector(settings.crop, device)
 
@@ -191,13 +189,8 @@ def _row(item: Item, frame: int, number: int, face: Face, crop: np.ndarray, **so
 
 
 def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
-    import torch
-
-    from preprocess.faces.maps import residual, spectrum
-
     for row in rows:
-        crop = torch.from_numpy(row.crop).permute(2, 0, 1)[None]
         yield (
-            spectrum(crop)[0].numpy() if "spectrum" in settings.maps else None,
-            residual(crop, settings.residual)[0].numpy() if "residual" in settings.maps else None,
+            spectrum(row.crop) if "spectrum" in settings.maps else None,
+            residual(row.crop, settings.residual) if "residual" in settings.maps else None,
         )

@@ -10,12 +10,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import cv2
-import torch
 
 from preprocess import crop, extract
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
-from preprocess.faces import maps, mtcnn, mtcnn_networks, tracks
+from preprocess.faces import mtcnn, mtcnn_interface, tracks
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.clips import key_frames
 from preprocess.io.sources import find_items
@@ -28,11 +27,11 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
 
     def timed(stage: str, function: Callable) -> Callable:
         def run(*args, **options):
-            start = time.process_time()
+            start = time.thread_time()  # the writer has a thread of its own
             try:
                 return function(*args, **options)
             finally:
-                spent[stage] += time.process_time() - start
+                spent[stage] += time.thread_time() - start
 
         return run
 
@@ -50,8 +49,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         return run
 
     settings = CacheSettings(frames=frames)
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     with ExitStack() as stack:
 
@@ -67,21 +65,20 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
         watch(mtcnn._Sums, "__init__", "sums")
         watch(mtcnn._Sums, "scaled", "pyramid")
         watch(mtcnn._Sums, "cut", "candidates")
-        watch(mtcnn_networks._Proposals, "on", "PNet")
-        watch(mtcnn_networks.Networks, "refine", "RNet")
-        watch(mtcnn_networks.Networks, "finish", "ONet")
+        watch(mtcnn_interface.Networks, "propose", "PNet")
+        watch(mtcnn_interface.Networks, "refine", "RNet")
+        watch(mtcnn_interface.Networks, "finish", "ONet")
         watch(extract, "crop_face", "align")
         watch(tracks, "crop_face", "align")
-        watch(maps, "spectrum", "maps")
-        watch(maps, "residual", "maps")
+        watch(extract, "spectrum", "maps")
+        watch(extract, "residual", "maps")
         watch(extract, "to_table", "encode")
         watch(CacheWriter, "add_table", "write")
         start = time.process_time()
         with CacheWriter(out, settings, overwrite=True) as writer:
             crop.crop_items(find_items(folder).items, writer, quiet=True)
         spent["all"] = time.process_time() - start
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
+    cv2.setNumThreads(threads)
     parts = ("sums", "pyramid", "PNet", "candidates", "RNet", "ONet")
     spent["boxes"] = spent.pop("detect") - sum(spent[part] for part in parts)
     order = ("decode", *parts, "boxes", "align", "maps", "encode", "write")

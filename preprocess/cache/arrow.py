@@ -1,9 +1,12 @@
-"""Arrow files of strangers: read without copying, and refused where they would swell in memory."""
+"""Columns of Arrow made without pandas, and Arrow files of strangers: read without copying, and
+refused where they would swell in memory."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 _MAGIC = 8  # bytes before the first message of an Arrow IPC file
@@ -11,6 +14,28 @@ _END = b"ARROW1"
 # Fields of Message (the last one named a codec in Arrow 0.17) and of RecordBatch, in Arrow's
 # format/Message.fbs.
 _HEADER, _CUSTOM, _COMPRESSION = 2, 4, 3
+
+
+def to_array(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """A column of text, bytes, numbers, or numpy arrays of one shape, none of them missing.
+
+    So does `pa.array`, but it imports pandas to see whether it was given some, which takes longer
+    than to crop a few pictures.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, to_array(values, kind.storage_type))
+    if pa.types.is_fixed_size_list(kind):
+        numbers = to_array(np.ascontiguousarray(values).ravel(), kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(numbers, type=kind)
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        coded = [value.encode() if isinstance(value, str) else value for value in values]
+        ends = np.cumsum([0, *map(len, coded)], dtype=np.int64)
+        if ends[-1] >= 2**31:  # takes several arrays
+            return pa.array(values, kind)
+        buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(coded))]
+        return pa.Array.from_buffers(kind, len(values), buffers)
+    data = pa.py_buffer(np.ascontiguousarray(values, kind.to_pandas_dtype()))
+    return pa.Array.from_buffers(kind, len(values), [None, data])
 
 
 def read_file(source: pa.Buffer | pa.MemoryMappedFile, expected: pa.Schema) -> pa.Table | None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from preprocess.faces.face import CropSettings
 from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
 
+from .arrow import to_array
 from .errors import CacheError
 
 MAPS = ("spectrum", "residual")
@@ -132,18 +133,8 @@ def to_table(rows: Sequence[CachedFace], settings: CacheSettings) -> pa.Table:
     for field in columns:
         values = [getattr(row, field.name) for row in rows]
         if field.name == "crop":
-            coded = [encode_crop(crop, settings.codec) for crop in values]
-            arrays.append(pa.array(coded, pa.binary()))
-        elif field.name in MAPS:
-            stacked = np.ascontiguousarray(np.stack(values))
-            storage = pa.FixedSizeListArray.from_arrays(
-                pa.array(stacked.reshape(-1)), stacked[0].size
-            )
-            arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
-        elif pa.types.is_fixed_size_list(field.type):
-            arrays.append(pa.array([np.ravel(v).tolist() for v in values], field.type))
-        else:
-            arrays.append(pa.array(values, field.type))
+            values = [encode_crop(crop, settings.codec) for crop in values]
+        arrays.append(to_array(values, field.type))
     return pa.Table.from_arrays(arrays, schema=columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -48,7 +49,8 @@ class Reader(Generic[SettingsT]):
 
     Attributes:
         settings: what all of them share.
-        metadata: a DataFrame of every column but pixels, samples and maps, in the order of rows.
+        rows: an Arrow table of every column but pixels, samples and maps.
+        metadata: the same as a DataFrame.
         parts: the part files.
     """
 
@@ -78,10 +80,15 @@ class Reader(Generic[SettingsT]):
         rows = self._small_columns()
         self._ends = np.cumsum([len(table) for table in rows], dtype=np.int64)
         names = small_columns(self.settings)
-        rows = rows or [self.settings.schema().empty_table().select(names)]
-        self.metadata: pd.DataFrame = pa.concat_tables(rows).to_pandas()
+        rows = rows or [pa.Table.from_batches([], self.settings.schema()).select(names)]
+        self.rows: pa.Table = pa.concat_tables(rows)
         if len(self.paths) > 1:
             self._refuse_rows_twice()
+
+    @cached_property
+    def metadata(self) -> pd.DataFrame:
+        """On first use, so that writing a cache loads no pandas."""
+        return self.rows.to_pandas()
 
     def _small_columns(self) -> list[pa.Table]:
         names = small_columns(self.settings)

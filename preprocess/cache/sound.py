@@ -13,6 +13,8 @@ from preprocess.io.formats import FFT, HIGH_BANDS, HOP, MEL_BANDS, SAMPLE_RATE, 
 from preprocess.io.sound import SoundFormat
 from preprocess.io.sources import Item
 
+from .arrow import to_array
+
 _MILLISECONDS = 1000 / SAMPLE_RATE
 
 
@@ -117,7 +119,7 @@ def to_table(
         maps = sound_maps(torch.from_numpy(stored[row : row + 1].astype(np.float32) / 32767))
         mel[row], high[row] = (values[0].half().numpy() for values in maps)
     schema, starts = settings.schema(), [start for start, _ in windows]
-    values = {
+    values: dict[str, Sequence | np.ndarray] = {
         "key": [f"{item.path}#{start:g}" for start in starts],
         "path": [item.path] * count,
         "start": starts,
@@ -129,12 +131,9 @@ def to_table(
         "source_rate": [source.sample_rate] * count,
         "source_channels": [source.channels] * count,
         "source_codec": [source.codec] * count,
+        "samples": stored,
+        "mel": mel,
+        "high": high,
     }
-    arrays = [pa.array(column, schema.field(name).type) for name, column in values.items()]
-    arrays.append(
-        pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), type=schema[-3].type)
-    )
-    for field, values_ in zip(list(schema)[-2:], (mel, high), strict=True):
-        storage = pa.FixedSizeListArray.from_arrays(pa.array(values_.reshape(-1)), values_[0].size)
-        arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
+    arrays = [to_array(values[field.name], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -75,8 +75,8 @@ class CacheWriter(Generic[SettingsT]):
         self._next = max((part_number(part.name) for part in reader.parts), default=-1) + 1
         listed, there = read_index(self.path)["parts"], {part.name for part in reader.parts}
         self._checksums = {name: listed[name] for name in listed if name in there}
-        targets = reader.metadata.groupby("path")["target"].first()
-        self.done: dict[str, int | None] = {path: int(value) for path, value in targets.items()}
+        paths, targets = (reader.rows[name].to_pylist() for name in ("path", "target"))
+        self.done: dict[str, int | None] = dict(zip(paths, targets, strict=True))
         self.done.update({failure.path: None for failure in self.failures})
         self._listed = len(self.failures)  # of the failures, those on the disk
         if JOURNAL_NAME in names_in(self.path):  # of a killed run

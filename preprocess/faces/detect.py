@@ -1,6 +1,6 @@
 """Find the faces of a picture with MTCNN, as `mtcnn.py` computes it.
 
-PyTorch is imported only where it runs the networks.
+PyTorch is imported only where it runs the networks: on a GPU.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import numpy as np
 from preprocess.work.cores import computing
 
 from .face import CropSettings, Face
+from .mtcnn import Cascade, Found
+from .mtcnn_interface import Networks
 
 if TYPE_CHECKING:
     import torch
-
-    from .mtcnn import Found
-    from .mtcnn_interface import Networks
 
 _SNAP = 8  # boxes and landmarks are kept in 1/8 px, see docs/reproducibility.md
 
@@ -30,7 +29,7 @@ class FaceDetector:
         settings: `min_face` and `min_probability` are used here.
         device: "cpu", "cuda" or a `torch.device`.
         threads: that it computes with on a CPU.
-        networks: MTCNN's, where PyTorch does not run them.
+        networks: MTCNN's, where others than the shipped ones are meant.
     """
 
     def __init__(
@@ -40,14 +39,9 @@ class FaceDetector:
         threads: int = 1,
         networks: Networks | None = None,
     ) -> None:
-        from .mtcnn import Cascade
-
-        if networks is None:
-            from .mtcnn_networks import Networks  # and torch, which takes seconds
-
-            networks = Networks(device)
         self.settings = settings or CropSettings()
         self.threads = threads
+        networks = networks or _open_networks(str(device), threads)
         self._cascade = Cascade(self.settings.min_face, networks)
 
     def detect(self, pixels: np.ndarray, near: Sequence[Face] | None = None) -> list[Face]:
@@ -81,6 +75,16 @@ class FaceDetector:
             if probability >= self.settings.min_probability
         ]
         return sorted(faces, key=lambda face: face.area, reverse=True)
+
+
+def _open_networks(device: str, threads: int) -> Networks:
+    if device.startswith("cpu"):
+        from .mtcnn_onnx import open_networks as open_onnx
+
+        return open_onnx(threads)
+    from .mtcnn_networks import open_networks
+
+    return open_networks(device)
 
 
 def _snap(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """High-frequency residuals and the log-magnitude spectrum, as pure functions on batches of crops.
 
-All take uint8 N x 3 x H x W RGB crops. The cache stores what they return; the network calls the
-same functions on augmented crops and on pictures that it scores.
+All take uint8 N x 3 x H x W RGB crops. The network calls them on augmented crops and on pictures
+that it scores; the cache stores the same, which `crop_maps` computes for one crop without PyTorch.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_TILE
+from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_HOP, SPECTRUM_TILE
 
-_SPECTRUM_HOP = 32
 # Weights files name the spectrum they were trained on; another one needs another name.
-SPECTRUM_NAME = f"welch-hann{SPECTRUM_TILE}-hop{_SPECTRUM_HOP}-log1p"
+SPECTRUM_NAME = f"welch-hann{SPECTRUM_TILE}-hop{SPECTRUM_HOP}-log1p"
 # float16 keeps 11 bits and values stay below 16, so storing moves a value by at most 1/256.
 SPECTRUM_TOLERANCE = 1 / 256
 
@@ -33,8 +32,8 @@ def spectrum(crops: torch.Tensor) -> torch.Tensor:
     if min(crops.shape[-2:]) < SPECTRUM_TILE:
         size = tuple(crops.shape[-2:])
         raise ValueError(f"expected crops of at least {SPECTRUM_TILE} px but got {size}")
-    tiles = luminance(crops).unfold(1, SPECTRUM_TILE, _SPECTRUM_HOP)
-    tiles = tiles.unfold(2, SPECTRUM_TILE, _SPECTRUM_HOP).flatten(1, 2)
+    tiles = luminance(crops).unfold(1, SPECTRUM_TILE, SPECTRUM_HOP)
+    tiles = tiles.unfold(2, SPECTRUM_TILE, SPECTRUM_HOP).flatten(1, 2)
     window = torch.hann_window(SPECTRUM_TILE, dtype=torch.float32, device=crops.device)
     tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * (window[:, None] * window)
     power = torch.view_as_real(torch.fft.rfft2(tiles)).square().mean(1).sum(-1)

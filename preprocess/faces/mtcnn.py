@@ -4,7 +4,7 @@ Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded
 Networks", with the weights in facenet-pytorch's wheel and its thresholds, its rules for boxes and
 its order of steps, so that the same faces come out. What differs is how it is computed:
 every level of the pyramid and every candidate is averaged from one table of the picture's sums, and
-the networks are fused (`mtcnn_networks`, or by ONNX Runtime `mtcnn_onnx`).
+the networks are fused (`mtcnn_networks`; ONNX Runtime runs them, `mtcnn_onnx`).
 """
 
 from __future__ import annotations

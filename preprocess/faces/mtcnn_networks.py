@@ -1,201 +1,220 @@
-"""MTCNN's three networks, fused for speed; `mtcnn` is the cascade that asks them.
+"""MTCNN's three networks in PyTorch, as a GPU runs them, and as they are exported for a CPU.
 
-The weights are those in facenet-pytorch's wheel, read without importing it. All networks run
-channels-last, and the first of them on strips that fit the processor's cache.
+The weights are those in facenet-pytorch's wheel, read without importing it.
+
+    python -m preprocess.faces.mtcnn_networks FOLDER    # writes what `weights/` holds
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from .mtcnn_interface import STRIDE, THRESHOLDS, Proposals, strips
+from .mtcnn_interface import Network, Networks
 
-_BATCH, _BATCH_ON_CPU = 256, 32  # candidates that go through a network at once, to fit the cache
-_LEAST = math.log(THRESHOLDS[0] / (1 - THRESHOLDS[0]))  # logit of a proposal
+_BATCH = 256  # candidates that go through a network at once
+_FILES = ("pnet.pt", "rnet.pt", "onet.pt")  # in facenet-pytorch's wheel
+Weights = dict[str, torch.Tensor]
 
 
-class Networks:
-    """PNet, RNet and ONet on a device.
+def open_networks(device: str | torch.device) -> Networks:
+    """PNet, RNet and ONet on a device."""
+    pnet, rnet, onet = (_on(network, device) for network in make_networks())
+    return Networks(pnet, rnet, onet, _BATCH)
 
-    All take pixels as float32 in 0..255, channels last.
-    """
 
-    def __init__(self, device: str | torch.device) -> None:
-        self.device = torch.device(device)
-        self._propose = _Proposals(_weights("pnet", self.device))
-        self._refine = _Judge(_weights("rnet", self.device), pools=(3, 3))
-        self._finish = _Judge(_weights("onet", self.device), pools=(3, 3, 2))
-
-    @torch.inference_mode()
-    def propose(self, level: np.ndarray) -> Proposals:
-        """Where an H x W x 3 level may show a face."""
-        return self._propose.on(level, self.device)
-
-    def refine(self, views: np.ndarray) -> list[np.ndarray]:
-        """float32 N probabilities and N x 4 shifts of the sides of N x 24 x 24 x 3."""
-        return self._run(self._refine, views)
-
-    def finish(self, views: np.ndarray) -> list[np.ndarray]:
-        """float32 N, N x 4 and N x 10 landmarks of N x 48 x 48 x 3."""
-        return self._run(self._finish, views)
+def _on(network: nn.Module, device: str | torch.device) -> Network:
+    network = network.to(device)
 
     @torch.inference_mode()
-    def _run(self, network: _Judge, views: np.ndarray) -> list[np.ndarray]:
-        if not len(views):
-            return network.nothing()
-        size = _BATCH_ON_CPU if self.device.type == "cpu" else _BATCH
-        batches = [
-            network(batch.to(self.device).permute(0, 3, 1, 2))
-            for batch in torch.from_numpy(views).split(size)
-        ]
-        return [torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True)]
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        return [output.cpu().numpy() for output in network(torch.from_numpy(pixels).to(device))]
+
+    return run
 
 
-class _Proposals:
-    """PNet on one level of the pyramid.
-
-    Its first activation, max(x, 0) + slope * min(x, 0), does not commute with the pooling that
-    follows where the slope is negative. But it is max(relu(x), slope * x), and a convolution
-    of 16 channels takes no longer than one of 10: the other six compute slope * x, and all
-    that is left to do before pooling is nothing.
-    """
-
-    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
-        weight, bias = _on_bytes(weights)
-        slope = weights["prelu1.weight"]
-        order = torch.cat([torch.where(slope < 0)[0], torch.where(slope >= 0)[0]])
-        self._falling = int((slope < 0).sum())
-        twins = order[: self._falling]
-        falling = weight[twins] * slope[twins, None, None, None]
-        self._weight1 = _channels_last(torch.cat([weight[order], falling]))
-        self._bias1 = torch.cat([bias[order], bias[twins] * slope[twins]])
-        self._slope1 = slope[order].clamp(min=0)
-        self._second = _convolution(
-            {**weights, "conv2.weight": weights["conv2.weight"][:, order]}, 2
-        )
-        self._third = _convolution(weights, 3)
-        weight, bias = weights["conv4_1.weight"], weights["conv4_1.bias"]
-        self._score, self._score_bias = (weight[1] - weight[0]).flatten(), float(bias[1] - bias[0])
-        self._shift = weights["conv4_2.weight"].flatten(1).T
-        self._shift_bias = weights["conv4_2.bias"]
-
-    def __call__(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features, N x H x W x 32, and the logit of a face, N x H x W, of float32 N x 3 x H x W
-        levels in 0..255.
-        """
-        x = F.conv2d(levels, self._weight1, self._bias1)
-        x = _greater_of_pairs(x, 2)
-        x = _greater_of_pairs(x, 3)
-        own = F.prelu(x[:, :10], self._slope1)
-        torch.maximum(own[:, : self._falling], x[:, 10:], out=own[:, : self._falling])
-        x = self._third(self._second(own))
-        x = x.permute(0, 2, 3, 1)
-        return x, x @ self._score + self._score_bias
-
-    def on(self, level: np.ndarray, device: torch.device) -> Proposals:
-        """Where a float32 H x W x 3 level in 0..255 may show a face."""
-        parts = []
-        for top, strip in strips(level):
-            pixels = torch.from_numpy(strip).to(device)
-            features, logits = self(pixels.permute(2, 0, 1)[None])
-            parts.append(self._told(features[0], logits[0], top // STRIDE))
-        places, scores, shifts = (
-            torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)
-        )
-        return places, scores, shifts
-
-    def _told(self, features: torch.Tensor, logits: torch.Tensor, top: int) -> tuple:
-        place = (logits >= _LEAST).nonzero()
-        y, x = place.unbind(1)
-        return (
-            torch.stack([x, y + top], 1).float(),
-            logits[y, x].sigmoid(),
-            features[y, x] @ self._shift + self._shift_bias,
-        )
-
-
-def _greater_of_pairs(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Max pooling by two along an axis; a last row or column without a pair stays as it is."""
-    odd = x.shape[axis] % 2
-    pairs = x.narrow(axis, 0, x.shape[axis] - odd).unflatten(axis, (-1, 2))
-    greater = torch.maximum(*pairs.unbind(axis + 1))
-    return torch.cat([greater, x.narrow(axis, x.shape[axis] - 1, 1)], axis) if odd else greater
-
-
-class _Judge:
-    """RNet or ONet: what a candidate shows.
-
-    Args:
-        weights: of the network.
-        pools: sides of the pooling windows after its convolutions; there is none after the last.
-    """
-
-    def __init__(self, weights: dict[str, torch.Tensor], pools: tuple[int, ...]) -> None:
-        weights["conv1.weight"], weights["conv1.bias"] = _on_bytes(weights)
-        self._pools = (*pools, 0)
-        last = len(self._pools)
-        self._convolutions = [_convolution(weights, number + 1) for number in range(last)]
-        # It reads features by column, row and channel, here they lie by row, column and channel.
-        hidden, channels = f"dense{last + 1}.weight", len(weights[f"conv{last}.bias"])
-        side = round((weights[hidden].shape[1] / channels) ** 0.5)
-        weight = weights[hidden].unflatten(1, (side, side, channels)).transpose(1, 2).flatten(1)
-        self._hidden = weight, weights[f"dense{last + 1}.bias"]
-        self._slope = weights[f"prelu{last + 1}.weight"]
-        heads = [f"dense{last + 2}_{number}" for number in (1, 2, 3)]
-        heads = [head for head in heads if f"{head}.weight" in weights]
-        weight = [weights[f"{head}.weight"] for head in heads]
-        bias = [weights[f"{head}.bias"] for head in heads]
-        weight[0], bias[0] = weight[0][1:] - weight[0][:1], bias[0][1:] - bias[0][:1]
-        self._heads = torch.cat(weight), torch.cat(bias)
-        self._outputs = [len(values) for values in bias]
-
-    def nothing(self) -> list[np.ndarray]:
-        """What it says of no candidates."""
-        score, *others = (np.zeros((0, count), np.float32) for count in self._outputs)
-        return [score[:, 0], *others]
-
-    def __call__(self, views: torch.Tensor) -> list[torch.Tensor]:
-        """Probability of a face, N, shifts of the box's sides as shares of the box, N x 4, and
-        from ONet the landmarks, N x 10, of float32 N x 3 x size x size candidates in 0..255."""
-        for convolution, pool in zip(self._convolutions, self._pools, strict=True):
-            views = convolution(views)
-            if pool:
-                views = F.max_pool2d(views, pool, 2, ceil_mode=True)
-        hidden = F.prelu(F.linear(views.permute(0, 2, 3, 1).flatten(1), *self._hidden), self._slope)
-        logit, *others = F.linear(hidden, *self._heads).split(self._outputs, 1)
-        return [logit[:, 0].sigmoid(), *others]
-
-
-def _weights(name: str, device: torch.device) -> dict[str, torch.Tensor]:
-    """Of a network in facenet-pytorch's wheel, found without importing it, which takes seconds."""
+def make_networks() -> tuple[Proposer | Judge, ...]:
+    """PNet, RNet and ONet, which take what `mtcnn_interface.Networks` says, and give it."""
     spec = find_spec("facenet_pytorch")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("expected facenet-pytorch, whose wheel brings MTCNN's weights")
-    file = Path(spec.origin).with_name("data").joinpath(f"{name}.pt")
-    return torch.load(file, map_location=device, weights_only=True)
+    folder = Path(spec.origin).with_name("data")
+    pnet, rnet, onet = (torch.load(folder / name, weights_only=True) for name in _FILES)
+    return Proposer(pnet), Judge(rnet, 24, pools=(3, 3)), Judge(onet, 48, pools=(3, 3, 2))
 
 
-def _convolution(
-    weights: dict[str, torch.Tensor], number: int
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A network's convolution of that number, with its activation."""
-    weight, bias = _channels_last(weights[f"conv{number}.weight"]), weights[f"conv{number}.bias"]
-    slope = weights[f"prelu{number}.weight"]
-    return lambda x: F.prelu(F.conv2d(x, weight, bias), slope)
+class Proposer(nn.Module):
+    """PNet: float32 H x W x 3 in 0..255 -> probabilities h x w, shifts h x w x 4.
+
+    Its first activation, max(x, 0) + slope * min(x, 0), does not commute with the pooling that
+    follows where the slope is negative. But it is max(x, slope * x, 0), and a convolution of 16
+    channels takes no longer than one of 10: the other six compute slope * x, and the activation
+    comes after the pooling, on a quarter of the pixels.
+    """
+
+    example, dynamic = torch.zeros(40, 52, 3), {0: "h", 1: "w"}
+    told = ("probabilities", "shifts")
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        weight, bias = _on_bytes(weights)
+        slope = weights["prelu1.weight"]
+        order = torch.cat([torch.where(slope < 0)[0], torch.where(slope >= 0)[0]])
+        self.channels, self.falling = len(slope), int((slope < 0).sum())
+        twins = order[: self.falling]
+        falling = weight[twins] * slope[twins, None, None, None]
+        self.first = _convolution(
+            torch.cat([weight[order], falling]),
+            torch.cat([bias[order], bias[twins] * slope[twins]]),
+        )
+        self.activation = _Activation(slope[order].clamp(min=0))
+        self.second = nn.Sequential(
+            _convolution(weights["conv2.weight"][:, order], weights["conv2.bias"]),
+            _Activation(weights["prelu2.weight"]),
+            _convolution(weights["conv3.weight"], weights["conv3.bias"]),
+            _Activation(weights["prelu3.weight"]),
+            _convolution(*_heads(weights, ("conv4_1", "conv4_2"))),
+        )
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = F.max_pool2d(self.first(pixels.permute(2, 0, 1)[None]), 2, ceil_mode=True)
+        own, falling = x[:, : self.channels], x[:, self.channels :]
+        own = self.activation(own)
+        greater = torch.maximum(own[:, : self.falling], falling)
+        (x,) = self.second(torch.cat([greater, own[:, self.falling :]], 1))
+        return _probability(x[0]), x[1:].permute(1, 2, 0)
 
 
-def _channels_last(weight: torch.Tensor) -> torch.Tensor:
-    return weight.contiguous(memory_format=torch.channels_last)
+class Judge(nn.Module):
+    """RNet or ONet: float32 N x side x side x 3 in 0..255 -> probabilities N, shifts N x 4, and
+    from ONet landmarks N x 10.
+
+    Args:
+        weights: of the network.
+        side: of what it looks at.
+        pools: sides of the pooling windows after its convolutions; there is none after the last.
+    """
+
+    dynamic = {0: "n"}  # noqa: RUF012
+
+    def __init__(self, weights: Weights, side: int, pools: tuple[int, ...]) -> None:
+        super().__init__()
+        self.example = torch.zeros(2, side, side, 3)
+        self.told = ("probabilities", "shifts", "landmarks")[: 2 + (side == 48)]
+        weights["conv1.weight"], weights["conv1.bias"] = _on_bytes(weights)
+        last = len(pools) + 1
+        layers: list[nn.Module] = []
+        for number in range(1, last + 1):
+            name = f"conv{number}"
+            layers.append(_convolution(weights[f"{name}.weight"], weights[f"{name}.bias"]))
+            layers.append(_Activation(weights[f"prelu{number}.weight"]))
+            layers += [nn.MaxPool2d(pool, 2, ceil_mode=True) for pool in pools[number - 1 : number]]
+        self.features = nn.Sequential(*layers)
+        hidden = f"dense{last + 1}"
+        self.hidden = _linear(weights[f"{hidden}.weight"], weights[f"{hidden}.bias"])
+        self.slope = nn.Parameter(weights[f"prelu{last + 1}.weight"])
+        heads = [f"dense{last + 2}_{number}" for number in range(1, len(self.told) + 1)]
+        self.heads = _linear(*_heads(weights, heads))
+        self.outputs = [1, 4, 10][: len(heads)]
+
+    def forward(self, views: torch.Tensor) -> list[torch.Tensor]:
+        x = self.features(views.permute(0, 3, 1, 2))
+        # The weights read features by column, row and channel.
+        x = F.prelu(self.hidden(x.transpose(1, 3).flatten(1)), self.slope)
+        logit, *others = self.heads(x).split(self.outputs, 1)
+        return [_probability(logit[:, 0]), *others]
 
 
-def _on_bytes(weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+class _Activation(nn.Module):
+    """PReLU by channel, as a sum of ReLUs, which ONNX Runtime fuses with what comes before."""
+
+    def __init__(self, slope: torch.Tensor) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(slope[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x) - self.slope * F.relu(-x)
+
+
+def _probability(logit: torch.Tensor) -> torch.Tensor:
+    """The sigmoid, but not ONNX Runtime's, which puts scores close to 1 in another order."""
+    return 1 / (1 + (-logit).exp())
+
+
+def _on_bytes(weights: Weights) -> tuple[torch.Tensor, torch.Tensor]:
     """The first convolution, so that it takes pixels as they are and not (pixels - 127.5) / 128."""
     weight, bias = weights["conv1.weight"], weights["conv1.bias"]
     return weight / 128, bias - weight.sum((1, 2, 3)) * (127.5 / 128)
+
+
+def _heads(weights: Weights, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of all heads as one; of the first, no face and a face, the logit is left."""
+    weight = [weights[f"{name}.weight"] for name in names]
+    bias = [weights[f"{name}.bias"] for name in names]
+    weight[0], bias[0] = weight[0][1:] - weight[0][:1], bias[0][1:] - bias[0][:1]
+    return torch.cat(weight), torch.cat(bias)
+
+
+def _convolution(weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2])
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer
+
+
+def write_onnx(
+    file: Path,
+    network: nn.Module,
+    example: torch.Tensor,
+    name: str,
+    dynamic: dict[int, str],
+    outputs: Sequence[str],
+) -> None:
+    """Export a network of one input.
+
+    Args:
+        example: of that input.
+        name: of that input.
+        dynamic: its axes of any length.
+        outputs: names of what the network gives.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own parts
+        network.eval()(example)  # what networks keep for next time is made by this, not of traces
+        program: Any = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(dynamic,),
+            input_names=[name],
+            output_names=[*outputs],
+            verbose=False,
+        )
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where in the code each comes from, with paths of this machine
+    program.save(str(file), external_data=False)
+
+
+def main(folder: Path) -> None:
+    from .mtcnn_onnx import ONNX_FILES
+
+    for file, network in zip(ONNX_FILES, make_networks(), strict=True):
+        write_onnx(folder / file, network, network.example, "pixels", network.dynamic, network.told)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

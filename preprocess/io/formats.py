@@ -8,6 +8,7 @@ import re
 
 RESIDUAL_NAMES = ("detail", "median", "npr", "srm")  # what they are: maps.py
 SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
+SPECTRUM_HOP = 32  # from tile to tile
 SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
 
 SAMPLE_RATE = 16_000  # Hz, of all sound

@@ -102,8 +102,10 @@ def test_a_wheel_brings_every_module(wheel):
 
 
 def test_a_wheel_brings_the_weights_and_their_card(wheel):
-    folder = ROOT / "ffdetect" / "weights"
-    files = [*folder.glob("*.safetensors"), *folder.glob("*.md")]
+    folders = [ROOT / "ffdetect" / "weights", ROOT / "preprocess" / "faces" / "weights"]
+    kinds = (".safetensors", ".onnx", ".md")
+    files = [file for folder in folders for file in folder.iterdir() if file.suffix in kinds]
+    assert {".safetensors", ".onnx", ".md"} == {file.suffix for file in files}
     assert {file.relative_to(ROOT).as_posix() for file in files} <= wheel
 
 

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,18 @@ def write_labels(folder: Path) -> Path:
     labels = folder / "labels.csv"
     labels.write_text("path,target\nreal/0.png,0\nfake/0.jpg,1\n")
     return labels
+
+
+def test_a_run_starts_without_what_takes_seconds_to_import(astronaut_folder, out):
+    arguments = [str(astronaut_folder()), "--out", str(out), "--quiet", "--workers", "0"]
+    code = f"""
+import sys
+from preprocess.crop import main
+assert main({arguments!r}) == 0
+for name in ("torch", "pandas", "scipy", "facenet_pytorch"):
+    assert name not in sys.modules, name
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_rows_hold_what_the_functions_give(astronaut_folder, out):

@@ -13,7 +13,7 @@ from scipy.special import expit
 from ffdetect.scoring.analysis import PictureScorer
 from ffdetect.scoring.tta import TTA, check_count, check_tta, windows
 from preprocess.faces.detect import FaceDetector
-from preprocess.faces.mtcnn_onnx import OnnxNetworks, open_session
+from preprocess.faces.mtcnn_onnx import open_networks, open_session
 from preprocess.io.decode import MAX_MEGAPIXELS
 from preprocess.work.cores import cores
 
@@ -44,7 +44,7 @@ class OnnxDetector(PictureScorer):
         if self._tta == "flip+crops":
             self._windows = open_session(folder / WINDOWS, threads)
         self.face_detector = FaceDetector(
-            settings.crop, threads=threads, networks=OnnxNetworks(folder, threads)
+            settings.crop, threads=threads, networks=open_networks(threads, folder)
         )
 
     @classmethod

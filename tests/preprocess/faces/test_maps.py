@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage, signal
 
+from preprocess.faces import crop_maps
 from preprocess.faces.maps import RESIDUALS, SPECTRUM_TOLERANCE, luminance, residual, spectrum
 from preprocess.io.formats import SPECTRUM_SHAPE
 
@@ -254,3 +255,27 @@ def test_unknown_residuals_are_refused():
         ValueError, match=r"expected a residual among \['detail', 'median', 'npr', 'srm'\]"
     ):
         residual(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "laplace")
+
+
+# Of one crop, for the cache
+
+
+@pytest.mark.parametrize("size", [(128, 128), (129, 160), (256, 256), (300, 513)])
+def test_a_crop_has_the_spectrum_that_the_network_computes(size):
+    crop = noise(*size, 3) // 2 + np.arange(size[1], dtype=np.uint8)[:, None] // 2
+    computed = crop_maps.spectrum(crop)
+    expected = spectrum(torch.from_numpy(crop).permute(2, 0, 1)[None])[0].numpy()
+    assert computed.dtype == np.float16 and computed.shape == SPECTRUM_SHAPE
+    difference = np.abs(computed.astype(np.float64) - expected).max()
+    assert difference <= 2 * SPECTRUM_TOLERANCE + FLOAT_NOISE
+
+
+@pytest.mark.parametrize("kind", RESIDUALS)
+def test_a_crop_has_the_residuals_that_the_network_computes(crops, kind):
+    views = crops[:, :, :159, :191]  # blocks without a pair at the end
+    for crop, expected in zip(views, residual(views, kind), strict=True):
+        computed = crop_maps.residual(crop.permute(1, 2, 0).contiguous().numpy(), kind)
+        assert computed.dtype == np.int8 and computed.shape == tuple(expected.shape)
+        difference = np.abs(computed.astype(int) - expected.numpy().astype(int))
+        assert difference.max() <= (kind == "srm")  # values halfway between two
+        assert (difference > 0).mean() < 0.05

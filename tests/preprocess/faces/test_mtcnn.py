@@ -11,8 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from preprocess.faces import mtcnn_networks, mtcnn_onnx
 from preprocess.faces.mtcnn import Cascade, _first_scale, _Part, _Sums
-from preprocess.faces.mtcnn_networks import Networks, _Proposals
+from preprocess.faces.mtcnn_interface import Networks
 from preprocess.io.decode import decode_image
 from tests.real import needs
 
@@ -21,7 +22,7 @@ from .test_faces import overlap
 
 @pytest.fixture(scope="module")
 def cascade() -> Cascade:
-    return Cascade(32, Networks("cpu"))
+    return Cascade(32, mtcnn_onnx.open_networks())
 
 
 def test_finds_the_faces_that_facenet_finds(shared: Path, cascade):
@@ -185,14 +186,14 @@ def test_a_large_face_upside_down_hides_no_small_one(cascade, astronaut, size):
 
 
 def test_the_search_for_the_largest_face_leaves_small_windows_out(astronaut):
-    class Counting(Networks):
-        def propose(self, level):
-            nonlocal seen
-            seen += level.shape[0] * level.shape[1]
-            return super().propose(level)
+    def propose(level):
+        nonlocal seen
+        seen += level.shape[0] * level.shape[1]
+        return whole(level)
 
-    seen, counts = 0, []
-    cascade = Cascade(32, Counting("cpu"))
+    seen, counts, networks = 0, [], mtcnn_onnx.open_networks()
+    whole, networks.propose = networks.propose, propose
+    cascade = Cascade(32, networks)
     for search in (cascade.find, lambda pixels: cascade.find_largest(pixels, 0.9)):
         search(scaled(astronaut[:256, 90:350], 3))
         counts.append(seen)
@@ -242,14 +243,57 @@ def test_sums_past_32_bits_are_no_harm():
     np.testing.assert_allclose(white.cut(np.array([[50, 60, 3990, 4990]]), 24), 255, atol=1e-3)
 
 
+@pytest.fixture(scope="module", params=["CPU", "PyTorch"])
+def networks(request) -> Networks:
+    if request.param == "CPU":
+        return mtcnn_onnx.open_networks()
+    return mtcnn_networks.open_networks("cpu")
+
+
 @pytest.mark.parametrize("shape", [(12, 12), (13, 14), (83, 62), (701, 501)])
-def test_proposals_are_those_of_the_network(shape):
+def test_proposals_are_those_of_facenet(networks, shape):
+    """Of all places at once, and in strips."""
     from facenet_pytorch.models.mtcnn import PNet
 
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     pixels[: shape[0] // 2] //= 2
-    level = torch.from_numpy(pixels).float().permute(2, 0, 1)[None]
     with torch.inference_mode():
-        _, expected = PNet()((level - 127.5) / 128)
-        _, logit = _Proposals(PNet().state_dict())(level)
-    torch.testing.assert_close(logit[0].sigmoid(), expected[0, 1], atol=1e-4, rtol=0)
+        shifts, probabilities = PNet()(as_facenet(pixels[None]))
+    expected, shifts = probabilities[0, 1].numpy(), shifts[0].permute(1, 2, 0).numpy()
+    found, told = networks._pnet(pixels.astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(told, shifts, atol=1e-4)
+    places, scores, sides = networks.propose(pixels.astype(np.float32))
+    x, y = places.astype(int).T
+    assert len(scores) == (found >= 0.6).sum()
+    np.testing.assert_allclose(scores, expected[y, x], atol=1e-4)
+    np.testing.assert_allclose(sides, shifts[y, x], atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_judgements_are_those_of_facenet(networks, astronaut, count):
+    from facenet_pytorch.models.mtcnn import ONet, RNet
+
+    for peer, judge, side in ((RNet(), networks.refine, 24), (ONet(), networks.finish, 48)):
+        corners = np.random.default_rng(0).integers(0, 400, (count, 2))
+        cut = [astronaut[y : y + side, x : x + side] for y, x in corners]
+        views = np.array(cut, np.uint8).reshape(-1, side, side, 3)
+        with torch.inference_mode():
+            shifts, *points, probabilities = peer(as_facenet(views))
+        expected = [probabilities[:, 1], shifts, *points]
+        found = judge(views.astype(np.float32))
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.shape == theirs.shape and ours.dtype == np.float32
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4)
+
+
+def test_no_candidates_give_no_judgements(networks):
+    for judge, side, widths in ((networks.refine, 24, [4]), (networks.finish, 48, [4, 10])):
+        score, *others = judge(np.zeros((0, side, side, 3), np.float32))
+        assert score.shape == (0,) and [other.shape for other in others] == [(0, n) for n in widths]
+
+
+def as_facenet(views: np.ndarray) -> torch.Tensor:
+    """N x H x W x 3 bytes as its networks take them."""
+    return (torch.from_numpy(views).permute(0, 3, 1, 2).float() - 127.5) / 128

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("onnxruntime", reason="needs the [onnx] extra")
 pytest.importorskip("onnxscript", reason="needs the [onnx] extra")
 
 from ffdetect import Detector, NoFaceError, OnnxDetector
@@ -21,8 +20,9 @@ from ffdetect.models.frozen.pooling import area_resize
 from ffdetect.models.weights import write_calibration
 from ffdetect.scoring.onnx import export
 from ffdetect.scoring.onnx.settings import SETTINGS, WINDOWS
-from preprocess.faces.mtcnn_networks import Networks
-from preprocess.faces.mtcnn_onnx import OnnxNetworks, open_session
+from preprocess.faces.mtcnn_networks import open_networks, write_onnx
+from preprocess.faces.mtcnn_onnx import open_networks as open_onnx_networks
+from preprocess.faces.mtcnn_onnx import open_session
 from tests.ffdetect.helpers import CALIBRATION
 
 ROOT = Path(__file__).parents[4]
@@ -77,8 +77,8 @@ def test_faces_are_the_same_within_a_pixel(exported, tiny, pictures):
 
 def test_proposals_of_a_level_of_several_strips_are_the_same(folder, astronaut):
     level = astronaut.astype(np.float32)
-    places, scores, shifts = OnnxNetworks(folder, 1).propose(level)
-    wanted, wanted_scores, wanted_shifts = Networks("cpu").propose(level)
+    places, scores, shifts = open_onnx_networks(1, folder).propose(level)
+    wanted, wanted_scores, wanted_shifts = open_networks("cpu").propose(level)
     assert len(places) and places[:, 1].max() > 100  # rows past the first strip
     np.testing.assert_array_equal(places, wanted)
     np.testing.assert_allclose(scores, wanted_scores, atol=1e-4)
@@ -130,7 +130,7 @@ from ffdetect import Detector
 Detector.load({str(folder)!r}, runtime="onnx")
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "ImportError: ONNX Runtime is not installed: pip install 'ffdetect[onnx]'" in ran.stderr
+    assert "ImportError: ONNX Runtime is not installed: pip install onnxruntime" in ran.stderr
 
 
 class Shrunk(torch.nn.Module):
@@ -141,7 +141,7 @@ class Shrunk(torch.nn.Module):
 def test_pixels_halfway_between_two_values_are_rounded_alike(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 40, 40), np.uint8)
     crops = torch.from_numpy(pixels)
-    export._write(tmp_path / "a.onnx", Shrunk(), crops[:2], "crops", {0: "n"}, ["shrunk"])
+    write_onnx(tmp_path / "a.onnx", Shrunk(), crops[:2], "crops", {0: "n"}, ["shrunk"])
     (shrunk,) = open_session(tmp_path / "a.onnx", 1).run(None, {"crops": pixels})
     np.testing.assert_array_equal(shrunk, area_resize(crops, 28))
 
