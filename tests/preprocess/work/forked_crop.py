@@ -19,8 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-import facenet_pytorch  # noqa: F401 (imported once, for all that are forked)
-import torch
+import onnxruntime  # noqa: F401 (imported once, for all that are forked)
 
 from preprocess import crop, extract
 from preprocess.cache import writer as cache
@@ -110,7 +109,6 @@ def run(arguments: list[str]) -> int:
 
 
 def main(scenario: str, *arguments: str) -> int:
-    torch.set_num_threads(1)
     pool._CONTEXT = multiprocessing.get_context("fork")
     cache._ROWS_PER_PART = 3
     crop._PICTURES_PER_WORKER = 1
