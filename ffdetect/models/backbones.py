@@ -11,6 +11,7 @@ from pathlib import Path
 import timm
 import torch
 from timm.models import group_parameters
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from .tensor_file import read_tensors
@@ -87,7 +88,8 @@ def freeze_stages(backbone: nn.Module, count: int) -> None:
     Raises:
         ValueError: the backbone has fewer stages.
     """
-    stage = _layer_numbers(backbone, coarse=True)
+    # Parameter -> its stage; the stem is 0.
+    stage = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
     if not 1 <= count <= max(stage.values()):
         raise ValueError(f"expected 1 to {max(stage.values())} stages to freeze but got {count}")
     for name, parameter in backbone.named_parameters():
@@ -99,23 +101,13 @@ def freeze_stages(backbone: nn.Module, count: int) -> None:
 
 
 def layer_rates(backbone: nn.Module, rate: float, decay: float) -> list[dict]:
-    """Optimiser groups of the parameters that are not frozen, one a layer.
+    """Optimiser groups of the parameters that are not frozen, by their layers.
 
     The last layer learns at `rate`, each before it at `decay` times the rate of the next (Clark et
     al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT").
     """
-    layer = _layer_numbers(backbone)
-    groups: dict[int, list[nn.Parameter]] = {}
-    for name, parameter in backbone.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(layer[name], []).append(parameter)
-    last = max(layer.values())
-    return [{"params": p, "lr": rate * decay ** (last - n)} for n, p in sorted(groups.items())]
-
-
-def _layer_numbers(backbone: nn.Module, coarse: bool = False) -> dict[str, int]:
-    """Parameter -> its layer, or its stage if `coarse`; the stem is 0."""
-    return group_parameters(backbone, backbone.group_matcher(coarse=coarse), reverse=True)
+    groups = param_groups_layer_decay(backbone, layer_decay=decay)
+    return [{"params": group["params"], "lr": rate * group["lr_scale"]} for group in groups]
 
 
 def _keep_evaluating(part: nn.Module) -> None:

@@ -22,7 +22,6 @@ _NAME = "ffdetect-voice"
 _POSITIONS = int(WINDOW * 50)  # a hidden state every 20 ms
 _LEVEL = 0.1  # root mean square that every window is brought to
 LAYERS = 4  # of the encoder that weights are trained on
-POOLED = ("mean", "deviation", "change")  # of every channel of a hidden state
 _QUANTISED = 2  # dimensions from which a tensor is kept as int8
 
 
@@ -95,7 +94,7 @@ def voice_features(encoder: WhisperEncoder, samples: torch.Tensor) -> torch.Tens
         samples: float32 N, 16 kHz mono of any level, at least `SHORTEST` seconds.
 
     Returns:
-        float32 F, always finite: for each state and each of `POOLED` a value a channel, then the
+        float32 F, always finite: for each state and each of the three a value a channel, then the
         statistics.
     """
     centred = samples - samples.mean()

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from timm.optim import param_groups_layer_decay
+from timm.models import group_parameters
 from torch import nn
 
 from ffdetect.models.backbones import (
@@ -201,12 +201,17 @@ def test_more_stages_than_there_are_cannot_be_frozen(count):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "test_vit"])
-def test_layers_learn_the_slower_the_deeper_they_lie_as_timm_has_it(name):
+def test_layers_learn_the_slower_the_deeper_they_lie(name):
     backbone = create_backbone(name, 160)
+    layer = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
+    frozen = next(iter(layer))
+    backbone.get_parameter(frozen).requires_grad_(False)
     groups = layer_rates(backbone, 0.1, 0.7)
+    assert all(group.keys() == {"params", "lr"} for group in groups)  # all decay alike
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert len(rate) == sum(len(group["params"]) for group in groups)
-    for group in param_groups_layer_decay(backbone, layer_decay=0.7):
-        for parameter in group["params"]:
-            assert rate.pop(id(parameter)) == pytest.approx(0.1 * group["lr_scale"])
-    assert not rate
+    assert len(rate) == sum(len(group["params"]) for group in groups) == len(layer) - 1
+    last = max(layer.values())
+    assert last > 3
+    for key, parameter in backbone.named_parameters():
+        if key != frozen:
+            assert rate[id(parameter)] == pytest.approx(0.1 * 0.7 ** (last - layer[key])), key
