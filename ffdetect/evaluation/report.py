@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .bootstrap import Interval, bootstrap_all
-from .calibration import OperatingPoints, operating_points
+from .calibration import operating_points
 from .matching import matched_rows
 from .metrics import auc, balanced_weights, calibration_curve, calibration_error, tpr_at_fpr
-from .protocol import Choice, Outcome, Scores
+from .protocol import Outcome, Scores
 from .splits import Rows
 from .thresholds import FPRS
 
@@ -116,7 +116,8 @@ def report(
 
     def figures(drawn: np.ndarray) -> dict[str, float]:
         t, s, w = target[drawn], read.score[drawn], weight[drawn]
-        found = {f"family {name}": _auc_within(t, s, own[drawn]) for name, own in matched.items()}
+        inside = {name: own[drawn] for name, own in matched.items()}
+        found = {f"family {name}": auc(t[own], s[own]) for name, own in inside.items()}
         found["mean"] = float(np.mean(list(found.values())))
         found["pooled"] = auc(t, s)
         found |= {f"tpr {fpr}": tpr_at_fpr(t, s, fpr, w) for fpr in fprs}
@@ -179,7 +180,9 @@ def _read(outcome: Outcome, rows: Rows, fprs: Sequence[float]) -> _Read:
         np.empty(len(outer.row), bool),
     )
     for name, choice in outcome.choices.items():
-        points = _points(choice, rows, fprs)
+        inner = choice.inner
+        seen = rows.target[inner.row], rows.unit[inner.row]
+        points = operating_points(*seen, inner.score, fprs)
         own = outer.fold == name
         score = points.probability(outer.score[own])
         read.score[own] = score
@@ -189,11 +192,6 @@ def _read(outcome: Outcome, rows: Rows, fprs: Sequence[float]) -> _Read:
             points.thresholds.real, points.thresholds.fake[fprs[0]]
         )
     return read
-
-
-def _points(choice: Choice, rows: Rows, fprs: Sequence[float]) -> OperatingPoints:
-    inner = choice.inner
-    return operating_points(rows.target[inner.row], rows.unit[inner.row], inner.score, fprs)
 
 
 def _matched(outcome: Outcome, rows: Rows) -> dict[str, np.ndarray]:
@@ -214,7 +212,3 @@ def _groups(scores: Scores, rows: Rows) -> np.ndarray:
     own = np.char.add("row ", scores.row.astype(str))
     tie = rows.ties[0][scores.row] if rows.ties else np.full(len(own), "")
     return np.where(tie == "", own, tie)
-
-
-def _auc_within(target: np.ndarray, score: np.ndarray, chosen: np.ndarray) -> float:
-    return auc(target[chosen], score[chosen])

@@ -41,7 +41,7 @@ def read_tensors(file: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
             metadata = stored.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{expected} {_what(file) or f'a damaged one: {error}'}") from error
-    bad = [name for name, t in tensors.items() if t.is_floating_point() and not _finite(t)]
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
     if bad:
         raise WeightsError(
             f"{file}: expected finite numbers but {len(bad)} of {len(tensors)} tensors hold nan "
@@ -70,10 +70,6 @@ def as_weights_path(weights: object) -> Path:
             f"expected the path of a weights file but got {type(weights).__name__} {weights!r}"
         )
     return Path(weights)
-
-
-def _finite(tensor: torch.Tensor) -> bool:
-    return bool(tensor.isfinite().all())
 
 
 def _what(file: Path) -> str | None:

@@ -150,7 +150,8 @@ def make_app(service: Service) -> FastAPI:
             else result.answer.model_copy(update={"name": name})
             for name, result in zip(names, results, strict=True)
         ]
-        return schemas.Pictures(images=pictures, weights=_weights(service))
+        about = service.workers.about
+        return schemas.Pictures(images=pictures, weights=about.weights if about else "")
 
     async def accept(
         request: Request, response: Response, kind: Literal["clip", "sound"], user: str
@@ -258,10 +259,6 @@ def make_app(service: Service) -> FastAPI:
         seconds=service.settings.upload_seconds,
     )
     return app
-
-
-def _weights(service: Service) -> str:
-    return service.workers.about.weights if service.workers.about else ""
 
 
 @asynccontextmanager

@@ -96,7 +96,9 @@ class _Worker:
                 else:
                     results.append(None)
                     said = _provenance(file) if wanted.provenance else None
-                    extras.append((said, (_preview(picture.pixels),) if wanted.previews else ()))
+                    extras.append(
+                        (said, (_jpeg(picture.pixels, PREVIEW_SIDE),) if wanted.previews else ())
+                    )
                     yield picture
 
         analyses = analyze_pictures(
@@ -242,10 +244,6 @@ def _provenance(file: bytes | Path) -> schemas.Provenance:
 def _answer(kind: type[AnswerT], seen: object, **more: object) -> AnswerT:
     """What a detector saw, without the name of our copy of a file."""
     return kind.model_validate(seen).model_copy(update={"name": "", **more})
-
-
-def _preview(pixels: np.ndarray) -> bytes:
-    return _jpeg(pixels, PREVIEW_SIDE)
 
 
 def _jpeg(pixels: np.ndarray, side: int) -> bytes:

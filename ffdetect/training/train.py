@@ -84,7 +84,8 @@ def _prepare(args: argparse.Namespace):
     objective = objective_of(args)
     network = _network(args, reader)
     _check_descent(args, network)
-    _check_resume(args, network)
+    if args.resume and (last := _last_checkpoint(args)).exists():
+        check_checkpoint(last, network)
     _check_names(args.without, reader, regenerated)
     train, val = split_rows(
         reader.metadata, args.fit_all, fit_fakes=args.fit_fakes, without=args.without
@@ -142,12 +143,6 @@ def _last_checkpoint(args: argparse.Namespace) -> Path:
     return args.out.with_suffix(".run") / "last.ckpt"
 
 
-def _check_resume(args: argparse.Namespace, network: Trainable) -> None:
-    last = _last_checkpoint(args)
-    if args.resume and last.exists():
-        check_checkpoint(last, network)
-
-
 def _network(args: argparse.Namespace, reader: CacheReader) -> Trainable:
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
@@ -195,7 +190,9 @@ def _fit(
     try:
         with ranks.together():
             if ranks.first:
-                keep_made(folder, _made(args), args.resume)
+                told = vars(args).items()
+                made = {name: str(value) for name, value in told if name not in _NOT_OF_THE_RUN}
+                keep_made(folder, made, args.resume)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -233,10 +230,6 @@ def _fit(
     seen = " (trained on it)" if args.fit_all or args.fit_fakes else ""
     print(f"{args.out}: validation AUC {fitted.auc:.4f}{seen}")
     return 0
-
-
-def _made(args: argparse.Namespace) -> dict[str, str]:
-    return {name: str(value) for name, value in vars(args).items() if name not in _NOT_OF_THE_RUN}
 
 
 def _about(

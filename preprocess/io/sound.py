@@ -96,17 +96,16 @@ class SoundReader:
 
     def _pieces(self) -> Iterator[np.ndarray]:
         samples = 0
-        for piece in self._converted():
-            samples += len(piece)
-            yield piece
-        while not samples and self._streams:  # nothing of a stream can be decoded: the next one
-            index = self._streams.pop(0).index
-            self._container.close()
-            self._container = open_media(self.path, _EXPECTED)
-            self._take(self._container.streams[index])
+        while True:
             for piece in self._converted():
                 samples += len(piece)
                 yield piece
+            if samples or not self._streams:
+                break
+            index = self._streams.pop(0).index  # nothing of a stream can be decoded: the next one
+            self._container.close()
+            self._container = open_media(self.path, _EXPECTED)
+            self._take(self._container.streams[index])
         if not samples and self.damaged:
             raise DecodeError(
                 f"expected {_EXPECTED} but no sound in it can be decoded: {self._frames.reason}",

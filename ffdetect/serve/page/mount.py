@@ -141,10 +141,8 @@ class _Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if scope["type"] != "http" or path.startswith("/v1/"):
-            await self._app(scope, receive, send)
-            return
-        if path in ("/metrics", "/openapi.json"):
+        of_api = path.startswith("/v1/") or path in ("/metrics", "/openapi.json")
+        if scope["type"] != "http" or of_api:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
