@@ -95,7 +95,8 @@ async def ask(
     requests: float = math.inf,
     hostile: float = 0,
 ) -> Load:
-    """Ask for `seconds`, or so many requests; a share of the requests is hostile."""
+    """Ask for `seconds`, or so many requests; a share of the requests is hostile. Where the service
+    is full, a client waits and asks the same again, beyond `seconds` too."""
     load, hostiles, start = Load(clients), hostile_files(), time.perf_counter()
     asked = 0
 
@@ -108,24 +109,27 @@ async def ask(
                 bad = rng.random() < hostile
                 choice = hostiles if bad else pictures
                 data = choice[int(rng.integers(len(choice)))]
-                sent = time.perf_counter()
-                try:
-                    answer = await http.post(
-                        "/v1/images",
-                        params={"verdict": "false", "provenance": "false"},
-                        files={"files": ("picture.jpg", data)},
-                    )
-                except httpx.HTTPError:
-                    load.lost += 1
-                    continue
-                load.statuses[answer.status_code] += 1
-                if answer.status_code == 429:
-                    await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
-                    continue
-                good = answer.status_code == 200 and "error" not in _failure(answer)
-                load.wrong += good == bad
-                if good and not bad:
-                    load.latency.append(time.perf_counter() - sent)
+                while (answer := await post(http, data)) is not None:
+                    load.statuses[answer.status_code] += 1
+                    if answer.status_code == 429:
+                        await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+                        continue
+                    good = answer.status_code == 200 and "error" not in _failure(answer)
+                    load.wrong += good == bad
+                    if good and not bad:
+                        load.latency.append(answer.elapsed.total_seconds())
+                    break
+
+    async def post(http: httpx.AsyncClient, data: bytes) -> httpx.Response | None:
+        try:
+            return await http.post(
+                "/v1/images",
+                params={"verdict": "false", "provenance": "false"},
+                files={"files": ("picture.jpg", data)},
+            )
+        except httpx.HTTPError:
+            load.lost += 1
+            return None
 
     await asyncio.gather(*map(client, range(clients)))
     load.seconds = time.perf_counter() - start
