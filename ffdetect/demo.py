@@ -9,7 +9,6 @@ scikit-image's wheel; the fakes are self-blended from it.
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ffdetect.fakes.blend import self_blend
 from ffdetect.scoring.detector import Detector
+from preprocess.arguments import new_parser
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.storage import write_whole
 
@@ -78,7 +78,7 @@ def _tile(file: Path, detector: Detector) -> Image.Image:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.demo", description=__doc__)
+    parser = new_parser("python -m ffdetect.demo", __doc__, "pictures/ --sheet verdicts.png")
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("pictures", type=Path, nargs="*", metavar="PICTURE")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png")

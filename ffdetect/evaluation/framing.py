@@ -9,7 +9,6 @@ in that file; a clip gives some frames. `matching` says which reals fakes are co
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import time
@@ -21,6 +20,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from preprocess.arguments import new_parser
 from preprocess.cache.errors import CacheError, Failure
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
@@ -69,8 +69,8 @@ def framing(faces: pd.DataFrame) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m ffdetect.evaluation.framing", description=__doc__
+    parser = new_parser(
+        "python -m ffdetect.evaluation.framing", __doc__, "data/ --out cache/matched"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="pictures and clips with labels")
     parser.add_argument("--out", type=Path, required=True, help="the cache of matched faces")

@@ -15,6 +15,7 @@ import numpy as np
 from ffdetect.evaluation.calibration import operating_points
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.tensor_file import WeightsError
+from preprocess.arguments import new_parser
 from preprocess.cache.errors import CacheError
 
 from .features import FeatureCache
@@ -24,7 +25,11 @@ from .recipes import SHIPPED, VIEWS, Voices, folds_of, held_out_logits, solve
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 if the cache cannot be used or lacks one of the classes."""
-    parser = argparse.ArgumentParser(prog="python -m ffdetect.voice.train", description=__doc__)
+    parser = new_parser(
+        "python -m ffdetect.voice.train",
+        __doc__,
+        "cache/speech manifest.csv --whisper whisper_tiny_encoder.safetensors",
+    )
     add_inputs(parser)
     add = parser.add_argument
     add("--out", type=Path, default=Path("voice.safetensors"), help="(%(default)s)")
