@@ -25,7 +25,7 @@ from preprocess.io.alone import alone
 
 from .data import FaceDataset, Mix, PairDataset
 from .ranks import Ranks
-from .resume import check_checkpoint, keep_made
+from .resume import check_checkpoint, keep_made, lock_run
 from .train_options import PROG, make_parser, mix_of, objective_of
 
 # Options that may change when a run is gone on with.
@@ -190,6 +190,7 @@ def _fit(
     try:
         with ranks.together():
             if ranks.first:
+                lock = lock_run(folder)  # noqa: F841 (held until this function ends)
                 told = vars(args).items()
                 made = {name: str(value) for name, value in told if name not in _NOT_OF_THE_RUN}
                 keep_made(folder, made, args.resume)
