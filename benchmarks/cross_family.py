@@ -31,18 +31,18 @@ _RESIZED, _NATIVE, _RGB = "clip_resized", "clip_native", "lite_rgb"
 _RESIDUAL, _REGIONS = "lite_residual", "lite_regions"
 _CLIP = (_RESIZED, _NATIVE)
 BASELINE = Recipe.plain((_RESIZED,), degraded=0, ridge=_PLAIN)
-_STILLS = {"generated": Lines("generated", _CLIP), "early": BEST["early"]}
+_STILLS = {"generated": Lines("generated", _CLIP), "early": BEST.kinds["early"]}
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
     "penalty between real sources, a degraded view, native pixels": Recipe.plain(_CLIP),
     "early generators apart, no swaps": Recipe(_STILLS),
-    "swaps apart too": Recipe({**_STILLS, "swap": BEST["swap"]}),
-    "and regions": Recipe({name: BEST[name] for name in ("generated", "early", "swap")}),
+    "swaps apart too": Recipe({**_STILLS, "swap": BEST.kinds["swap"]}),
+    "and regions": Recipe({name: BEST.kinds[name] for name in ("generated", "early", "swap")}),
 }
 FAST_RECIPES = {
     "one line a reader": Recipe.plain((_RGB,), (_RESIDUAL, _REGIONS)),
     "early generators and swaps apart": Recipe(
-        {name: FAST[name] for name in ("generated", "early", "swap")}
+        {name: FAST.kinds[name] for name in ("generated", "early", "swap")}
     ),
 }
 

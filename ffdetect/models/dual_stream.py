@@ -10,7 +10,10 @@ Synthetic Image Detection").
 Fakes are of several kinds: pictures that were generated whole, photographs of which a part was
 changed, frames of clips that were driven or dubbed. What gives one away says little of another, so
 each kind has linear heads of its own on the same statistics. A face is fake if it is of any kind:
-the fused logit is the log of the kinds' summed odds.
+the fused logit is the log of the kinds' summed odds, each less a margin. Which kinds are likely
+depends on where a face is from: pictures are generated, in frames of video faces are swapped or
+driven. So margins lie between those of pictures and those of frames, by how much the face looks
+like a frame of video, which has a line of its own.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ class Kind:
 
     Attributes:
         rgb, frequency: names of what each stream reads, see `readers.READERS`.
-        margin: what is taken off this kind's logit before kinds are joined; the rarer a kind is
-            among what is asked about, the greater.
-        clip_margin: the same for frames of clips.
+        margin: what is taken off this kind's logit in still pictures before kinds are joined; the
+            rarer a kind is among them, the greater.
+        clip_margin: the same in frames of video.
     """
 
     rgb: tuple[str, ...] = ()
@@ -57,10 +60,13 @@ class DualStreamSettings:
 
     Attributes:
         kinds: of fakes, by name.
+        frames: names of readers, of any kind, that tell frames of video from still pictures; if
+            none, every picture is a still one unless it is known to be of a clip.
         design: how the registry finds this network.
     """
 
     kinds: Mapping[str, Kind]
+    frames: tuple[str, ...] = ()
     design: str = "dual_stream"
 
     def __post_init__(self) -> None:
@@ -75,6 +81,8 @@ class DualStreamSettings:
             raise ValueError(f"expected kinds with a reader each but got {dict(self.kinds)}")
         if both := streams["rgb"] & streams["frequency"]:
             raise ValueError(f"expected other readers in each stream but got {both} in both")
+        if unread := set(self.frames) - set(self.readers):
+            raise ValueError(f"expected frames to be told by readers of kinds but got {unread}")
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -101,7 +109,7 @@ class DualStreamSettings:
             name: Kind(**{**kind, "rgb": tuple(kind["rgb"]), "frequency": tuple(kind["frequency"])})
             for name, kind in values["kinds"].items()
         }
-        return cls(**{**values, "kinds": kinds})
+        return cls(**{**values, "kinds": kinds, "frames": tuple(values.get("frames", ()))})
 
 
 class DualStream(Scorer):
@@ -121,6 +129,9 @@ class DualStream(Scorer):
         )
         self.fusions = nn.ModuleDict(
             {name: nn.Linear(len(kind.readers), 1) for name, kind in settings.kinds.items()}
+        )
+        self.frames = nn.ModuleDict(
+            {name: LinearHead(self.readers[name].features) for name in settings.frames}
         )
         self.requires_grad_(False)
 
@@ -144,13 +155,14 @@ class DualStream(Scorer):
         """The logits of what `statistics` gave.
 
         Args:
-            clip: whether the crops are of frames of clips.
+            clip: whether the crops are known to be of frames of clips.
         """
         fused, rgb, frequency = [], [], []
+        video: torch.Tensor | float = 1.0 if clip else self.video_likeness(statistics)
         for name, kind in self.settings.kinds.items():
             heads, fusion = self.heads[name], self.fusions[name]
             logits = torch.stack([heads[n](statistics[n]) for n in kind.readers], 1)
-            start = fusion.bias - (kind.clip_margin if clip else kind.margin)
+            start = fusion.bias - kind.margin - video * (kind.clip_margin - kind.margin)
             weight, first = fusion.weight[0], len(kind.rgb)
             fused.append(logits @ weight + start)
             for found, own in ((rgb, slice(first)), (frequency, slice(first, None))):
@@ -159,6 +171,13 @@ class DualStream(Scorer):
                     found.append(logits[:, own] @ share + start)
         joined = [torch.stack(x, 1).logsumexp(1) if x else None for x in (rgb, frequency)]
         return Logits(torch.stack(fused, 1).logsumexp(1), *joined)
+
+    def video_likeness(self, statistics: Mapping[str, torch.Tensor]) -> torch.Tensor | float:
+        """float32 N in 0..1: how much crops look like frames of video, by their statistics."""
+        if not self.frames:
+            return 0.0
+        told = torch.stack([head(statistics[name]) for name, head in self.frames.items()])
+        return told.mean(0).clamp(0, 1)
 
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
         watched: dict[str, list[torch.Tensor]] = {name: [] for name in self.readers}

@@ -44,6 +44,12 @@ LEARNT: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = 
     "clips": lambda target, unit, clip: clip | np.isin(unit, _PAIRED),
 }
 
+_VIDEO = ("dfdc", "dfdc_swap")  # pictures that are frames of videos
+# How much a line that is solved for 0 in still pictures and 1 in frames of video must say before a
+# picture counts as a frame in part, and wholly.
+_STILL, _FRAME = 0.4, 0.8
+_VIDEO_RIDGE = RidgeSettings(1e-3, 0.0)
+
 
 @dataclass(frozen=True)
 class Lines:
@@ -76,31 +82,11 @@ class Lines:
         return {name: share / total / len(names) for names, share in kept for name in names}
 
 
-_CLIP = ("clip_resized", "clip_native")
-_LITE = ("lite_residual", "lite_regions")
-BEST = {
-    "generated": Lines("generated", _CLIP, ("lite_regions",), 0.2),
-    "early": Lines("early", _CLIP, margin=2.0, clip_margin=2.0),
-    "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=3.0),
-    "clip": Lines("clips", _CLIP, margin=3.0),
-}
-# What its logits are worth in clips is not measured, so clips have no margins of their own.
-FAST = {
-    name: replace(
-        lines,
-        rgb=("lite_rgb",),
-        frequency=_LITE,
-        frequency_share=0.65,
-        clip_margin=lines.margin,
-    )
-    for name, lines in BEST.items()
-}
-
-
 @dataclass(frozen=True)
 class Recipe:
     """Attributes:
     kinds: of fakes, by name.
+    frames: readers that tell frames of video from still pictures.
     degraded: how many degraded views of each face are learnt from, beside the matched one.
     ridge: of the lines.
     clips: how much a frame of a clip counts beside a picture. Clips come from so many collections,
@@ -108,7 +94,8 @@ class Recipe:
     slope: logits a unit of a line's score, which is 0 for reals and 1 for fakes.
     """
 
-    kinds: Mapping[str, Lines] = field(default_factory=lambda: dict(BEST))
+    kinds: Mapping[str, Lines]
+    frames: tuple[str, ...] = ()
     degraded: int = 1
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     clips: float = 0.3
@@ -121,6 +108,26 @@ class Recipe:
     def plain(cls, rgb: Sequence[str] = (), frequency: Sequence[str] = (), **others: Any) -> Recipe:
         """One line for each reader, which learns from every fake alike."""
         return cls({"fake": Lines("all", tuple(rgb), tuple(frequency))}, **others)
+
+
+_CLIP = ("clip_resized", "clip_native")
+_LITE = ("lite_residual", "lite_regions")
+BEST = Recipe(
+    {
+        "generated": Lines("generated", _CLIP, ("lite_regions",), 0.2, clip_margin=1.0),
+        "early": Lines("early", _CLIP, margin=2.0, clip_margin=3.0),
+        "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=2.0),
+        "clip": Lines("clips", _CLIP, margin=3.0),
+    },
+    frames=("clip_native",),
+)
+FAST = Recipe(
+    {
+        name: replace(lines, rgb=("lite_rgb",), frequency=_LITE, frequency_share=0.65)
+        for name, lines in BEST.kinds.items()
+    },
+    frames=("lite_rgb",),
+)
 
 
 @dataclass(frozen=True)
@@ -210,8 +217,16 @@ def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-# A line for every kind of fake and reader.
-Solved = dict[tuple[str, str], Line]
+@dataclass(frozen=True)
+class Solved:
+    """Attributes:
+    kinds: a line for every kind of fake and reader.
+    frames: for every reader that tells frames of video from still pictures, one that is 0 for
+        what is surely a still picture, and 1 for what surely is none.
+    """
+
+    kinds: dict[tuple[str, str], Line]
+    frames: dict[str, Line]
 
 
 class Solver:
@@ -235,22 +250,32 @@ class Solver:
         return self._grams[key]
 
     def solve(self, recipe: Recipe, rows: np.ndarray) -> Solved:
-        """A line for every reader of every kind of which faces, given by their rows, have fakes."""
+        """Lines for every kind of which faces, given by their rows, have fakes, and for frames."""
         face = self.faces.face[self.faces.view <= recipe.degraded]
         target, unit = self.target[face], self.unit[face]
         clip = self.faces.table["clip"].to_numpy()[face]
+        given = np.isin(face, rows)
         emphasis = np.where(clip, recipe.clips, 1.0)
-        solved: Solved = {}
+        kinds: dict[tuple[str, str], Line] = {}
         for name, kind in recipe.kinds.items():
-            learnt = np.isin(face, rows) & LEARNT[kind.fakes](target, unit, clip)
+            learnt = given & LEARNT[kind.fakes](target, unit, clip)
             if len(np.unique(target[learnt])) < 2:  # a fold has left out the kind itself
                 continue
             for reader in kind.shares():
                 gram = self.gram(reader, recipe.degraded)
-                solved[name, reader] = solve_line(
+                kinds[name, reader] = solve_line(
                     gram, np.flatnonzero(learnt), target, unit, recipe.ridge, emphasis
                 )
-        return solved
+        video = (clip | np.isin(unit, _VIDEO)).astype(int)
+        frames: dict[str, Line] = {}
+        # Degraded views have been through video codecs, pictures too.
+        learnt = given & (self.faces.view[: len(face)] == 0)
+        if len(np.unique(video[learnt])) == 2:
+            for reader in recipe.frames:
+                gram = self.gram(reader, recipe.degraded)
+                line = solve_line(gram, np.flatnonzero(learnt), video, unit, _VIDEO_RIDGE)
+                frames[reader] = line.stretched(_STILL, _FRAME)
+        return Solved(kinds, frames)
 
     def scores(
         self, recipe: Recipe, solved: Solved, rows: np.ndarray, view: int = 0
@@ -264,21 +289,25 @@ class Solver:
         own = np.flatnonzero(self.faces.view == view)
         sample[self.faces.face[own]] = own
         seen = sample[rows]
+
+        def told(line: Line, reader: str) -> np.ndarray:
+            return self.gram(reader, recipe.degraded).scores(line, np.maximum(seen, 0))
+
+        video = np.zeros(len(seen))
+        if solved.frames:
+            video = np.mean([told(line, reader) for reader, line in solved.frames.items()], 0)
+        video = video.clip(0, 1)
         parts: dict[str, list[np.ndarray]] = {"rgb": [], "frequency": [], "fused": [], "clip": []}
-        known = {name for name, _ in solved}
+        known = {name for name, _ in solved.kinds}
         for name, kind in ((n, k) for n, k in recipe.kinds.items() if n in known):
-            score = {
-                reader: self.gram(reader, recipe.degraded).scores(
-                    solved[name, reader], np.maximum(seen, 0)
-                )
-                for reader in kind.shares()
-            }
+            score = {reader: told(solved.kinds[name, reader], reader) for reader in kind.shares()}
+            margin = kind.margin + video * (kind.clip_margin - kind.margin)
             for stream, names in (("rgb", kind.rgb), ("frequency", kind.frequency)):
                 if names:
                     mean = np.mean([score[reader] for reader in names], 0)
-                    parts[stream].append(recipe.slope * mean - kind.margin)
+                    parts[stream].append(recipe.slope * mean - margin)
             whole = recipe.slope * sum(w * score[reader] for reader, w in kind.shares().items())
-            parts["fused"].append(whole - kind.margin)
+            parts["fused"].append(whole - margin)
             parts["clip"].append(whole - kind.clip_margin)
         joined = {name: logsumexp(values, axis=0) for name, values in parts.items() if values}
         return {name: np.where(seen >= 0, logit, np.nan) for name, logit in joined.items()}

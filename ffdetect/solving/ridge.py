@@ -99,6 +99,11 @@ class Line:
     dual: torch.Tensor
     bias: float
 
+    def stretched(self, low: float, high: float) -> Line:
+        """The same line, with `low` of its scores at 0 and `high` at 1."""
+        span = high - low
+        return Line(self.rows, self.dual / span, (self.bias - low) / span)
+
 
 def solve_line(
     gram: Gram,

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from ffdetect.evaluation.calibration import operating_points
@@ -34,7 +35,7 @@ from preprocess.faces.face import CropSettings
 
 from .left_out import LeftOut, clip_figures, clip_scores, families, figures, save_fusion
 from .recipes import BEST, FAST, GAN, Faces, Recipe, Solver
-from .ridge import RidgeSettings
+from .ridge import Line, RidgeSettings
 from .statistics import MATCHED, Store
 
 PROG = "python -m ffdetect.solving.solve"
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Arguments that name data and recipe, for benchmarks too."""
-    default = Recipe()
+    default = BEST
     add = parser.add_argument
     add("stores", nargs="+", type=Path, metavar="STORE")
     add("--manifest", nargs="+", type=Path, required=True, metavar="FILE.csv")
@@ -111,7 +112,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """The recipe that arguments ask for."""
     ridge = RidgeSettings(args.shrinkage, args.source_penalty)
-    return Recipe(NETWORKS[args.network], args.degraded, ridge)
+    return replace(NETWORKS[args.network], degraded=args.degraded, ridge=ridge)
 
 
 def read_faces(args: argparse.Namespace, degraded: int) -> Faces:
@@ -202,16 +203,21 @@ def calibrate(solver: Solver, left_out: LeftOut) -> Calibration:
 def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
     """The network with lines solved from all faces, for every kind of which there are fakes."""
     solved = solver.solve(recipe, np.arange(len(solver.target)))
-    known = {name for name, _ in solved}
+    known = {name for name, _ in solved.kinds}
     kinds = {
         name: Kind(kind.rgb, kind.frequency, kind.margin, kind.clip_margin)
         for name, kind in recipe.kinds.items()
         if name in known
     }
-    network = DualStream(DualStreamSettings(kinds))
-    for (name, reader), line in solved.items():
-        head = solver.gram(reader, recipe.degraded).head_of(line)
-        network.heads[name][reader].load_state_dict(head.state_dict())
+    network = DualStream(DualStreamSettings(kinds, tuple(solved.frames)))
+
+    def take(head: nn.Module, reader: str, line: Line) -> None:
+        head.load_state_dict(solver.gram(reader, recipe.degraded).head_of(line).state_dict())
+
+    for (name, reader), line in solved.kinds.items():
+        take(network.heads[name][reader], reader, line)
+    for reader, line in solved.frames.items():
+        take(network.frames[reader], reader, line)
     with torch.no_grad():
         for name in kinds:
             shares = list(recipe.kinds[name].shares().values())

@@ -20,6 +20,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _CLIP_BLOCKS = 8  # later ones tell objects apart, not real from generated
 
@@ -127,7 +128,22 @@ def load_trunk(name: str) -> ClipTrunk | LiteTrunk:
         trunk = TRUNKS[name]()
     with resources.as_file(resources.files("ffdetect.weights") / trunk.file) as file:
         trunk.load_state_dict(read_tensors(file), assign=True)
-    return trunk.eval().requires_grad_(False)
+    trunk.eval().requires_grad_(False)
+    fold_norms(trunk)
+    return trunk
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Let every convolution do the work of the batch norm behind it: the same up to rounding."""
+    before: nn.Module | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(before, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
+            mean, var = child.running_mean, child.running_var
+            norm = (mean, var, child.eps, child.weight, child.bias)
+            before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *norm)
+            setattr(module, name, getattr(child, "act", nn.Identity()))  # timm's norms hold one
+        fold_norms(child)
+        before = child
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,28 @@ def test_kinds_are_lines_on_the_logits_of_readers_whose_odds_add_up(network):
     frequency = 0.75 * residual + 0.25 * regions + start
     torch.testing.assert_close(logits.frequency, log_of_sum(frequency, swap - 2))
     assert logits.fused.std() > 0.01
+
+
+@torch.inference_mode()
+def test_margins_lie_between_those_of_pictures_and_of_frames_of_video(network):
+    settings = DualStreamSettings(KINDS, frames=("lite_rgb", "lite_regions"))
+    made = DualStream(settings).eval()
+    made.load_state_dict(network.state_dict(), strict=False)
+    crops = random_crops(4, seed=9)
+    seen = network.statistics(crops)
+    alone = [
+        DualStream(DualStreamSettings({name: replace(kind, margin=0.0, clip_margin=0.0)}))
+        for name, kind in KINDS.items()
+    ]
+    for one in alone:
+        one.load_state_dict(network.state_dict(), strict=False)
+    generated, swap = (one.judge(seen).fused for one in alone)
+    for told, margin in ((-0.3, 2.0), (0.2, 1.7), (1.7, 0.5)):
+        for name, bias in (("lite_rgb", told - 0.1), ("lite_regions", told + 0.1)):
+            made.frames[name].linear.weight.zero_()
+            made.frames[name].linear.bias.fill_(bias)
+        torch.testing.assert_close(made(crops), log_of_sum(generated, swap - margin))
+        torch.testing.assert_close(made.clip_logits(crops), network.clip_logits(crops))
 
 
 @torch.inference_mode()
@@ -179,9 +202,15 @@ def test_wrong_settings_are_refused(kinds, message):
         DualStreamSettings(kinds)
 
 
+def test_frames_are_told_by_what_kinds_read():
+    with pytest.raises(ValueError, match=r"told by readers of kinds but got .'clip_native'"):
+        DualStreamSettings(KINDS, frames=("lite_rgb", "clip_native"))
+
+
 def test_settings_come_back_from_json():
     settings = DualStreamSettings(
-        {**KINDS, "clip": Kind(("clip_resized", "clip_native"), clip_margin=1.5)}
+        {**KINDS, "clip": Kind(("clip_resized", "clip_native"), clip_margin=1.5)},
+        frames=("clip_native", "lite_rgb"),
     )
     assert settings.trunks == ("efficientnet_lite0", "clip_vit_b16")
     values = json.loads(json.dumps(settings.to_dict()))

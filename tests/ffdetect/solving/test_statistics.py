@@ -250,12 +250,30 @@ def test_margins_are_taken_off_a_kind_and_others_off_frames_of_clips(made_up):
     np.testing.assert_allclose(after["clip"], before["clip"] - 1)
 
 
+def test_frames_of_video_are_told_from_pictures_and_have_the_margins_of_clips(made_up):
+    """A trace that all frames of video have, of clips or not, real or fake, and no picture has."""
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED])
+    video = faces.table["clip"].to_numpy() | faces.table["unit"].isin(["dfdc", "dfdc_swap"])
+    fake = faces.table["target"].to_numpy() == 1
+    rng = np.random.default_rng(1)
+    values = 3 * np.stack([video, fake], 1).repeat(50, 1) + rng.normal(size=(len(fake), 100))
+    faces = replace(faces, values={"lite_rgb": values.astype(np.float16)})
+    solver, every = Solver(faces), np.arange(len(fake))
+    kinds = {"fake": Lines("all", ("lite_rgb",), margin=5, clip_margin=2)}
+    plain, told = (Recipe(kinds, frames, degraded=0) for frames in ((), ("lite_rgb",)))
+    before, after = (
+        solver.scores(r, solver.solve(r, every), every)["fused"] for r in (plain, told)
+    )
+    np.testing.assert_allclose(after - before, np.where(video, 3, 0), atol=1e-6)
+
+
 def test_the_network_says_what_its_lines_say(made_up):
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
     store = Store(made_up / "whole")
     faces = Faces.read([store], manifest, [MATCHED], most=6)
     solver, every = Solver(faces), np.arange(len(faces.table))
-    recipe = Recipe(FAST, degraded=0)
+    recipe = replace(FAST, degraded=0)
     expected = solver.scores(recipe, solver.solve(recipe, every), every)
     values = {n: torch.from_numpy(x.astype(np.float32)) for n, x in faces.values.items()}
     network = solve.solved_network(solver, recipe)
@@ -278,5 +296,5 @@ def test_a_kind_without_fakes_has_no_part_in_the_network(made_up):
         face=np.arange(len(still)),
         view=np.zeros(len(still), int),
     )
-    network = solve.solved_network(Solver(faces), Recipe(FAST, degraded=0))
+    network = solve.solved_network(Solver(faces), replace(FAST, degraded=0))
     assert list(network.settings.kinds) == ["generated"]
