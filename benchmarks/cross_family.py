@@ -27,8 +27,7 @@ from ffdetect.solving.solve import add_recipe, read_faces
 from ._harness import Parser, save_result
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
-_RESIZED, _NATIVE, _RGB = "clip_resized", "clip_native", "lite_rgb"
-_RESIDUAL, _REGIONS = "lite_residual", "lite_regions"
+_RESIZED, _NATIVE = "clip_resized", "clip_native"
 _CLIP = (_RESIZED, _NATIVE)
 BASELINE = Recipe.plain((_RESIZED,), degraded=0, ridge=_PLAIN)
 _STILLS = {"generated": Lines("generated", _CLIP), "early": BEST.kinds["early"]}
@@ -37,10 +36,10 @@ RECIPES = {
     "penalty between real sources, a degraded view, native pixels": Recipe.plain(_CLIP),
     "early generators apart, no swaps": Recipe(_STILLS),
     "swaps apart too": Recipe({**_STILLS, "swap": BEST.kinds["swap"]}),
-    "and regions": Recipe({name: BEST.kinds[name] for name in ("generated", "early", "swap")}),
+    "and the residual": Recipe({name: BEST.kinds[name] for name in ("generated", "early", "swap")}),
 }
 FAST_RECIPES = {
-    "one line a reader": Recipe.plain((_RGB,), (_RESIDUAL, _REGIONS)),
+    "one line a reader": Recipe.plain(("lite_rgb",), ("lite_residual",)),
     "early generators and swaps apart": Recipe(
         {name: FAST.kinds[name] for name in ("generated", "early", "swap")}
     ),

@@ -7,7 +7,7 @@ from products of all faces' statistics, which are standardised once over all fac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -111,20 +111,22 @@ class Recipe:
 
 
 _CLIP = ("clip_resized", "clip_native")
-_LITE = ("lite_residual", "lite_regions")
 BEST = Recipe(
     {
-        "generated": Lines("generated", _CLIP, ("lite_regions",), 0.2, clip_margin=1.0),
-        "early": Lines("early", _CLIP, margin=2.0, clip_margin=3.0),
+        "generated": Lines("generated", _CLIP, ("lite_residual",), 0.2, clip_margin=2.0),
+        "early": Lines("early", _CLIP, margin=2.0, clip_margin=2.0),
         "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=2.0),
         "clip": Lines("clips", _CLIP, margin=3.0),
     },
     frames=("clip_native",),
 )
+_LITE = (("lite_rgb",), ("lite_residual",), 0.3)
 FAST = Recipe(
     {
-        name: replace(lines, rgb=("lite_rgb",), frequency=_LITE, frequency_share=0.65)
-        for name, lines in BEST.kinds.items()
+        "generated": Lines("generated", *_LITE, clip_margin=2.0),
+        "early": Lines("early", *_LITE, margin=3.0, clip_margin=2.0),
+        "swap": Lines("swaps", *_LITE, margin=4.0, clip_margin=2.0),
+        "clip": Lines("clips", *_LITE, margin=4.0),
     },
     frames=("lite_rgb",),
 )

@@ -29,7 +29,7 @@ from preprocess.io.storage import as_path
 from .views import FRAME_MARGIN, FRAME_SIDE, degraded, matched
 
 PROG = "python -m ffdetect.solving.statistics"
-FORMAT = 1
+FORMAT = 2
 _PART = 32  # faces of one file
 MATCHED = "matched"
 

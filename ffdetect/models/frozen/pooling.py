@@ -53,12 +53,6 @@ def middle(pixels: torch.Tensor, side: int) -> torch.Tensor:
     return pixels[..., top : top + side, left : left + side]
 
 
-def channel_moments(x: torch.Tensor) -> torch.Tensor:
-    """N x C x h x w -> N x 2 C, mean and deviation of each channel over places."""
-    flat = x.flatten(2).float()
-    return torch.cat([flat.mean(2), deviation(flat, 2)], 1)
-
-
 def token_moments(tokens: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """N x (1 + h w) x D -> N x 7 x D: the class token; mean and deviation of all places, of those
     inside of the face, and of those around it.

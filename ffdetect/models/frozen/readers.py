@@ -4,9 +4,8 @@
 |---|---|
 | clip_resized | CLIP on the whole crop, shrunk to the trunk's side |
 | clip_native | CLIP on the middle of the crop, no pixel resampled |
-| lite_rgb | EfficientNet-Lite0 on the middle of the crop |
-| lite_residual | EfficientNet-Lite0 on the high-frequency residual of the middle |
-| lite_regions | EfficientNet-Lite0 by regions of the face, on the crop and on its residual |
+| lite_rgb | EfficientNet-Lite0's early stages on the crop, by regions of the face |
+| lite_residual | the same on the crop's high-frequency residual |
 
 Another reader is a class and an entry in `READERS`; `side` is that of the middle it looks at, in
 pixels, None if it looks at the whole crop.
@@ -23,20 +22,12 @@ from torch import nn
 
 from preprocess.faces import maps
 
-from .pooling import (
-    area_resize,
-    channel_moments,
-    face_ellipse,
-    middle,
-    region_moments,
-    token_moments,
-)
+from .pooling import area_resize, face_ellipse, middle, region_moments, token_moments
 from .trunks import ClipTrunk, LiteTrunk, load_trunk
 
 _CLIP_TAPS = (5, 6, 7, 8)
-_LITE_SIDE = 256
-_REGION_STAGES = 5  # later ones see too much of the face to tell its regions apart
-_REGION_RESIDUAL_STAGES = 3
+_RGB_STAGES = 5  # later ones see too much of the face to tell its regions apart
+_RESIDUAL_STAGES = 3
 RESIDUAL = "detail"
 _RESIDUAL_LIMIT = 4.0
 _RESIDUAL_GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
@@ -77,7 +68,8 @@ class ClipReader(nn.Module):
 
 
 class LiteReader(nn.Module):
-    """Moments of the channels after every stage of EfficientNet-Lite0.
+    """Moments of EfficientNet-Lite0's early channels by regions of the face: what differs from
+    place to place where a part was changed.
 
     Args:
         trunk: shared by all readers of it.
@@ -86,7 +78,7 @@ class LiteReader(nn.Module):
 
     def __init__(self, trunk: LiteTrunk, residual: bool) -> None:
         super().__init__()
-        self.trunk, self.residual, self.side = trunk, residual, _LITE_SIDE
+        self.trunk, self.residual, self.side = trunk, residual, None
         with torch.no_grad():
             self.features = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
 
@@ -94,32 +86,9 @@ class LiteReader(nn.Module):
         self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
     ) -> torch.Tensor:
         """uint8 N x 3 x H x W -> float32 N x features."""
-        pixels = middle(crops, min(_LITE_SIDE, *crops.shape[-2:]))
-        x = _filtered(pixels) if self.residual else (pixels.float() - 127) / 128
-        return torch.cat([channel_moments(stage) for stage in self.trunk(x, watched)], 1)
-
-
-class RegionReader(nn.Module):
-    """Moments of EfficientNet-Lite0's early channels by regions of the face, of the crop and of
-    its residual: what differs from place to place where a part was changed.
-
-    Args:
-        trunk: shared by all readers of it.
-    """
-
-    def __init__(self, trunk: LiteTrunk) -> None:
-        super().__init__()
-        self.trunk, self.side = trunk, None
-        with torch.no_grad():
-            self.features = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
-
-    def forward(
-        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
-    ) -> torch.Tensor:
-        """uint8 N x 3 x H x W -> float32 N x features."""
-        seen = self.trunk((crops.float() - 127) / 128, watched, _REGION_STAGES)
-        seen += self.trunk(_filtered(crops), watched, _REGION_RESIDUAL_STAGES)
-        return torch.cat([region_moments(stage) for stage in seen], 1)
+        x = _filtered(crops) if self.residual else (crops.float() - 127) / 128
+        stages = _RESIDUAL_STAGES if self.residual else _RGB_STAGES
+        return torch.cat([region_moments(stage) for stage in self.trunk(x, watched, stages)], 1)
 
 
 def _filtered(pixels: torch.Tensor) -> torch.Tensor:
@@ -132,7 +101,7 @@ class Entry(NamedTuple):
     """Name of a trunk, and what makes the reader on it."""
 
     trunk: str
-    create: Callable[[Any], ClipReader | LiteReader | RegionReader]
+    create: Callable[[Any], ClipReader | LiteReader]
 
 
 READERS: dict[str, Entry] = {
@@ -140,7 +109,6 @@ READERS: dict[str, Entry] = {
     "clip_native": Entry("clip_vit_b16", partial(ClipReader, native=True)),
     "lite_rgb": Entry("efficientnet_lite0", partial(LiteReader, residual=False)),
     "lite_residual": Entry("efficientnet_lite0", partial(LiteReader, residual=True)),
-    "lite_regions": Entry("efficientnet_lite0", RegionReader),
 }
 
 

@@ -18,8 +18,8 @@ from preprocess.faces.face import CropSettings
 from tests.ffdetect.helpers import random_crops
 
 KINDS = {
-    "generated": Kind(("lite_rgb",), ("lite_residual", "lite_regions")),
-    "swap": Kind((), ("lite_regions",), margin=2.0, clip_margin=0.5),
+    "generated": Kind(("lite_rgb",), ("lite_residual",)),
+    "swap": Kind((), ("lite_residual",), margin=2.0, clip_margin=0.5),
 }
 
 
@@ -34,7 +34,7 @@ def network() -> DualStream:
             if name in heads:
                 heads[name].centre.copy_(x.mean(0))
                 heads[name].scale.copy_(x.std(0).clamp_min(1e-3))
-    made.fusions["generated"].weight.copy_(torch.tensor([[0.6, 0.3, 0.1]]))
+    made.fusions["generated"].weight.copy_(torch.tensor([[0.6, 0.4]]))
     made.fusions["swap"].weight.fill_(2.0)
     return made
 
@@ -48,21 +48,20 @@ def test_kinds_are_lines_on_the_logits_of_readers_whose_odds_add_up(network):
     crops = random_crops(4, seed=9)
     logits, seen = network.stream_logits(crops), network.statistics(crops)
     heads, start = network.heads["generated"], network.fusions["generated"].bias
-    rgb, residual, regions = (heads[name](seen[name]) for name in heads)
-    swap = 2 * network.heads["swap"]["lite_regions"](seen["lite_regions"])
+    rgb, residual = (heads[name](seen[name]) for name in heads)
+    swap = 2 * network.heads["swap"]["lite_residual"](seen["lite_residual"])
     swap = swap + network.fusions["swap"].bias
-    generated = 0.6 * rgb + 0.3 * residual + 0.1 * regions + start
+    generated = 0.6 * rgb + 0.4 * residual + start
     torch.testing.assert_close(logits.fused, log_of_sum(generated, swap - 2))
     torch.testing.assert_close(network.clip_logits(crops), log_of_sum(generated, swap - 0.5))
     torch.testing.assert_close(logits.rgb, rgb + start)
-    frequency = 0.75 * residual + 0.25 * regions + start
-    torch.testing.assert_close(logits.frequency, log_of_sum(frequency, swap - 2))
+    torch.testing.assert_close(logits.frequency, log_of_sum(residual + start, swap - 2))
     assert logits.fused.std() > 0.01
 
 
 @torch.inference_mode()
 def test_margins_lie_between_those_of_pictures_and_of_frames_of_video(network):
-    settings = DualStreamSettings(KINDS, frames=("lite_rgb", "lite_regions"))
+    settings = DualStreamSettings(KINDS, frames=("lite_rgb", "lite_residual"))
     made = DualStream(settings).eval()
     made.load_state_dict(network.state_dict(), strict=False)
     crops = random_crops(4, seed=9)
@@ -75,7 +74,7 @@ def test_margins_lie_between_those_of_pictures_and_of_frames_of_video(network):
         one.load_state_dict(network.state_dict(), strict=False)
     generated, swap = (one.judge(seen).fused for one in alone)
     for told, margin in ((-0.3, 2.0), (0.2, 1.7), (1.7, 0.5)):
-        for name, bias in (("lite_rgb", told - 0.1), ("lite_regions", told + 0.1)):
+        for name, bias in (("lite_rgb", told - 0.1), ("lite_residual", told + 0.1)):
             made.frames[name].linear.weight.zero_()
             made.frames[name].linear.bias.fill_(bias)
         torch.testing.assert_close(made(crops), log_of_sum(generated, swap - margin))
@@ -124,7 +123,7 @@ def test_evidence_is_the_slope_of_the_logit(network):
     """Nudging a feature map along its evidence moves the logit as the gradient says."""
     crops = random_crops(1, seed=3)
     shares = network.evidence(crops)
-    assert len(shares) == 4  # of regions, the crop and its residual
+    assert len(shares) == 2
     step = 1e-3  # the network has many bends
 
     def logit(scale: float) -> float:
@@ -194,7 +193,7 @@ def test_weights_learnt_beside_another_trunk_are_refused(network, tmp_path, monk
         ({"a": Kind(("lite",), ("lite_residual",))}, "expected a reader among .* but got 'lite'"),
         ({}, "expected kinds with a reader each"),
         ({**KINDS, "b": Kind()}, "expected kinds with a reader each"),
-        ({**KINDS, "b": Kind(("lite_regions",))}, "expected other readers in each stream"),
+        ({**KINDS, "b": Kind(("lite_residual",))}, "expected other readers in each stream"),
     ],
 )
 def test_wrong_settings_are_refused(kinds, message):

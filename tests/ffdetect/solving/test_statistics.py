@@ -19,7 +19,7 @@ from ffdetect.solving.recipes import FAST, PAIRS, Faces, Lines, Recipe, Solver
 from ffdetect.solving.statistics import MATCHED, Statistics, Store
 from preprocess import crop
 
-FEATURES = {"lite_rgb": 1568, "lite_residual": 1568, "lite_regions": 2816}
+FEATURES = {"lite_rgb": 2176, "lite_residual": 640}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import torch
 
 from ffdetect.models.frozen.pooling import (
     area_resize,
-    channel_moments,
     face_ellipse,
     middle,
     region_moments,
@@ -72,12 +71,6 @@ def test_the_middle_is_not_resampled(astronaut):
     pixels = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None]
     got = middle(pixels[..., :480], 224)[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(got, astronaut[144:368, 128:352])
-
-
-def test_moments_of_channels():
-    x = np.random.default_rng(0).normal(3, 2, (2, 5, 6, 7)).astype(np.float32)
-    expected = np.concatenate([x.mean((2, 3)), x.std((2, 3), ddof=1)], 1)
-    np.testing.assert_allclose(channel_moments(torch.from_numpy(x)), expected, rtol=1e-4)
 
 
 def test_moments_of_tokens_place_by_place():
