@@ -31,12 +31,15 @@ _RESIZED, _NATIVE = "clip_resized", "clip_native"
 _CLIP = (_RESIZED, _NATIVE)
 BASELINE = Recipe.plain((_RESIZED,), degraded=0, ridge=_PLAIN)
 _STILLS = {"generated": Lines("generated", _CLIP), "early": BEST.kinds["early"]}
+_SWAPS = {**_STILLS, "swap": BEST.kinds["swap"]}
+_RESIDUAL = {**_SWAPS, "generated": BEST.kinds["generated"]}
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
     "penalty between real sources, a degraded view, native pixels": Recipe.plain(_CLIP),
     "early generators apart, no swaps": Recipe(_STILLS),
-    "swaps apart too": Recipe({**_STILLS, "swap": BEST.kinds["swap"]}),
-    "and the residual": Recipe({name: BEST.kinds[name] for name in ("generated", "early", "swap")}),
+    "swaps apart too": Recipe(_SWAPS),
+    "and the residual": Recipe(_RESIDUAL),
+    "and frames of video told apart": Recipe(_RESIDUAL, BEST.frames),
 }
 FAST_RECIPES = {
     "one line a reader": Recipe.plain(("lite_rgb",), ("lite_residual",)),
