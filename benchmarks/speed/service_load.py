@@ -24,7 +24,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,24 +196,20 @@ def small_pictures(files: Sequence[Path]) -> list[bytes]:
 
 def watch_memory(
     service: Service, url: str, pictures: Sequence[bytes], requests: int, every: int
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Megabytes of the service before the first request and after each `every` of them."""
-    rows = [{"requests": 0, "megabytes": round(service.megabytes(), 1), "lost": 0, "wrong": 0}]
+    yield {"requests": 0, "megabytes": round(service.megabytes(), 1), "lost": 0, "wrong": 0}
     start = time.perf_counter()
     for done in range(0, requests, every):
         count = min(every, requests - done)
         load = asyncio.run(ask(url, pictures, _STEADY, requests=count))
-        rows.append(
-            {
-                "requests": done + count,
-                "megabytes": round(service.megabytes(), 1),
-                "lost": load.lost,
-                "wrong": load.wrong,
-                "minutes": round((time.perf_counter() - start) / 60, 1),
-            }
-        )
-        print(rows[-1], flush=True)
-    return rows
+        yield {
+            "requests": done + count,
+            "megabytes": round(service.megabytes(), 1),
+            "lost": load.lost,
+            "wrong": load.wrong,
+            "minutes": round((time.perf_counter() - start) / 60, 1),
+        }
 
 
 def markdown(values: dict[str, Any]) -> str:
@@ -278,22 +274,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Workers load their networks.
             asyncio.run(ask(url, pictures, 2, seconds=min(args.seconds, 5)))
             if args.clients:
-                values["megabytes before"] = round(service.megabytes())
-                values["loads"] = [
+                before = round(service.megabytes())
+                loads = [
                     asyncio.run(ask(url, pictures, n, seconds=args.seconds)).to_dict()
                     for n in args.clients
                 ]
                 most, seconds = args.clients[-1], args.seconds
                 hostile = asyncio.run(ask(url, pictures, most, seconds=seconds, hostile=1 / 3))
-                values["hostile"] = hostile.to_dict()
-                values["megabytes after"] = round(service.megabytes())
+                values |= {"loads": loads, "hostile": hostile.to_dict()}
+                values |= {
+                    "megabytes before": before,
+                    "megabytes after": round(service.megabytes()),
+                }
             if args.requests:
-                small = small_pictures(chosen)
-                values["memory"] = watch_memory(service, url, small, args.requests, args.every)
-        finally:
+                small, values["memory"] = small_pictures(chosen), []
+                for row in watch_memory(service, url, small, args.requests, args.every):
+                    print(row, flush=True)
+                    values["memory"].append(row)
+        finally:  # what was measured before an interruption is kept
             service.process.terminate()
             service.process.wait()
-    save_result(args.out, parser.command(argv), values, markdown(values))
+            if "loads" in values or "memory" in values:
+                save_result(args.out, parser.command(argv), values, markdown(values))
     return 0
 
 
