@@ -242,7 +242,7 @@ class Detector(PictureScorer):
         *,
         batch_size: int = 32,
     ) -> np.ndarray:
-        """Score faces of a cache: float32 N in 0..1; shows progress.
+        """Score faces of a cache, frames of clips as such: float32 N in 0..1; shows progress.
 
         Args:
             rows: which of them, in this order; by default all.
@@ -265,9 +265,17 @@ class Detector(PictureScorer):
 
         self.check_cache(reader)
         rows = np.arange(len(reader)) if rows is None else np.asarray(rows)
-        starts = tqdm(range(0, len(rows), batch_size), unit="batch")
-        batches = (reader.crops(rows[i : i + batch_size]) for i in starts)
-        return torch.cat([self.crop_logits(batch, batch_size=batch_size)[0] for batch in batches])
+        clips = reader.metadata["frame"].to_numpy()[rows] >= 0
+        parts = [
+            (clip, own[start : start + batch_size])
+            for clip, own in ((False, np.flatnonzero(~clips)), (True, np.flatnonzero(clips)))
+            for start in range(0, len(own), batch_size)
+        ]
+        logits = torch.zeros(len(rows))
+        for clip, part in tqdm(parts, unit="batch"):
+            crops = reader.crops(rows[part])
+            logits[part] = self.crop_logits(crops, batch_size=batch_size, clip=clip)[0]
+        return logits
 
     def _logits(
         self, crops: np.ndarray | torch.Tensor, batch_size: int, tta: str, clip: bool = False

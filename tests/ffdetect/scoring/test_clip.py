@@ -24,6 +24,7 @@ from ffdetect.voice import VoiceDetector
 from preprocess.faces.tracks import clip_faces
 from preprocess.io.decode import DecodeError
 from tests.ffdetect.clips import write_talk
+from tests.ffdetect.helpers import write_cache
 from tests.fuzz import little_memory
 from tests.preprocess.media import damage, small_photo, write
 from tests.preprocess.sounds import buzz
@@ -65,14 +66,21 @@ def test_frames_of_clips_have_margins_of_their_own(talk, tmp_path):
         tensors, described = read_tensors(file)
     about = json.loads(described["ffdetect"])
     for kind in about["network"]["kinds"].values():
-        kind["clip_margin"] = kind["margin"] - 2
+        kind["clip_margin"] -= 2
     moved = tmp_path / "moved.safetensors"
     write_tensors(moved, tensors, {"ffdetect": json.dumps(about)})
     detector = Detector.load(moved)
     frame = detector.score_video(talk, frames=2, voice=False).frames[0]
-    logit = float(detector.crop_logits(frame.crop[None])[0, 0]) + 2
+    logit = float(Detector.load("fast").crop_logits(frame.crop[None], clip=True)[0, 0]) + 2
     own = detector.calibration
     assert odds(frame.score) == pytest.approx(logit / own.temperature + own.bias, abs=1e-3)
+    # So they have in a cache, among pictures.
+    rows = [{"crop": frame.crop, "frame": number, "face": 0} for number in (-1, 0, -1, 5)]
+    cached = write_cache(tmp_path / "cache", rows, size=len(frame.crop))
+    logits = detector.cache_logits(cached, [3, 0, 1], batch_size=2)
+    picture = float(detector.crop_logits(frame.crop[None])[0, 0])
+    assert picture < logit - 0.1
+    np.testing.assert_allclose(logits, [logit, picture, logit], atol=1e-3)
 
 
 def test_frames_tracks_face_voice_and_all(talk, clips):
