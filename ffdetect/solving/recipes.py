@@ -47,8 +47,9 @@ LEARNT: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = 
 _VIDEO = ("dfdc", "dfdc_swap")  # pictures that are frames of videos
 # How much a line that is solved for 0 in still pictures and 1 in frames of video must say before a
 # picture counts as a frame in part, and wholly.
-_STILL, _FRAME = 0.4, 0.8
+_STILL, _FRAME = 0.5, 0.9
 _VIDEO_RIDGE = RidgeSettings(1e-3, 0.0)
+_VIDEO_MOST = 150  # faces of a family or source, in all views, that such a line is solved from
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Faces:
         seen = [[s.read(view) for s in stores if s.parts(view)] for view in views]
         keys = np.concatenate([found.keys for found in seen[0]])
         table = _labelled(manifest, keys)
-        kept = _at_most(table, most)
+        kept = _kept(table, most)
         table = table.iloc[kept].reset_index(drop=True)
         row = {key: number for number, key in enumerate(table["key"])}
         values: dict[str, list[np.ndarray]] = {name: [] for name in readers}
@@ -209,7 +210,7 @@ def _labelled(manifest: pd.DataFrame, keys: np.ndarray) -> pd.DataFrame:
     return table.assign(key=keys, clip=clip, family=family, unit=unit, target=target, **known)
 
 
-def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
+def _kept(table: pd.DataFrame, most: int) -> np.ndarray:
     """Rows drawn at random from each collection, those of video frames by their video."""
     rng, kept = np.random.default_rng(0), []
     labelled = table[table["target"].isin((0, 1))]
@@ -217,6 +218,14 @@ def _at_most(table: pd.DataFrame, most: int) -> np.ndarray:
         limit = most * 10 if generator.startswith("dfdc") else most
         kept.append(rng.permutation(own.index.to_numpy())[:limit])
     return np.sort(np.concatenate(kept))
+
+
+def _at_most(rows: np.ndarray, unit: np.ndarray, most: int) -> np.ndarray:
+    """Rows drawn at random, so many of each unit; as they are where there are no more."""
+    rng = np.random.default_rng(0)
+    units = unit[rows]
+    own = [rng.permutation(rows[units == name])[:most] for name in np.unique(units)]
+    return np.sort(np.concatenate(own))
 
 
 @dataclass(frozen=True)
@@ -270,12 +279,11 @@ class Solver:
                 )
         video = (clip | np.isin(unit, _VIDEO)).astype(int)
         frames: dict[str, Line] = {}
-        # Degraded views have been through video codecs, pictures too.
-        learnt = given & (self.faces.view[: len(face)] == 0)
+        learnt = _at_most(np.flatnonzero(given), unit, _VIDEO_MOST)
         if len(np.unique(video[learnt])) == 2:
             for reader in recipe.frames:
                 gram = self.gram(reader, recipe.degraded)
-                line = solve_line(gram, np.flatnonzero(learnt), video, unit, _VIDEO_RIDGE)
+                line = solve_line(gram, learnt, video, unit, _VIDEO_RIDGE)
                 frames[reader] = line.stretched(_STILL, _FRAME)
         return Solved(kinds, frames)
 

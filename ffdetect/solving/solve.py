@@ -157,14 +157,23 @@ def maker_folds(faces: Faces) -> list[Fold]:
 
 
 def clip_folds(faces: Faces) -> list[Fold]:
-    """A fifth of the collections that clips came from left out, real and fake. Pictures are always
-    learnt from."""
-    clips = faces.clips
-    table = faces.table.iloc[clips]
-    source, target = (table[name].to_numpy() for name in ("source", "target"))
-    rows = Rows(source.astype(str), target, (table["group"].to_numpy().astype(str),))
-    pictures = np.setdiff1d(np.arange(len(faces.table)), clips)
-    return [_beside(fold, clips, pictures) for fold in outer_folds(rows, count=5)]
+    """A fifth of the collections that clips came from left out, real and fake, however many frames
+    of them there are. Pictures are always learnt from."""
+    rows = faces.clips
+    table = faces.table.iloc[rows]
+    _, first, clip = np.unique(table["path"].astype(str), return_index=True, return_inverse=True)
+    source, target, group = (table[n].to_numpy()[first] for n in ("source", "target", "group"))
+    clips = Rows(source.astype(str), target, (group.astype(str),))
+    pictures = np.setdiff1d(np.arange(len(faces.table)), rows)
+    frames = [
+        replace(
+            fold,
+            train=np.flatnonzero(np.isin(clip, fold.train)),
+            test=np.flatnonzero(np.isin(clip, fold.test)),
+        )
+        for fold in outer_folds(clips, count=5)
+    ]
+    return [_beside(fold, rows, pictures) for fold in frames]
 
 
 def _beside(fold: Fold, rows: np.ndarray, others: np.ndarray) -> Fold:
