@@ -257,7 +257,7 @@ def test_frames_of_video_are_told_from_pictures_and_have_the_margins_of_clips(ma
     video = faces.table["clip"].to_numpy() | faces.table["unit"].isin(["dfdc", "dfdc_swap"])
     fake = faces.table["target"].to_numpy() == 1
     rng = np.random.default_rng(1)
-    values = 3 * np.stack([video, fake], 1).repeat(50, 1) + rng.normal(size=(len(fake), 100))
+    values = 6 * np.stack([video, fake], 1).repeat(50, 1) + rng.normal(size=(len(fake), 100))
     faces = replace(faces, values={"lite_rgb": values.astype(np.float16)})
     solver, every = Solver(faces), np.arange(len(fake))
     kinds = {"fake": Lines("all", ("lite_rgb",), margin=5, clip_margin=2)}
