@@ -12,8 +12,8 @@ changed, frames of clips that were driven or dubbed. What gives one away says li
 each kind has linear heads of its own on the same statistics. A face is fake if it is of any kind:
 the fused logit is the log of the kinds' summed odds, each less a margin. Which kinds are likely
 depends on where a face is from: pictures are generated, in frames of video faces are swapped or
-driven. So margins lie between those of pictures and those of frames, by how much the face looks
-like a frame of video, which has a line of its own.
+driven. So a picture's margins lie between those of stills and those of frames, by how much it looks
+like a frame of video, which has a line of its own; frames of clips have margins of their own.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ class Kind:
         rgb, frequency: names of what each stream reads, see `readers.READERS`.
         margin: what is taken off this kind's logit in still pictures before kinds are joined; the
             rarer a kind is among them, the greater.
-        clip_margin: the same in frames of video.
+        frame_margin: the same in pictures that look like frames of video.
+        clip_margin: the same in frames of clips.
     """
 
     rgb: tuple[str, ...] = ()
     frequency: tuple[str, ...] = ()
     margin: float = 0.0
+    frame_margin: float = 0.0
     clip_margin: float = 0.0
 
     @property
@@ -158,11 +160,12 @@ class DualStream(Scorer):
             clip: whether the crops are known to be of frames of clips.
         """
         fused, rgb, frequency = [], [], []
-        video: torch.Tensor | float = 1.0 if clip else self.video_likeness(statistics)
+        video = 0.0 if clip else self.video_likeness(statistics)
         for name, kind in self.settings.kinds.items():
             heads, fusion = self.heads[name], self.fusions[name]
             logits = torch.stack([heads[n](statistics[n]) for n in kind.readers], 1)
-            start = fusion.bias - kind.margin - video * (kind.clip_margin - kind.margin)
+            margin = kind.margin + video * (kind.frame_margin - kind.margin)
+            start = fusion.bias - (kind.clip_margin if clip else margin)
             weight, first = fusion.weight[0], len(kind.rgb)
             fused.append(logits @ weight + start)
             for found, own in ((rgb, slice(first)), (frequency, slice(first, None))):

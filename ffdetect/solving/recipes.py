@@ -61,7 +61,7 @@ class Lines:
         rgb, frequency: readers of each stream.
         frequency_share: of the frequency stream in the sum, 0 to 1, where both streams have
             readers.
-        margin, clip_margin: see `ffdetect.models.dual_stream.Kind`.
+        margin, frame_margin, clip_margin: see `ffdetect.models.dual_stream.Kind`.
     """
 
     fakes: str
@@ -69,6 +69,7 @@ class Lines:
     frequency: tuple[str, ...] = ()
     frequency_share: float = 0.4
     margin: float = 0.0
+    frame_margin: float = 0.0
     clip_margin: float = 0.0
 
     def __post_init__(self) -> None:
@@ -114,9 +115,9 @@ class Recipe:
 _CLIP = ("clip_resized", "clip_native")
 BEST = Recipe(
     {
-        "generated": Lines("generated", _CLIP, ("lite_residual",), 0.2, clip_margin=2.0),
-        "early": Lines("early", _CLIP, margin=2.0, clip_margin=2.0),
-        "swap": Lines("swaps", _CLIP, margin=3.0, clip_margin=2.0),
+        "generated": Lines("generated", _CLIP, ("lite_residual",), 0.2, frame_margin=2.0),
+        "early": Lines("early", _CLIP, margin=2.0, frame_margin=2.0, clip_margin=2.0),
+        "swap": Lines("swaps", _CLIP, margin=3.0, frame_margin=2.0, clip_margin=3.0),
         "clip": Lines("clips", _CLIP, margin=3.0),
     },
     frames=("clip_native",),
@@ -124,9 +125,9 @@ BEST = Recipe(
 _LITE = (("lite_rgb",), ("lite_residual",), 0.3)
 FAST = Recipe(
     {
-        "generated": Lines("generated", *_LITE, clip_margin=2.0),
-        "early": Lines("early", *_LITE, margin=3.0, clip_margin=2.0),
-        "swap": Lines("swaps", *_LITE, margin=4.0, clip_margin=2.0),
+        "generated": Lines("generated", *_LITE, frame_margin=2.0),
+        "early": Lines("early", *_LITE, margin=3.0, frame_margin=2.0, clip_margin=3.0),
+        "swap": Lines("swaps", *_LITE, margin=4.0, frame_margin=2.0, clip_margin=4.0),
         "clip": Lines("clips", *_LITE, margin=4.0),
     },
     frames=("lite_rgb",),
@@ -311,7 +312,7 @@ class Solver:
         known = {name for name, _ in solved.kinds}
         for name, kind in ((n, k) for n, k in recipe.kinds.items() if n in known):
             score = {reader: told(solved.kinds[name, reader], reader) for reader in kind.shares()}
-            margin = kind.margin + video * (kind.clip_margin - kind.margin)
+            margin = kind.margin + video * (kind.frame_margin - kind.margin)
             for stream, names in (("rgb", kind.rgb), ("frequency", kind.frequency)):
                 if names:
                     mean = np.mean([score[reader] for reader in names], 0)

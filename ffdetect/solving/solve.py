@@ -214,7 +214,7 @@ def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
     solved = solver.solve(recipe, np.arange(len(solver.target)))
     known = {name for name, _ in solved.kinds}
     kinds = {
-        name: Kind(kind.rgb, kind.frequency, kind.margin, kind.clip_margin)
+        name: Kind(kind.rgb, kind.frequency, kind.margin, kind.frame_margin, kind.clip_margin)
         for name, kind in recipe.kinds.items()
         if name in known
     }
