@@ -250,7 +250,7 @@ def test_margins_are_taken_off_a_kind_and_others_off_frames_of_clips(made_up):
     np.testing.assert_allclose(after["clip"], before["clip"] - 1)
 
 
-def test_frames_of_video_are_told_from_pictures_and_have_the_margins_of_clips(made_up):
+def test_frames_of_video_are_told_from_pictures_and_have_margins_of_their_own(made_up):
     """A trace that all frames of video have, of clips or not, real or fake, and no picture has."""
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
     faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED])
@@ -260,7 +260,7 @@ def test_frames_of_video_are_told_from_pictures_and_have_the_margins_of_clips(ma
     values = 6 * np.stack([video, fake], 1).repeat(50, 1) + rng.normal(size=(len(fake), 100))
     faces = replace(faces, values={"lite_rgb": values.astype(np.float16)})
     solver, every = Solver(faces), np.arange(len(fake))
-    kinds = {"fake": Lines("all", ("lite_rgb",), margin=5, clip_margin=2)}
+    kinds = {"fake": Lines("all", ("lite_rgb",), margin=5, frame_margin=2)}
     plain, told = (Recipe(kinds, frames, degraded=0) for frames in ((), ("lite_rgb",)))
     before, after = (
         solver.scores(r, solver.solve(r, every), every)["fused"] for r in (plain, told)
