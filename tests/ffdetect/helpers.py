@@ -59,9 +59,11 @@ def random_crops(count: int, size: int = 128, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
-def write_cache(folder: Path, rows: Sequence[dict], size: int = 128) -> CacheReader:
+def write_cache(
+    folder: Path, rows: Sequence[dict], size: int = 128, margin: float = 0.15
+) -> CacheReader:
     """A cache without maps; crop i is the flat grey i unless a row brings its own."""
-    settings = CacheSettings(crop=CropSettings(size=size), maps=())
+    settings = CacheSettings(crop=CropSettings(size=size, margin=margin), maps=())
     with CacheWriter(folder, settings) as writer:
         for number, row in enumerate(rows):
             path = f"{number}.png"
