@@ -95,8 +95,9 @@ def test_snippets_run_and_print_what_they_say(page, laid_out, tmp_path, monkeypa
 
 
 def test_most_snippets_run():
+    """Two of the others do where their library is there (`preprocess/cache/test_datasets.py`)."""
     skipped = [text for page in PAGES for wanted, _, text in snippets(page) if not wanted]
-    assert len(skipped) <= 10, "\n".join(skipped)
+    assert len(skipped) <= 11, "\n".join(skipped)
 
 
 def test_links_lead_somewhere():

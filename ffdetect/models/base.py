@@ -66,7 +66,7 @@ class Scorer(nn.Module, ABC):
 
     @abstractmethod
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        """Activation times gradient of the fused logit, on a feature map of every stream.
+        """What the places of a face add to the fused logit, on feature maps of every stream.
 
         Args:
             crops: uint8 1 x 3 x H x W.

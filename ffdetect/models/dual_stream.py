@@ -18,7 +18,7 @@ like a frame of video, which has a line of its own; frames of clips have margins
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -160,13 +160,8 @@ class DualStream(Scorer):
             clip: whether the crops are known to be of frames of clips.
         """
         fused, rgb, frequency = [], [], []
-        video = 0.0 if clip else self.video_likeness(statistics)
-        for name, kind in self.settings.kinds.items():
-            heads, fusion = self.heads[name], self.fusions[name]
-            logits = torch.stack([heads[n](statistics[n]) for n in kind.readers], 1)
-            margin = kind.margin + video * (kind.frame_margin - kind.margin)
-            start = fusion.bias - (kind.clip_margin if clip else margin)
-            weight, first = fusion.weight[0], len(kind.rgb)
+        for name, logits, start in self._kinds(statistics, clip):
+            weight, first = self.fusions[name].weight[0], len(self.settings.kinds[name].rgb)
             fused.append(logits @ weight + start)
             for found, own in ((rgb, slice(first)), (frequency, slice(first, None))):
                 if logits[:, own].shape[1]:
@@ -175,6 +170,17 @@ class DualStream(Scorer):
         joined = [torch.stack(x, 1).logsumexp(1) if x else None for x in (rgb, frequency)]
         return Logits(torch.stack(fused, 1).logsumexp(1), *joined)
 
+    def _kinds(
+        self, statistics: Mapping[str, torch.Tensor], clip: bool
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Of each kind its name, what its readers say, N x readers, and what is added to that."""
+        video = 0.0 if clip else self.video_likeness(statistics)
+        for name, kind in self.settings.kinds.items():
+            heads = self.heads[name]
+            logits = torch.stack([heads[n](statistics[n]) for n in kind.readers], 1)
+            margin = kind.margin + video * (kind.frame_margin - kind.margin)
+            yield name, logits, self.fusions[name].bias - (kind.clip_margin if clip else margin)
+
     def video_likeness(self, statistics: Mapping[str, torch.Tensor]) -> torch.Tensor | float:
         """float32 N in 0..1: how much crops look like frames of video, by their statistics."""
         if not self.frames:
@@ -182,18 +188,25 @@ class DualStream(Scorer):
         told = torch.stack([head(statistics[name]) for name, head in self.frames.items()])
         return told.mean(0).clamp(0, 1)
 
+    @torch.no_grad()
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        watched: dict[str, list[torch.Tensor]] = {name: [] for name in self.readers}
-        with torch.inference_mode(False), torch.enable_grad():
-            own = crops.clone()
-            seen = {name: reader(own, watched[name]) for name, reader in self.readers.items()}
-            maps = [(self.readers[name].side, x) for name, xs in watched.items() for x in xs]
-            gradients = torch.autograd.grad(self.judge(seen).fused.sum(), [x for _, x in maps])
-        width = crops.shape[-1]
-        return [
-            _in_place((x * gradient).detach(), min(side or width, width) / width)
-            for (side, x), gradient in zip(maps, gradients, strict=True)
-        ]
+        """See `Scorer`: how the lines of all kinds divide among places, each kind by its share of
+        the odds. Nothing lies anywhere in what the class token says, nor in margins."""
+        seen = self.statistics(crops)
+        kinds = list(self._kinds(seen, clip=False))
+        logits = [own @ self.fusions[name].weight[0] + start for name, own, start in kinds]
+        odds = torch.stack(logits, 1).softmax(1)
+        maps = []
+        for reader, read in self.readers.items():
+            slope = offset = torch.zeros_like(seen[reader])
+            for (name, kind), share in zip(self.settings.kinds.items(), odds.T, strict=True):
+                if reader in kind.readers:
+                    head, weight = self.heads[name][reader], self.fusions[name].weight[0]
+                    own = head.slopes(seen[reader]) * weight[kind.readers.index(reader)]
+                    slope = slope + share[:, None] * own
+                    offset = offset + share[:, None] * own * head.centre
+            maps += read.shares(crops, slope, offset)
+        return maps
 
     def inputs(self) -> dict[str, Any]:
         return {"trunks": {name: trunk_digest(name) for name in self.settings.trunks}}
@@ -206,17 +219,3 @@ class DualStream(Scorer):
         if names != set(tensors):
             raise ValueError(f"expected tensors {sorted(names)} but got {sorted(tensors)}")
         self.load_state_dict(tensors, strict=False)
-
-
-def _in_place(x: torch.Tensor, share: float) -> torch.Tensor:
-    """N x C x h x w, of the whole crop: nothing around a map of the middle of it.
-
-    Args:
-        x: N x C x h x w, or tokens, N x (1 + h w) x C.
-        share: of the crop's side that the map covers.
-    """
-    if x.ndim == 3:
-        side = round((x.shape[1] - 1) ** 0.5)
-        x = x[:, 1:].unflatten(1, (side, side)).movedim(-1, 1)
-    around = round(x.shape[-1] * (1 / share - 1) / 2)
-    return nn.functional.pad(x, [around] * 4)

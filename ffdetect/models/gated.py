@@ -136,7 +136,7 @@ class GatedNetwork(Trainable):
         return Logits(fused, outputs[0].logit, outputs[1].logit)
 
     def evidence(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        """See `Scorer`; of the last feature map of each stream.
+        """See `Scorer`: activation times gradient, on the last feature map of each stream.
 
         Raises:
             ImportError: captum is missing.

@@ -28,3 +28,10 @@ class LinearHead(nn.Module):
     def forward(self, statistics: torch.Tensor) -> torch.Tensor:
         """float32 N x features -> float32 N."""
         return self.linear(self.standardise(statistics)).flatten().float()
+
+    def slopes(self, statistics: torch.Tensor) -> torch.Tensor:
+        """What each statistic adds over its distance from the centre: float32 N x features, the
+        less of one out of bounds."""
+        distance = (statistics.float() - self.centre) / self.scale
+        bounded = (_OUTLIER / distance.abs().clamp_min(_OUTLIER)) * self.linear.weight
+        return bounded / self.scale

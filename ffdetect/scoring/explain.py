@@ -5,8 +5,10 @@ The heat map shows what moved the score. It is no proof: it is as wrong as the s
 faces have red places too, so has the border that is filled in outside of the picture, and what
 the spectrum adds to the score lies nowhere in particular.
 
-The heat is HiResCAM (Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful
-explanations of convolutional neural networks") on the last feature map of each stream, added up.
+The heat of trained networks is HiResCAM (Draelos & Carin 2020, "Use HiResCAM instead of Grad-CAM
+for faithful explanations of convolutional neural networks") on the last feature map of each stream,
+added up; that of solved ones is how their lines divide among places
+(`ffdetect.models.frozen.pooling`).
 """
 
 from __future__ import annotations

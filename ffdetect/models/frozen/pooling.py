@@ -1,4 +1,9 @@
-"""What the streams read of a trunk's layers: moments over places, by regions of the face."""
+"""What the streams read of a trunk's layers: moments over places, by regions of the face; and what
+each place adds to a line on them.
+
+A line on moments divides among places: a mean by how far each place is from the line's centre, a
+deviation by each place's share of the variance.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +72,46 @@ def token_moments(tokens: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     return torch.stack(parts, 1)
 
 
+def token_shares(
+    tokens: torch.Tensor, inside: torch.Tensor, slope: torch.Tensor, offset: torch.Tensor
+) -> torch.Tensor:
+    """What each place adds to a line on `token_moments`: N x h w. What the class token adds lies
+    nowhere and is left out.
+
+    Args:
+        slope: N x 7 x D, of each moment.
+        offset: N x 7 x D, slope times the moment at which the line counts it for nothing.
+    """
+    places = tokens[:, 1:].float()
+    shares = places.new_zeros(places.shape[:2])
+    for number, part in ((1, inside | ~inside), (3, inside), (5, ~inside)):
+        own = places[:, part]
+        equal = own.new_full((1, own.shape[1]), 1 / own.shape[1])
+        two = slice(number, number + 2)
+        shares[:, part] += _divided(own, equal, deviation(own, 1), slope[:, two], offset[:, two])
+    return shares
+
+
+def _divided(
+    places: torch.Tensor,
+    weights: torch.Tensor,
+    spread: torch.Tensor,
+    slope: torch.Tensor,
+    offset: torch.Tensor,
+) -> torch.Tensor:
+    """What each of N x P x D places adds to a line on their mean and `spread`, N x D: N x P.
+
+    Args:
+        weights: 1 x P, of the places in the mean; they add up to 1.
+        slope, offset: N x 2 x D, of the mean and of the spread.
+    """
+    weights = weights[..., None]
+    mean = weights * (slope[:, :1] * places - offset[:, :1])
+    variance = weights * (places - (weights * places).sum(1, keepdim=True)).square()
+    variance = variance / variance.sum(1, keepdim=True).clamp_min(_EPSILON**2)
+    return (mean + variance * (slope[:, 1] * spread - offset[:, 1])[:, None]).sum(2)
+
+
 def deviation(x: torch.Tensor, dim: int) -> torch.Tensor:
     return x.var(dim).clamp_min(_EPSILON**2).sqrt()
 
@@ -89,12 +134,36 @@ def region_moments(x: torch.Tensor) -> torch.Tensor:
 
     The regions are the upper and the lower half of the face, its edge, and what lies around it.
     """
-    flat = x.permute(0, 2, 3, 1).flatten(1, 2).float()
-    weights = _regions(*x.shape[-2:], x.device)
+    mean, spread = _region_moments(_in_rows(x), _regions(*x.shape[-2:], x.device))
+    return torch.cat([mean.flatten(1), spread.flatten(1)], 1)
+
+
+def region_shares(x: torch.Tensor, slope: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """What each place adds to a line on `region_moments`: N x h x w.
+
+    Args:
+        slope, offset: N x 8 C, see `token_shares`.
+    """
+    flat, weights = _in_rows(x), _regions(*x.shape[-2:], x.device)
+    spread = _region_moments(flat, weights)[1]
+    slopes, offsets = (v.view(len(x), 2, len(weights), -1) for v in (slope, offset))
+    parts = [
+        _divided(flat, own[None], spread[:, n], slopes[:, :, n], offsets[:, :, n])
+        for n, own in enumerate(weights)
+    ]
+    return torch.stack(parts).sum(0).unflatten(1, x.shape[-2:])
+
+
+def _in_rows(x: torch.Tensor) -> torch.Tensor:
+    """N x C x h x w -> float32 N x h w x C."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).float()
+
+
+def _region_moments(flat: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """N x h w x C -> mean and log deviation, N x regions x C each."""
     mean = weights @ flat
     variance = (weights @ flat.square() - mean.square()).clamp_min(0)
-    spread = variance.add(_EPSILON).sqrt().clamp_min(_FLAT)
-    return torch.cat([mean.flatten(1), spread.log().flatten(1)], 1)
+    return mean, variance.add(_EPSILON).sqrt().clamp_min(_FLAT).log()
 
 
 @functools.lru_cache(maxsize=32)

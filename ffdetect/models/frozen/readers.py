@@ -7,8 +7,7 @@
 | lite_rgb | EfficientNet-Lite0's early stages on the crop, by regions of the face |
 | lite_residual | the same on the crop's high-frequency residual |
 
-Another reader is a class and an entry in `READERS`; `side` is that of the middle it looks at, in
-pixels, None if it looks at the whole crop.
+Another reader is a class and an entry in `READERS`.
 """
 
 from __future__ import annotations
@@ -22,10 +21,19 @@ from torch import nn
 
 from preprocess.faces import maps
 
-from .pooling import area_resize, face_ellipse, middle, region_moments, token_moments
+from .pooling import (
+    area_resize,
+    face_ellipse,
+    middle,
+    region_moments,
+    region_shares,
+    token_moments,
+    token_shares,
+)
 from .trunks import ClipTrunk, LiteTrunk, load_trunk
 
 _CLIP_TAPS = (5, 6, 7, 8)
+_PATCH = 16  # pixels of a token's side
 _RGB_STAGES = 5  # later ones see too much of the face to tell its regions apart
 _RESIDUAL_STAGES = 3
 RESIDUAL = "detail"
@@ -44,7 +52,6 @@ class ClipReader(nn.Module):
     def __init__(self, trunk: ClipTrunk, native: bool) -> None:
         super().__init__()
         self.trunk, self.native = trunk, native
-        self.side = trunk.side if native else None
         self.features = len(_CLIP_TAPS) * 7 * trunk.width
         # Half axes of the face in the view, as shares of its side.
         self.ellipse = (0.42, 0.50) if native else (0.30, 0.38)
@@ -57,14 +64,33 @@ class ClipReader(nn.Module):
         pixels = middle(crops, side).float() if self.native else area_resize(crops, side)
         return (pixels / 255 - self.mean) / self.std
 
-    def forward(
-        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
-    ) -> torch.Tensor:
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """uint8 N x 3 x H x W -> float32 N x features."""
-        tapped = self.trunk(self.view(crops), _CLIP_TAPS, watched)
-        places = round((tapped[0].shape[1] - 1) ** 0.5)
-        inside = face_ellipse(places, *self.ellipse, crops.device)
-        return torch.cat([token_moments(tokens, inside).flatten(1) for tokens in tapped], 1)
+        moments = [token_moments(x, self._inside(crops)).flatten(1) for x in self._tapped(crops)]
+        return torch.cat(moments, 1)
+
+    def shares(
+        self, crops: torch.Tensor, slope: torch.Tensor, offset: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """What each place of the crop adds to a line on what is read: float32 N x 1 x h x w each.
+
+        Args:
+            slope, offset: float32 N x features, see `pooling.token_shares`.
+        """
+        tapped = self._tapped(crops)
+        both = (v.view(len(crops), len(tapped), 7, -1).unbind(1) for v in (slope, offset))
+        lines = zip(tapped, *both, strict=True)
+        places = torch.stack([token_shares(x, self._inside(crops), *line) for x, *line in lines])
+        side = self.trunk.side // _PATCH
+        seen = self.trunk.side / crops.shape[-1] if self.native else 1.0  # of the crop's side
+        around = round(side * (1 / seen - 1) / 2)
+        return [nn.functional.pad(places.sum(0).view(-1, 1, side, side), [around] * 4)]
+
+    def _tapped(self, crops: torch.Tensor) -> list[torch.Tensor]:
+        return self.trunk(self.view(crops), _CLIP_TAPS)
+
+    def _inside(self, crops: torch.Tensor) -> torch.Tensor:
+        return face_ellipse(self.trunk.side // _PATCH, *self.ellipse, crops.device)
 
 
 class LiteReader(nn.Module):
@@ -78,17 +104,30 @@ class LiteReader(nn.Module):
 
     def __init__(self, trunk: LiteTrunk, residual: bool) -> None:
         super().__init__()
-        self.trunk, self.residual, self.side = trunk, residual, None
+        self.trunk, self.residual = trunk, residual
         with torch.no_grad():
             self.features = self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
 
-    def forward(
-        self, crops: torch.Tensor, watched: list[torch.Tensor] | None = None
-    ) -> torch.Tensor:
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """uint8 N x 3 x H x W -> float32 N x features."""
+        return torch.cat([region_moments(stage) for stage in self._stages(crops)], 1)
+
+    def shares(
+        self, crops: torch.Tensor, slope: torch.Tensor, offset: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """What each place of the crop adds to a line on what is read: float32 N x 1 x h x w each.
+
+        Args:
+            slope, offset: float32 N x features, see `pooling.token_shares`.
+        """
+        stages = self._stages(crops)
+        sizes = [8 * stage.shape[1] for stage in stages]
+        lines = zip(stages, slope.split(sizes, 1), offset.split(sizes, 1), strict=True)
+        return [region_shares(stage, *line)[:, None] for stage, *line in lines]
+
+    def _stages(self, crops: torch.Tensor) -> list[torch.Tensor]:
         x = _filtered(crops) if self.residual else (crops.float() - 127) / 128
-        stages = _RESIDUAL_STAGES if self.residual else _RGB_STAGES
-        return torch.cat([region_moments(stage) for stage in self.trunk(x, watched, stages)], 1)
+        return self.trunk(x, _RESIDUAL_STAGES if self.residual else _RGB_STAGES)
 
 
 def _filtered(pixels: torch.Tensor) -> torch.Tensor:

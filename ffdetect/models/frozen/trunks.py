@@ -46,15 +46,12 @@ class ClipTrunk(nn.Module):
         self,
         pixels: torch.Tensor,
         taps: Sequence[int],
-        watched: list[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
         """Tokens after some blocks.
 
         Args:
             pixels: float32 N x 3 x 224 x 224, normalised.
             taps: numbers of blocks, 1 for the first, ascending.
-            watched: takes the tokens after the first tap, which everything passes through, so
-                that gradients by them can be had.
 
         Returns:
             float32 N x 197 x 768 each; the first token is the class token, the others lie in rows
@@ -66,9 +63,6 @@ class ClipTrunk(nn.Module):
         tapped = []
         for number, block in enumerate(self.blocks[: max(taps)], 1):
             x = block(x)
-            if watched is not None and number == min(taps):
-                x = x.detach().requires_grad_()
-                watched.append(x)
             if number in taps:
                 tapped.append(x)
         return tapped
@@ -89,23 +83,18 @@ class LiteTrunk(nn.Module):
     def forward(
         self,
         pixels: torch.Tensor,
-        watched: list[torch.Tensor] | None = None,
         stages: int | None = None,
     ) -> list[torch.Tensor]:
         """Output of every stage, float32 N x C x h x w.
 
         Args:
             pixels: float32 N x 3 x H x W, (x - 127) / 128 of bytes.
-            watched: takes the output of the first stage, so that gradients by it can be had.
             stages: the first so many alone.
         """
         x = self.bn1(self.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
         outputs: list[torch.Tensor] = []
         for stage in self.blocks[:stages]:
             x = stage(x)
-            if watched is not None and not outputs:
-                x = x.detach().requires_grad_()
-                watched.append(x)
             outputs.append(x)
         return outputs
 

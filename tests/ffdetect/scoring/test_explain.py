@@ -84,7 +84,6 @@ def test_the_heat_lies_where_the_trace_is(streams):
     assert binomtest(hits, 16, alternative="greater").pvalue < 0.02, hits
 
 
-@pytest.mark.xfail(reason="statistics of regions say what, but hardly where: docs/explain.md")
 def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared):
     folder = shared / "weights" / "regenerators"
     needs(folder / "realesr_general_x4v3.fp16.safetensors")

@@ -14,6 +14,7 @@ from ffdetect.models.frozen.pooling import (
     face_ellipse,
     middle,
     region_moments,
+    region_shares,
     token_moments,
 )
 
@@ -114,6 +115,27 @@ def test_moments_of_regions_place_by_place(side):
     got = region_moments(torch.from_numpy(x))
     assert got.shape == (2, 32)
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_line_on_a_region_divides_among_its_places(number):
+    rng, side = np.random.default_rng(3), 20
+    x = torch.from_numpy(rng.normal(1, 3, (2, 5, side, side)).astype(np.float32))
+    own = torch.tensor(
+        [[region_of(r, c, side) == number for c in range(side)] for r in range(side)]
+    )
+    row, column = own.nonzero()[7]
+    x[0, 2, row, column] += 60  # a place that stands out has made the deviation
+    seen = region_moments(x)
+    slope = torch.zeros(2, 2, 4, 5)
+    slope[:, :, number] = torch.from_numpy(rng.normal(size=(2, 2, 5)).astype(np.float32))
+    slope[0, 1, number, 2] = 20
+    slope, centre = slope.flatten(1), seen - 0.5
+    shares = region_shares(x, slope, slope * centre)
+    expected = (slope * (seen - centre)).sum(1)
+    torch.testing.assert_close(shares.sum((1, 2)), expected, rtol=1e-3, atol=1e-3)
+    assert shares[:, ~own].abs().max() == 0
+    assert shares[0, row, column] > 0.8 * expected[0]
 
 
 def test_what_is_the_same_everywhere_has_no_infinite_slope():

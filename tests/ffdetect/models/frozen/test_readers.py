@@ -48,7 +48,7 @@ class FirstTokens(torch.nn.Module):
     side, width = 224, 3
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 
-    def forward(self, pixels, taps, watched=None):
+    def forward(self, pixels, taps):
         self.seen = pixels
         patches = torch.nn.functional.avg_pool2d(pixels, 16).flatten(2).transpose(1, 2)
         tokens = torch.cat([patches.mean(1, keepdim=True), patches], 1)
@@ -78,3 +78,19 @@ def test_clip_reads_the_whole_crop_or_its_middle(name, axes, crops):
 
 def test_every_reader_names_its_trunk():
     assert {entry.trunk for entry in READERS.values()} == {"clip_vit_b16", "efficientnet_lite0"}
+
+
+@pytest.mark.parametrize("name", ["clip_resized", "clip_native"])
+def test_a_line_on_tokens_divides_among_places_of_the_crop(name, crops):
+    reader = READERS[name].create(FirstTokens())
+    seen = reader(crops)
+    slope, centre = torch.rand_like(seen), seen + torch.randn_like(seen)
+    (shares,) = reader.shares(crops, slope, slope * centre)
+    line = (slope * (seen - centre)).view(2, 4, 7, 3)[:, :, 1:]  # without the class token
+    torch.testing.assert_close(shares.sum((1, 2, 3)), line.sum((1, 2, 3)), rtol=1e-4, atol=1e-4)
+    if name == "clip_native":  # nothing around the middle, 224 of 320 px
+        assert shares.shape == (2, 1, 20, 20)
+        assert shares[..., 3:17, 3:17].abs().min() > 0
+        torch.testing.assert_close(shares[..., 3:17, 3:17].sum(), shares.sum())
+    else:
+        assert shares.shape == (2, 1, 14, 14)
