@@ -82,7 +82,7 @@ def test_evidence_is_of_every_stream_and_draws_a_heat_map(network):
     pytest.importorskip("captum", reason="the gated design's heat maps need captum")
     crops = random_crops(1)
     shares = network.evidence(crops)
-    assert len(shares) == 2 and all(share.ndim == 4 and len(share) == 1 for share in shares)
+    assert len(shares) >= 2 and all(share.ndim == 4 and len(share) == 1 for share in shares)
     assert all(share.isfinite().all() and share.any() for share in shares)
     heat = heat_map(network, crops)
     assert heat.shape == (128, 128) and heat.dtype == np.float32
