@@ -266,6 +266,8 @@ def test_frames_of_video_are_told_from_pictures_and_have_margins_of_their_own(ma
         solver.scores(r, solver.solve(r, every), every)["fused"] for r in (plain, told)
     )
     np.testing.assert_allclose(after - before, np.where(video, 3, 0), atol=1e-6)
+    # No family or source here has so many faces that some would be left out.
+    np.testing.assert_array_equal(solver.solve(told, every).frames["lite_rgb"].rows, every)
 
 
 def test_the_network_says_what_its_lines_say(made_up):
