@@ -151,7 +151,7 @@ class DualStream(Scorer):
 
     def statistics(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
         """What every reader tells of crops, uint8 N x 3 x H x W: float32 N x features each."""
-        return {name: reader(crops) for name, reader in self.readers.items()}
+        return {name: reader(crops).float() for name, reader in self.readers.items()}
 
     def judge(self, statistics: Mapping[str, torch.Tensor], clip: bool = False) -> Logits:
         """The logits of what `statistics` gave.
@@ -159,6 +159,11 @@ class DualStream(Scorer):
         Args:
             clip: whether the crops are known to be of frames of clips.
         """
+        device = next(iter(statistics.values())).device.type
+        with torch.autocast(device, enabled=False):  # half precision holds no small differences
+            return self._judge(statistics, clip)
+
+    def _judge(self, statistics: Mapping[str, torch.Tensor], clip: bool) -> Logits:
         fused, rgb, frequency = [], [], []
         for name, logits, start in self._kinds(statistics, clip):
             weight, first = self.fusions[name].weight[0], len(self.settings.kinds[name].rgb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-_OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
+OUTLIER = 6.0  # deviations; statistics of odd pictures do not run away with the score
 
 
 class LinearHead(nn.Module):
@@ -23,7 +23,7 @@ class LinearHead(nn.Module):
     def standardise(self, statistics: torch.Tensor) -> torch.Tensor:
         """float32 N x features, of any range -> in -6..6."""
         x = (statistics.float() - self.centre) / self.scale
-        return x.clamp(-_OUTLIER, _OUTLIER)
+        return x.clamp(-OUTLIER, OUTLIER)
 
     def forward(self, statistics: torch.Tensor) -> torch.Tensor:
         """float32 N x features -> float32 N."""
@@ -33,5 +33,5 @@ class LinearHead(nn.Module):
         """What each statistic adds over its distance from the centre: float32 N x features, the
         less of one out of bounds."""
         distance = (statistics.float() - self.centre) / self.scale
-        bounded = (_OUTLIER / distance.abs().clamp_min(_OUTLIER)) * self.linear.weight
+        bounded = (OUTLIER / distance.abs().clamp_min(OUTLIER)) * self.linear.weight
         return bounded / self.scale

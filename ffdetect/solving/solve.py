@@ -32,6 +32,7 @@ from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
 from ffdetect.models.weights import save_checkpoint
 from preprocess.arguments import new_parser
 from preprocess.faces.face import CropSettings
+from preprocess.io.storage import write_json
 
 from .left_out import LeftOut, clip_figures, clip_scores, families, figures, save_fusion
 from .recipes import BEST, FAST, GAN, Faces, Recipe, Solver
@@ -90,8 +91,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         if args.fusion:
             save_fusion(clips, command, args.fusion)
     if args.report:
-        args.report.parent.mkdir(parents=True, exist_ok=True)
-        args.report.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        write_json(args.report, result)
     print(json.dumps(result, indent=1))
     return 0
 

@@ -24,7 +24,7 @@ from ffdetect.models.frozen.readers import READERS, create_readers
 from ffdetect.models.frozen.trunks import trunk_digest
 from preprocess.arguments import new_parser
 from preprocess.cache.reader import CacheReader
-from preprocess.io.storage import as_path
+from preprocess.io.storage import as_path, write_json
 
 from .views import FRAME_MARGIN, FRAME_SIDE, degraded, matched
 
@@ -87,8 +87,7 @@ class Store:
             "readers": {name: trunk_digest(READERS[name].trunk) for name in self.readers},
         }
         if known is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+            write_json(file, about)
         elif known != about:
             raise ValueError(f"{folder}: expected statistics of {about} but got those of {known}")
 

@@ -17,7 +17,7 @@ from .head import VoiceHead
 from .statistics import WINDOW, voice_statistics
 from .whisper import WhisperEncoder, log_mel
 
-FORMAT = 2
+FORMAT = 3
 _NAME = "ffdetect-voice"
 _POSITIONS = int(WINDOW * 50)  # a hidden state every 20 ms
 _LEVEL = 0.1  # root mean square that every window is brought to
@@ -56,7 +56,7 @@ class VoiceNetwork:
             "about": self.about,
         }
         tensors = {f"encoder.{n}": t for n, t in quantise(self.encoder.state_dict()).items()}
-        tensors |= {f"head.{name}": getattr(self.head, name) for name in VoiceHead.__annotations__}
+        tensors |= {f"head.{name}": t for name, t in self.head.state_dict().items()}
         write_tensors(file, tensors, {_NAME: json.dumps(metadata)})
 
     @classmethod
@@ -72,12 +72,17 @@ class VoiceNetwork:
             raise WeightsError(f"{file}: expected weights written by ffdetect.voice.train")
         try:
             values = json.loads(metadata[_NAME])
-            if (values["version"], values["seconds"]) != (FORMAT, WINDOW):
-                raise ValueError(f"expected format {FORMAT} but got {values['version']}")
+            version, seconds = values["version"], values["seconds"]
+            if (version, seconds) != (FORMAT, WINDOW):
+                raise ValueError(
+                    f"format {version} of {seconds:g} s, where this version reads {FORMAT} of "
+                    f"{WINDOW:g} s: solve them anew by ffdetect.voice.train, or leave the file out "
+                    "and take the weights of the package"
+                )
             if values["layers"] != LAYERS:
                 raise ValueError(f"expected {LAYERS} layers but got {values['layers']}")
             encoder = load_encoder(_below(tensors, "encoder."), LAYERS)
-            head = VoiceHead(**_below(tensors, "head."))
+            head = VoiceHead.from_tensors(_below(tensors, "head."))
             calibration = Calibration.from_dict(values["calibration"])
             return cls(encoder, head, calibration, values["about"])
         except DAMAGED as error:

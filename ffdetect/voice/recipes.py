@@ -1,4 +1,4 @@
-"""Which features make a head, how strongly it is held back, and what folds say of it.
+"""How a head is solved, and what folds say of it.
 
 A source of recordings, real and fake, is the unit that is left out; a speaker or a recording that
 occurs in several sources is never on both sides. What is to be chosen is chosen by folds inside
@@ -7,8 +7,10 @@ the training rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ import torch
 
 from ffdetect.evaluation.metrics import auc
 from ffdetect.evaluation.splits import Fold, Rows, inner_folds, outer_folds
+from ffdetect.voice.prototypes import PrototypeSettings
 
 from .head import VoiceHead
 from .network import LAYERS
@@ -23,39 +26,48 @@ from .statistics import STATISTICS
 
 FOLDS = 5
 _JUDGED = 3  # reals and fakes, from which a source has an AUC of its own
+_KNOWN = 2500  # voices, which with axes of both kernels keep the file small
+_STATES = partial(PrototypeSettings, block_axes=64, axes=384)
+_STATISTICS = partial(PrototypeSettings, block=STATISTICS, block_axes=384, axes=384)
+
+Head = Callable[[torch.Tensor], torch.Tensor]  # features, float32 N x F -> logits, float N
+
+
+class Recipe(Protocol):
+    """A head to be solved."""
+
+    @property
+    def views(self) -> int:
+        """How many views of a recording it learns from, the first as stored."""
+
+    def solve(self, features: np.ndarray, target: np.ndarray, share: np.ndarray) -> Head:
+        """Args are those of `VoiceHead.solve`."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A head to be solved.
+class KernelRidge:
+    """A recipe of what is shipped.
 
     Attributes:
-        states: which hidden states it reads, 0 for what enters the first layer.
-        change: whether it reads how they change in time, beside mean and deviation.
-        statistics: whether it reads `voice_statistics`.
-        ridge: see `VoiceHead.solve`.
-        views: how many views of a recording it learns from, the first as stored.
+        reach, ridge: see `VoiceHead.solve`.
+        views: see `Recipe`.
     """
 
-    states: tuple[int, ...] = ()
-    change: bool = True
-    statistics: bool = True
-    ridge: float = 0.7
-    views: int = 1
+    reach: float = 0.5
+    ridge: float = 0.2
+    views: int = 3
 
-    def columns(self, features: int) -> list[np.ndarray]:
-        """Which of so many `voice_features` it reads, in blocks that count alike."""
-        size = (features - STATISTICS) // (1 + LAYERS)
-        pooled = size if self.change else size * 2 // 3
-        states = [np.arange(size * state, size * state + pooled) for state in self.states]
-        blocks = [np.concatenate(states)] if states else []
-        if self.statistics:
-            blocks.append(np.arange(features - STATISTICS, features))
-        return blocks
+    def solve(self, features: np.ndarray, target: np.ndarray, share: np.ndarray) -> VoiceHead:
+        """See `VoiceHead.solve`; all rows are prototypes where they are few."""
+        rows, size = features.shape
+        block = (size - STATISTICS) // (3 * (1 + LAYERS))  # one of the three of a hidden state
+        count = min(_KNOWN, rows)
+        states, statistics = _STATES(block=block, count=count), _STATISTICS(count=count)
+        return VoiceHead.solve(features, target, share, states, statistics, self.reach, self.ridge)
 
 
-VIEWS = 2  # of each recording, the first as stored, others disturbed
-SHIPPED = Recipe((0, 1, 2, 3, 4), views=2)
+VIEWS = 3  # of each recording, the first as stored, others disturbed
+SHIPPED = KernelRidge()
 
 
 @dataclass(frozen=True)
@@ -78,27 +90,18 @@ class Voices:
     def source(self) -> np.ndarray:
         return self.table["source"].to_numpy(str)
 
+    def learnt(self, rows: np.ndarray, views: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What recipes solve from: features, targets and shares of recordings in so many views."""
+        features = self.features[rows, :views].astype(np.float32)
+        target, share = self.target[rows], shares(self.table.iloc[rows])
+        return (
+            features.reshape(-1, features.shape[2]),
+            np.repeat(target, views),
+            np.repeat(share, views),
+        )
+
     def rows(self) -> Rows:
         return Rows.from_frame(self.table, fake="source", real="source", ties=("group", "speaker"))
-
-
-def solve(voices: Voices, rows: np.ndarray, recipe: Recipe) -> VoiceHead:
-    """A head on all features; what the recipe does not read weighs 0."""
-    blocks = recipe.columns(voices.features.shape[-1])
-    columns = np.concatenate(blocks)
-    views, size = recipe.views, voices.features.shape[2]
-    some = voices.features[np.ix_(rows, np.arange(views), columns)].astype(np.float32)
-    head = VoiceHead.solve(
-        some.reshape(-1, len(columns)),
-        np.repeat(voices.target[rows], views),
-        np.repeat(shares(voices.table.iloc[rows]), views),
-        [len(block) for block in blocks],
-        recipe.ridge,
-    )
-    centre, scale, weight = torch.zeros(size), torch.ones(size), torch.zeros(size)
-    for whole, part in ((centre, head.centre), (scale, head.scale), (weight, head.weight)):
-        whole[columns] = part
-    return VoiceHead(centre, scale, weight, head.bias)
 
 
 def shares(table: pd.DataFrame) -> np.ndarray:
@@ -117,9 +120,9 @@ def held_out_logits(voices: Voices, folds: Sequence[Fold], recipe: Recipe) -> np
     where no fold tests."""
     logit = np.full(voices.features.shape[:2], np.nan)
     for fold in folds:
-        head = solve(voices, fold.train, recipe)
+        head = recipe.solve(*voices.learnt(fold.train, recipe.views))
         seen = torch.from_numpy(voices.features[fold.test].astype(np.float32))
-        logit[fold.test] = head(seen).numpy()
+        logit[fold.test] = head(seen.flatten(0, 1)).view(seen.shape[:2]).numpy()
     return logit
 
 

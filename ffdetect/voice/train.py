@@ -20,7 +20,7 @@ from preprocess.cache.errors import CacheError
 
 from .features import FeatureCache
 from .network import LAYERS, VoiceNetwork, read_pretrained
-from .recipes import SHIPPED, VIEWS, Voices, folds_of, held_out_logits, solve
+from .recipes import SHIPPED, VIEWS, Voices, folds_of, held_out_logits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cache = FeatureCache.open(args.cache, args.manifest, args.whisper, args.work, args.workers)
         voices = Voices(cache.views(VIEWS), cache.table)
-        head = solve(voices, np.arange(len(cache.table)), SHIPPED)
+        head = SHIPPED.solve(*voices.learnt(np.arange(len(cache.table)), SHIPPED.views))
         calibration = calibrate(voices, held_out_logits(voices, folds_of(voices), SHIPPED)[:, 0])
     except (CacheError, WeightsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -82,6 +82,15 @@ def test_margins_lie_between_those_of_pictures_and_of_frames_of_video(network):
 
 
 @torch.inference_mode()
+def test_heads_do_not_lose_digits_to_half_precision(network):
+    seen = network.statistics(random_crops(4, seed=9))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network.judge(seen).fused
+    torch.testing.assert_close(half, network.judge(seen).fused)
+    assert half.dtype == torch.float32
+
+
+@torch.inference_mode()
 def test_a_stream_that_no_kind_reads_has_no_logit():
     network = DualStream(DualStreamSettings({"swap": Kind((), ("lite_residual",))})).eval()
     logits = network.stream_logits(random_crops(2))

@@ -8,10 +8,10 @@ import torch
 
 from ffdetect.evaluation.thresholds import FPRS
 from ffdetect.models.calibration import Calibration
-from ffdetect.models.tensor_file import WeightsError
+from ffdetect.models.tensor_file import WeightsError, read_tensors, write_tensors
 from ffdetect.voice.detector import WEIGHTS
-from ffdetect.voice.head import VoiceHead
-from ffdetect.voice.network import LAYERS, VoiceNetwork, read_pretrained, voice_features
+from ffdetect.voice.network import FORMAT, LAYERS, VoiceNetwork, read_pretrained, voice_features
+from ffdetect.voice.recipes import KernelRidge
 from ffdetect.voice.statistics import STATISTICS
 from ffdetect.voice.whisper import WhisperEncoder
 from tests.preprocess.sounds import buzz
@@ -29,7 +29,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> WhisperEncoder:
 def network(encoder: WhisperEncoder) -> VoiceNetwork:
     size = len(voice_features(encoder, torch.from_numpy(buzz(0.6))))
     x = np.random.default_rng(0).standard_normal((40, size)).astype(np.float32)
-    head = VoiceHead.solve(x, np.arange(40) % 2, np.ones(40), [size], 1.0)
+    head = KernelRidge().solve(x, np.arange(40) % 2, np.ones(40))
     lines = dict.fromkeys(FPRS, 0.9)
     return VoiceNetwork(
         encoder, head, Calibration(1.0, 0.0, lines, 1, 1, {}, "2026-01-01"), {"seed": 3}
@@ -56,6 +56,19 @@ def test_a_file_that_is_no_network_is_named(network: VoiceNetwork, tmp_path: Pat
     for name in ("text", "none", "cut", "encoder"):
         with pytest.raises(WeightsError, match=name):
             VoiceNetwork.load(tmp_path / f"{name}.safetensors")
+
+
+def test_weights_of_a_version_before_are_refused(network: VoiceNetwork, tmp_path: Path) -> None:
+    file = tmp_path / "old.safetensors"
+    network.save(file)
+    tensors, metadata = read_tensors(file)
+    older = {
+        name: text.replace(f'"version": {FORMAT}', '"version": 2')
+        for name, text in metadata.items()
+    }
+    write_tensors(file, tensors, older)
+    with pytest.raises(WeightsError, match=r"old\.safetensors.* format 2 .*ffdetect\.voice\.train"):
+        VoiceNetwork.load(file)
 
 
 def test_features_ignore_level_and_say_when_sounds_differ(encoder: WhisperEncoder) -> None:
@@ -87,7 +100,7 @@ def test_eight_bits_an_entry_lose_little(encoder: WhisperEncoder, tmp_path: Path
 
 
 def test_shipped_weights_are_small_and_ignore_threads() -> None:
-    assert WEIGHTS.stat().st_size < 10_000_000
+    assert WEIGHTS.stat().st_size < 14_000_000
     network, sound = VoiceNetwork.load(WEIGHTS), torch.from_numpy(buzz(4.0))
     threads = torch.get_num_threads()
     try:
