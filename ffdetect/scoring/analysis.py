@@ -32,6 +32,12 @@ _NO_FACE = ("raise", "whole", "nan")
 _ON_ERROR = ("raise", "nan")
 
 
+def together(batch_size: int, threads: int) -> int:
+    """How many crops of a batch a CPU computes at once. What a network keeps of more than two a
+    thread leaves the processor's caches, so that each takes longer."""
+    return min(batch_size, 2 * threads)
+
+
 class NoFaceError(ValueError):
     """A picture without a face, or one that shows nothing at all, was to be scored; the message
     names it."""

@@ -22,7 +22,7 @@ from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError
 from preprocess.io.sources import is_clip
 from preprocess.work.cores import computing, cores
 
-from .analysis import NoFaceError, PictureScorer, check_no_face
+from .analysis import NoFaceError, PictureScorer, check_no_face, together
 from .results import Analysis, ScoredFace
 from .tta import SHIFT, TTA, check_count, check_tta, views
 
@@ -297,12 +297,13 @@ class Detector(PictureScorer):
             )
         if not len(crops):  # Fourier transforms of nothing are an error in some builds of PyTorch
             return [torch.zeros(TTA[tta], 0)]
+        size = together(batch_size, self.threads) if self.device.type == "cpu" else batch_size
         dtype = PRECISIONS[self.precision]
         judge = self._network.clip_logits if clip else self._network
         batches = []
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
         with computing(self.threads), torch.inference_mode(), autocast:
-            for batch in crops.split(batch_size):
+            for batch in crops.split(size):
                 seen = [judge(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())
         return batches

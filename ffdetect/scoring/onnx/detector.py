@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 from scipy.special import expit
 
-from ffdetect.scoring.analysis import PictureScorer
+from ffdetect.scoring.analysis import PictureScorer, together
 from ffdetect.scoring.tta import TTA, check_count, check_tta, windows
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_onnx import open_networks, open_session
@@ -35,6 +35,7 @@ class OnnxDetector(PictureScorer):
 
     def __init__(self, folder: Path, settings: ExportSettings, threads: int) -> None:
         check_count("threads", threads)
+        self.threads = threads
         self.crop_settings = settings.crop
         self.about = settings.about
         self.calibration = settings.calibration
@@ -86,8 +87,9 @@ class OnnxDetector(PictureScorer):
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} {crops.shape}"
             )
         seen = [np.zeros((TTA[tta], 0), np.float32)]
-        for start in range(0, len(crops), batch_size):
-            batch = crops[start : start + batch_size].transpose(0, 3, 1, 2)
+        step = together(batch_size, self.threads)
+        for start in range(0, len(crops), step):
+            batch = crops[start : start + step].transpose(0, 3, 1, 2)
             seen.append(np.stack([*islice(self._views(batch), TTA[tta])]))
         return np.concatenate(seen, 1)
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from ffdetect import Detector, NoFaceError
+from ffdetect.models.base import Scorer
 from ffdetect.models.device import has_fast_bf16
 from ffdetect.models.weights import WeightsError, save_checkpoint
 from ffdetect.scoring.detector import SHIPPED
@@ -102,6 +104,23 @@ def test_scores_hardly_depend_on_the_size_of_a_batch(tiny, crops):
     for batch_size in (1, 3):
         split = tiny.score_crops(crops, batch_size=batch_size)
         np.testing.assert_allclose(split, together, atol=1e-4)
+
+
+@pytest.mark.parametrize(("threads", "batch_size", "expected"), [(1, 32, 2), (2, 32, 4), (2, 1, 1)])
+def test_a_cpu_computes_two_crops_a_thread_at_once(tiny_weights, threads, batch_size, expected):
+    detector, sizes = Detector.load(tiny_weights, "cpu", threads=threads), []
+
+    def look(module, args):
+        if isinstance(module, Scorer):
+            sizes.append(len(args[0]))
+
+    hook = register_module_forward_pre_hook(look)
+    size = detector.crop_settings.size
+    try:
+        detector.score_crops(np.zeros((5, size, size, 3), np.uint8), batch_size=batch_size)
+    finally:
+        hook.remove()
+    assert max(sizes) == expected and sum(sizes) == 5
 
 
 def test_scores_hardly_depend_on_the_number_of_threads(tiny, crops, monkeypatch):
