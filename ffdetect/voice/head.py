@@ -13,7 +13,7 @@ import torch
 from scipy.linalg import solve as solve_linear
 from torch import nn
 
-from ffdetect.voice.prototypes import Prototypes, PrototypeSettings
+from .prototypes import Prototypes, PrototypeSettings
 
 _JITTER = 1e-6  # recordings that are alike make the kernel singular
 

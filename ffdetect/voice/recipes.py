@@ -18,10 +18,10 @@ import torch
 
 from ffdetect.evaluation.metrics import auc
 from ffdetect.evaluation.splits import Fold, Rows, inner_folds, outer_folds
-from ffdetect.voice.prototypes import PrototypeSettings
 
 from .head import VoiceHead
 from .network import LAYERS
+from .prototypes import PrototypeSettings
 from .statistics import STATISTICS
 
 FOLDS = 5

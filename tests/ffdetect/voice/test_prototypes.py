@@ -1,4 +1,4 @@
-"""Likeness to prototypes, against scikit-learn's kernel and against differences."""
+"""Likeness to prototypes, against scikit-learn's kernel on scikit-learn's axes."""
 
 from __future__ import annotations
 
