@@ -15,6 +15,8 @@ from PIL import Image
 
 pytest.importorskip("onnxscript", reason="needs the [onnx] extra")
 
+from onnxruntime import InferenceSession
+
 from ffdetect import Detector, NoFaceError, OnnxDetector
 from ffdetect.models.frozen.pooling import area_resize
 from ffdetect.models.weights import write_calibration
@@ -92,6 +94,22 @@ def test_scores_of_any_number_of_crops_are_the_same(exported, tiny):
         assert scores.dtype == np.float32
         np.testing.assert_allclose(scores, tiny.score_crops(crops, tta=tta), atol=1e-3)
     assert exported.score_crops(crops[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("threads", "batch_size", "expected"), [(1, 32, 2), (2, 32, 4), (2, 1, 1)])
+def test_two_crops_a_thread_are_computed_at_once(
+    folder, monkeypatch, threads, batch_size, expected
+):
+    detector, sizes = Detector.load(folder, runtime="onnx", threads=threads), []
+    run = InferenceSession.run
+
+    def look(session, outputs, inputs, *others):
+        sizes.append(len(inputs["crops"]))
+        return run(session, outputs, inputs, *others)
+
+    monkeypatch.setattr(InferenceSession, "run", look)
+    detector.score_crops(np.zeros((5, 256, 256, 3), np.uint8), batch_size=batch_size)
+    assert max(sizes) == expected and sum(sizes) == 5
 
 
 def test_pictures_are_scored_and_analysed_as_by_the_detector(exported, tiny, pictures, noise):
