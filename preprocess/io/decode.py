@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import stat
 import sys
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -27,6 +30,13 @@ from .formats import (
     is_text,
     media_of_content,
 )
+from .still.memory import pixels_of_array, pixels_of_tensor
+from .still.metadata import without_metadata
+from .still.tiff import first_page, white_at_the_top
+from .still.webp import is_lossless
+
+# Camera metadata that is damaged concerns nobody who looks at the pixels.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # Pillow knows formats that run other programs (EPS starts Ghostscript); only these are opened.
 # MPO, as some cameras write it, is opened by the JPEG plug-in and has no name of its own here.
@@ -167,27 +177,24 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
         TooLargeError: more than `max_megapixels`.
         DecodeError: damaged, or an array of another shape or dtype. The others are kinds of it.
     """
-    if isinstance(source, str | Path):
-        if _URL.match(str(source)):
-            raise DecodeError("expected a path but got a URL; pictures are not fetched", source)
-        return _decode_file(Path(source), max_megapixels)
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if isinstance(path, str) and _URL.match(path):
+            raise DecodeError("expected a path but got a URL; pictures are not fetched", path)
+        return _decode_file(Path(os.fsdecode(path)), max_megapixels)
     if isinstance(source, bytes | bytearray | memoryview):
-        name = f"<{len(source)} bytes>"
+        name = f"<{memoryview(source).nbytes} bytes>"
         if not len(source):
             raise DecodeError(f"expected {_PICTURE} but got 0 bytes", name)
-        return _decode_stream(io.BytesIO(source), name, max_megapixels)
+        return _decode_stream(io.BytesIO(bytes(source)), name, max_megapixels)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "") or "<PIL image>"
         return _from_pil(source, _format(source, _stream_of(source)), str(name), max_megapixels)
     if isinstance(source, np.ndarray):
-        return _from_array(source, "H x W x 3 RGB array", "<array>", max_megapixels)
+        return _from_array(pixels_of_array(source), "<array>", max_megapixels)
     torch = sys.modules.get("torch")  # not imported to be told that there is no tensor
     if torch is not None and isinstance(source, torch.Tensor):
-        if source.ndim != 3 or source.shape[0] != 3:
-            got = f"{source.dtype} of shape {tuple(source.shape)}"
-            raise DecodeError(f"expected a uint8 3 x H x W RGB tensor but got {got}", "<tensor>")
-        array = source.detach().permute(1, 2, 0).cpu().numpy()
-        return _from_array(array, "3 x H x W RGB tensor", "<tensor>", max_megapixels)
+        return _from_array(pixels_of_tensor(source), "<tensor>", max_megapixels)
     raise DecodeError(
         "expected a path, bytes, PIL image, uint8 H x W x 3 array or uint8 3 x H x W tensor "
         f"but got {type(source).__name__}"
@@ -196,9 +203,11 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
 
 def _decode_file(path: Path, max_megapixels: float) -> Picture:
     try:
-        if path.is_dir():
-            raise DecodeError(f"expected {_PICTURE} but got a folder", path)
-        if not path.stat().st_size:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+            raise DecodeError(f"expected {_PICTURE} but got {kind}", path)
+        if not status.st_size:
             raise DecodeError(f"expected {_PICTURE} but got an empty file", path)
         with path.open("rb") as stream:
             return _decode_stream(stream, str(path), max_megapixels)
@@ -210,8 +219,18 @@ def _decode_file(path: Path, max_megapixels: float) -> Picture:
 
 
 def _decode_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Picture:
-    with open_picture(stream, name) as image:
-        return _from_pil(image, _format(image, stream), name, max_megapixels)
+    try:
+        with open_picture(stream, name) as image:
+            return _from_pil(image, _format(image, stream), name, max_megapixels)
+    except TooLargeError:
+        raise
+    except DecodeError:  # perhaps of what follows the pixels and is none
+        pixels = without_metadata(stream)
+        with contextlib.suppress(DecodeError):
+            if pixels:
+                with _open(io.BytesIO(pixels), name) as image:
+                    return _from_pil(image, _format(image), name, max_megapixels)
+        raise
 
 
 def open_picture(stream: IO[bytes], name: str) -> Image.Image:
@@ -220,6 +239,16 @@ def open_picture(stream: IO[bytes], name: str) -> Image.Image:
     Raises:
         DecodeError: not a picture, or one of a kind that is not opened.
     """
+    try:
+        return _open(stream, name)
+    except DecodeError:
+        if pixels := without_metadata(stream):
+            with contextlib.suppress(DecodeError):
+                return _open(io.BytesIO(pixels), name)
+        raise
+
+
+def _open(stream: IO[bytes], name: str) -> Image.Image:
     head = stream.read(HEAD)
     stream.seek(0)
     try:
@@ -266,21 +295,6 @@ def _what(head: bytes) -> str:
     return "the content is text" if head and is_text(head) else "the content is none"
 
 
-def _is_lossless_webp(stream: IO[bytes]) -> bool:
-    """Whether the (first) picture of a WebP file is coded by VP8L, in any of its containers."""
-    stream.seek(0)
-    start = stream.read(12)
-    if (start[:4], start[8:]) != (b"RIFF", b"WEBP"):
-        return False
-    while len(header := stream.read(8)) == 8:
-        kind, size = header[:4], int.from_bytes(header[4:], "little")
-        if kind in (b"VP8L", b"VP8 "):
-            return kind == b"VP8L"
-        # The chunks of an animation's frame follow its own 16 bytes.
-        stream.seek(16 if kind == b"ANMF" else size + size % 2, io.SEEK_CUR)
-    return False
-
-
 def _stream_of(image: Image.Image) -> IO[bytes] | None:
     """Where an opened WebP picture came from, as far as that can be had."""
     if image.format != "WEBP":
@@ -295,17 +309,20 @@ def _stream_of(image: Image.Image) -> IO[bytes] | None:
 def _format(image: Image.Image, stream: IO[bytes] | None = None) -> str:
     name = (image.format or "array").lower()
     if name == "webp":
-        lossless = stream is not None and _is_lossless_webp(stream)
+        lossless = stream is not None and is_lossless(stream)
         return "webp-lossless" if lossless else name
     return {"mpo": "jpeg", "jpeg2000": "jp2", "heif": "heic"}.get(name, name)
 
 
 def _from_pil(image: Image.Image, format_name: str, name: str, max_megapixels: float) -> Picture:
-    check_size(image.width, image.height, name, max_megapixels)
     quality = _jpeg_quality(image)
     try:
+        first_page(image)
+        check_size(image.width, image.height, name, max_megapixels)
         image.load()
-        pixels = _to_array(to_srgb(_upright(image)))
+        pixels = _to_array(to_srgb(_upright(white_at_the_top(image))))
+    except TooLargeError:
+        raise
     except DecodeError as error:
         raise DecodeError(error.reason, name) from None
     except Exception as error:  # truncated or corrupt data: OSError, SyntaxError, struct.error ...
@@ -343,30 +360,9 @@ def _to_array(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _from_array(array: np.ndarray, expected: str, name: str, max_megapixels: float) -> Picture:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise DecodeError(
-            f"expected a uint8 {expected} but got {array.dtype} "
-            f"of shape {tuple(array.shape)}{_range(array)}",
-            name,
-        )
+def _from_array(array: np.ndarray, name: str, max_megapixels: float) -> Picture:
     check_size(array.shape[1], array.shape[0], name, max_megapixels)
     return Picture(np.ascontiguousarray(array), name, "array")
-
-
-def _range(array: np.ndarray) -> str:
-    """What samples of another type hold, and how to make uint8 of them where that is clear."""
-    if array.dtype == np.uint8 or not array.size or array.dtype.kind not in "fiu":
-        return ""
-    low, high = array.min(), array.max()
-    text = f" with values from {low:g} to {high:g}"
-    if not (low >= 0 and high <= 65535):  # nor nan
-        return text
-    if array.dtype.kind == "f" and high <= 1:
-        return f"{text}; times 255, rounded and converted it is what is expected"
-    if high <= 255:
-        return f"{text}; rounded and converted it is what is expected"
-    return f"{text}; divided by 256 and converted it is what is expected"
 
 
 def check_size(width: int, height: int, name: str, max_megapixels: float) -> None:

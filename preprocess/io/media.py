@@ -32,7 +32,7 @@ def open_media(path: Path, expected: str) -> Any:
     import av
 
     if not path.is_file() or not path.stat().st_size:
-        kind = "a folder" if path.is_dir() else "no file"
+        kind = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no file"
         what = "an empty file" if path.is_file() else kind
         raise DecodeError(f"expected {expected} but got {what}", path)
     # Play lists inside of other formats could name other files and hosts.

@@ -250,9 +250,11 @@ def read_bytes(file: AnyPath) -> bytes:
 
 
 def read_head(file: AnyPath, size: int) -> bytes:
-    """The first bytes of a file; see `reach`."""
+    """The first bytes of a file, none of a pipe, which would have to be waited for; see `reach`."""
     if is_remote(file):
         return read_range(file, 0, size) if size_of(file) else b""
+    if file.exists() and not file.is_file():
+        return b""
     with file.open("rb") as stream:
         return stream.read(size)
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from preprocess.io import decode
 from preprocess.io.decode import DecodeError, decode_image
-from preprocess.io.formats import TooLargeError, UnknownFormatError
+from preprocess.io.formats import HEAD, TooLargeError, UnknownFormatError, media_of_content
 from preprocess.io.media import open_media
+from preprocess.io.storage import read_head
 
 from .test_decode import assert_refused, encode
 
@@ -31,6 +32,16 @@ def test_missing_file(tmp_path):
 def test_folder(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     assert_refused(tmp_path / "folder.jpg", "folder.jpg", "got a folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", ["pipe", "pipe.jpg", "pipe.mp4"])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    assert media_of_content(read_head(tmp_path / name, HEAD)) == ""
+    assert_refused(tmp_path / name, name, "got a pipe or device")
+    with pytest.raises(DecodeError, match="expected a clip but got a pipe or device"):
+        open_media(tmp_path / name, "a clip")
 
 
 def test_empty_file_and_no_bytes(tmp_path):

@@ -1,0 +1,1 @@
+"""What a still picture needs beyond Pillow."""
