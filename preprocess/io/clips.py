@@ -18,10 +18,12 @@ from .decode import MAX_MEGAPIXELS, Picture
 from .formats import DecodeError
 from .media import Frames, open_media, skipped, streams
 from .video.display import Display, luma
+from .video.joined import is_followed
 from .video.picker import JUMP, Cuts, Pick, Picker, sharpness
 from .video.timeline import Clock, Timeline, rate_of
 
 _EXPECTED = "an mp4, mov, avi, mkv, webm or mpg clip"
+_REST = 0.25  # share of a file that may be left when all of its pictures are read
 _SIGN = 100  # frames between signs of life
 
 
@@ -97,6 +99,8 @@ def key_frames(
             reason = reason or clip.frames.reason
             if notes is not None:
                 notes += clip.notes()
+                if is_followed(path, container.format.name):
+                    notes.append("another film follows in the file, which players do not show")
             if number >= 0:
                 return
     because = f": {reason}" if reason else ""
@@ -141,6 +145,7 @@ class _Clip:
         for number, frame in enumerate(self.frames):
             if number % _SIGN == 0:
                 self._alive()
+            self.display.check(frame)
             time = clock.time(frame.dts if frame.pts is None else frame.pts)
             whole, taken, cut = self.frames.whole, False, False
             if picker.moments[0] - time > JUMP:  # as good as jumped over
@@ -179,4 +184,8 @@ class _Clip:
         lines = skipped(damaged, "pictures")
         if said is not None and self._ended:
             lines.append(f"the pictures end at {self._timeline.end:.1f} s of {said:.1f} s")
+        if self._timeline.rest > _REST:
+            lines.append(
+                f"the last {self._timeline.rest:.0%} of the file are of streams that begin late"
+            )
         return [*lines, *self.display.notes]

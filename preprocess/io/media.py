@@ -95,12 +95,17 @@ def packets(container: Any, *chosen: Any) -> Iterator[Any]:
     for each. In place of what cannot be read comes the error, and then what follows."""
     import av
 
+    # Streams may begin within a broadcast; PyAV does not know of them, and asks for no others here.
+    chosen = chosen or tuple(container.streams)
     source, unreadable = container.demux(*chosen), 0
     while unreadable < _UNREADABLE:
         try:
             packet = next(source)
         except (StopIteration, EOFError):
             return
+        except IndexError:  # of such a stream
+            unreadable += 1
+            source = container.demux(*chosen)
         except av.error.FFmpegError as error:
             unreadable += 1
             yield error

@@ -19,6 +19,7 @@ from .media import Frames, open_media, streams
 _RATES = (1_000, 768_000)  # Hz, of what may come in
 _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
+_BURST = 4.0  # coded sound is louder than that only where it is damaged
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 
@@ -74,7 +75,8 @@ class SoundReader:
         self.format = SoundFormat(
             context.name, int(context.sample_rate or 0), int(context.channels or 0)
         )
-        _check_format(self.format, str(self.path))
+        if self.format.sample_rate:  # else it has begun so late that its first packet must tell
+            _check_format(self.format, str(self.path))
         self._frames = Frames(self._container, stream)
 
     @property
@@ -83,7 +85,8 @@ class SoundReader:
         return self._frames.damaged
 
     def blocks(self, seconds: float) -> Iterator[np.ndarray]:
-        """Yield the sound from its start: float32, 16 kHz, mono, -1 to 1 (louder is not cut).
+        """Yield the sound from its start: float32, 16 kHz, mono, -1 to 1 (louder is not cut,
+        but for what is left where coded sound is damaged).
 
         Every block but the last is `seconds` long. Damaged packets are left out; a file whose
         tail is missing yields what is there.
@@ -99,7 +102,7 @@ class SoundReader:
         while True:
             for piece in self._converted():
                 samples += len(piece)
-                yield piece
+                yield piece if self.format.codec.startswith("pcm_") else piece.clip(-_BURST, _BURST)
             if samples or not self._streams:
                 break
             index = self._streams.pop(0).index  # nothing of a stream can be decoded: the next one
@@ -117,6 +120,10 @@ class SoundReader:
     def _converted(self) -> Iterator[np.ndarray]:
         resampler = _Resampler()
         for frame in self._frames:
+            if not self.format.sample_rate:
+                layout = frame.layout.nb_channels
+                self.format = SoundFormat(self.format.codec, frame.sample_rate, layout)
+                _check_format(self.format, str(self.path))
             yield from resampler.convert(frame)
         yield from resampler.flush()
 
@@ -151,11 +158,15 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
             f"but got {samples.dtype} of shape {samples.shape}",
             name,
         )
-    _check_format(SoundFormat("array", int(sample_rate), columns.shape[1]), name)
+    try:
+        rate = round(float(sample_rate))
+    except (TypeError, ValueError, OverflowError):
+        raise DecodeError(f"expected a sample rate in Hz but got {sample_rate!r}", name) from None
+    _check_format(SoundFormat("array", rate, columns.shape[1]), name)
     if not len(columns):
         raise NoSoundError("expected sound but got 0 samples", name)
     scale = 2.0**-15 if columns.dtype == np.int16 else 1.0
-    return _cut(_converted(columns, int(sample_rate), scale), round(seconds * SAMPLE_RATE))
+    return _cut(_converted(columns, rate, scale), round(seconds * SAMPLE_RATE))
 
 
 def _converted(columns: np.ndarray, sample_rate: int, scale: float) -> Iterator[np.ndarray]:
@@ -255,10 +266,14 @@ def _cut(pieces: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
         count += len(piece)
         while count >= length:
             whole = np.concatenate(held)
-            yield np.nan_to_num(whole[:length])
+            yield _finite(whole[:length])
             held, count = [whole[length:]], count - length
     if count:
-        yield np.nan_to_num(np.concatenate(held))
+        yield _finite(np.concatenate(held))
+
+
+def _finite(samples: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(samples, posinf=0.0, neginf=0.0)
 
 
 def _check_format(found: SoundFormat, name: str) -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from preprocess.io.decode import check_size
+from preprocess.io.formats import DecodeError
 
 from .aperture import Crop, read_crop
 
@@ -22,6 +23,10 @@ _LONGEST = 8.0  # a pixel's sides are not further apart
 _ASKEW = 0.02  # share of a turn's matrix that may be left over (1 degree)
 _COMB = 12.0  # grey levels by which a line of a moving thing differs from those beside it
 _PQ, _HLG = 16, 18  # transfer functions of ITU-T H.273
+_FOREIGN = {8: "YCgCo", 11: "YDzDx", 13: "chroma-derived", 14: "ICtCp", 15: "IPT"} | dict.fromkeys(
+    (16, 17), "YCgCo-R"
+)  # colour spaces of ITU-T H.273 that FFmpeg does not convert
+_ALIKE = {10: 9, 12: 2}  # those that are close to one which it does
 _WHITE, _PEAK = 203.0, 1000.0  # nits of white in SDR (ITU-R BT.2408), and of HDR's brightest
 _TO_709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
@@ -58,6 +63,21 @@ class Display:
         self._crop = read_crop(path, container, stream)
         self.notes: list[str] = []
         check_size(self._context.width, self._context.height, self._name, max_megapixels)
+
+    def check(self, frame: Any) -> None:
+        """Prepare a frame for the others.
+
+        Raises:
+            DecodeError: its colours are none that can be shown.
+        """
+        space = int(frame.colorspace)
+        if space in _FOREIGN:
+            raise DecodeError(
+                f"expected colours as YCbCr or RGB but got {_FOREIGN[space]}", self._name
+            )
+        if space in _ALIKE:
+            self._note("its colours are of a rare kind and may be slightly off")
+            frame.colorspace = _ALIKE[space]
 
     def pixels(self, frame: Any) -> np.ndarray:
         """Uint8 H x W x 3 RGB.

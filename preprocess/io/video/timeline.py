@@ -79,6 +79,7 @@ class Timeline:
         end: when the last picture ends.
         said: what the file says of its length, where it is longer than what is there; else None.
         broken: whether time jumps, as where files were put one after the other.
+        rest: share of a broadcast that follows on the last packet of streams that begin early.
 
     Raises:
         DecodeError: see `media.open_media`.
@@ -88,8 +89,9 @@ class Timeline:
         self._container = open_media(path, "a clip")
         self._stream = self._container.streams[index]
         self._alive, self._moved, self.said = alive, False, None
+        self._size, self.rest = path.stat().st_size, 0.0
         found = None
-        if self._is_indexed() and path.stat().st_size > _SMALL:
+        if self._is_indexed() and self._size > _SMALL:
             found = self._measure(tail=True)
         if found is None or found.broken:
             found = self._measure(tail=False) or _Extent(0.0, 0.0, True)
@@ -167,13 +169,13 @@ class Timeline:
         except av.error.FFmpegError:
             return None
         clock, order = Clock(container, stream), _Order(round(_RESTART / base))
-        others, first = 0.0, float((start or 0) * base)
+        others, first, place = 0.0, float((start or 0) * base), 0
         for number, packet in enumerate(packets(container)):
             if number % _SIGN == 0:
                 self._alive()
             if isinstance(packet, av.error.FFmpegError) or not packet.size or packet.is_discard:
                 continue
-            stamp = _stamp(packet)
+            stamp, place = _stamp(packet), max(place, (packet.pos or 0) + packet.size)
             if packet.stream.index == stream.index:
                 for shown in order.add(stamp):
                     clock.time(shown)
@@ -183,6 +185,8 @@ class Timeline:
         for shown in order.rest():
             clock.time(shown)
         end = clock.now + clock.step
+        if container.format.name in _BROADCAST:
+            self.rest = 1 - place / self._size
         return _Extent(end, others, clock.broken) if end > 0 else None
 
 

@@ -168,3 +168,47 @@ def test_more_channels_than_have_names_are_mixed_alike(tmp_path: Path, width: in
     got = np.concatenate(list(reader.blocks(4.0)))
     assert reader.format.channels == 20
     np.testing.assert_allclose(got, mono, atol=0.02 if width == 1 else 1e-3)
+
+
+@pytest.mark.parametrize("rate", [None, float("nan"), float("inf"), "fast", 0])
+def test_a_sample_rate_that_is_none(rate: object) -> None:
+    with pytest.raises(DecodeError, match=r"expected .* but got"):
+        sound_blocks(buzz(1.0), rate, 1.0)  # type: ignore[arg-type]
+
+
+def test_infinite_samples_of_a_file_are_silent(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="writes floating point")
+    sound = buzz(1.0).astype(np.float32)
+    sound[500:520], sound[600], sound[700] = np.nan, np.inf, -np.inf
+    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+    assert np.array_equal(read(tmp_path / "a.wav"), np.where(np.isfinite(sound), sound, 0))
+
+
+def test_sound_that_begins_late_in_a_broadcast(tmp_path: Path) -> None:
+    """Its rate and channels are not known before its first packet."""
+    parts = [tmp_path / "1.ts", tmp_path / "2.ts"]
+    for part in parts:
+        with av.open(str(part), "w") as out:
+            video = out.add_stream("mpeg2video", rate=25)
+            video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+            sound = (
+                out.add_stream("mp2", rate=SAMPLE_RATE, layout="mono") if part != parts[0] else None
+            )
+            for number in range(50):
+                picture = av.VideoFrame(96, 64, "yuv420p")
+                picture.pts = number
+                out.mux(video.encode(picture))
+            if sound:
+                samples = (buzz(2.0) * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+                frame.sample_rate = SAMPLE_RATE
+                for piece in av.AudioResampler("s16", "mono", SAMPLE_RATE, 1152).resample(frame):
+                    out.mux(sound.encode(piece))
+                out.mux(sound.encode())
+            out.mux(video.encode())
+    (tmp_path / "a.ts").write_bytes(40 * parts[0].read_bytes() + parts[1].read_bytes())
+    with SoundReader(tmp_path / "a.ts") as reader:
+        heard = np.concatenate(list(reader.blocks(1.0)))
+        assert (reader.format.sample_rate, reader.format.channels) == (SAMPLE_RATE, 1)
+    assert len(heard) / SAMPLE_RATE == pytest.approx(2, abs=0.2)
+    assert np.abs(heard).max() > 0.1

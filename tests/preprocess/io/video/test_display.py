@@ -247,3 +247,30 @@ def test_an_hdr_clip(tmp_path, photo):
     pixels, notes = shown(clip)
     assert difference(pixels, (photo * 0.7).astype(np.uint8)) < 6
     assert notes == ["it is HDR (PQ), shown in SDR by tone mapping"]
+
+
+def coloured(clip: Path, photo: np.ndarray, space: int) -> Path:
+    """A lossless clip that says its colours to be of a space of ITU-T H.273."""
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.height, stream.width = photo.shape[:2]
+        stream.pix_fmt, stream.codec_context.colorspace = "yuv444p", space
+        frame = av.VideoFrame.from_ndarray(photo, format="rgb24").reformat(format="yuv444p")
+        frame.colorspace = space
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return clip
+
+
+@pytest.mark.parametrize("space", range(18))
+def test_colour_spaces_are_shown_or_named(tmp_path, photo, space):
+    clip = coloured(tmp_path / "a.mkv", photo, space)
+    if space in (8, 11, 13, 14, 15, 16, 17):
+        with pytest.raises(DecodeError, match=r"a\.mkv: expected colours as YCbCr or RGB but got"):
+            shown(clip)
+        return
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo) < 8
+    assert notes == (
+        ["its colours are of a rare kind and may be slightly off"] * (space in (10, 12))
+    )

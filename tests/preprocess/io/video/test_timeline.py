@@ -216,3 +216,39 @@ def test_a_jump_goes_where_a_key_frame_lies_beyond(tmp_path, decoded, suffix):
     for key in keys:
         assert number_of(key.picture.pixels) == pytest.approx(int(key.time), abs=1.7)
     assert decoded.count("jump") == 4 and len(decoded) < 250
+
+
+def test_a_broadcast_that_goes_on_with_other_streams(tmp_path):
+    """As where a receiver went from one programme to another: PyAV does not know of those."""
+    first, second = tmp_path / "1.ts", tmp_path / "2.ts"
+    for number, clip in enumerate((first, second), 1):
+        options = {
+            "mpegts_start_pid": str(256 * number),
+            "mpegts_pmt_start_pid": str(4096 + number),
+        }
+        with av.open(str(clip), "w", options=options) as out:
+            stream = out.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            for value in range(50):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(value), format="rgb24")))
+            out.mux(stream.encode())
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    notes: list[str] = []
+    keys = list(key_frames(joined, frames=5, notes=notes))
+    assert [number_of(key.picture.pixels) for key in keys] == pytest.approx(
+        [5, 15, 25, 35, 45], abs=4
+    )
+    [note] = notes
+    assert "of streams that begin late" in note
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("flv", "flv")])
+def test_films_of_which_players_see_the_first_alone(tmp_path, suffix, codec):
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), codec)
+    notes: list[str] = []
+    assert len(list(key_frames(clip, frames=5, notes=notes))) == 5
+    assert not notes
+    clip.write_bytes(2 * clip.read_bytes())
+    assert len(list(key_frames(clip, frames=5, notes=notes))) == 5
+    assert notes == ["another film follows in the file, which players do not show"]
