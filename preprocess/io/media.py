@@ -16,6 +16,7 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,nut,dv,ivf,gif,apng,"
     "rm,yuv4mpegpipe,h264,hevc,m4v,mjpeg,wav,w64,flac,mp3,aac,aiff,caf,amr,au"
 )
+_CHUNKS = 1000  # parts of a file that are looked at for lists of names
 _LOOK = 500  # packets that tell which streams are stills
 _UNREADABLE = 1000  # errors in a row after which a file is read no further
 _RESTART = 1.0  # seconds that time runs back where another part of a file begins
@@ -35,6 +36,8 @@ def open_media(path: Path, expected: str) -> Any:
         kind = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no file"
         what = "an empty file" if path.is_file() else kind
         raise DecodeError(f"expected {expected} but got {what}", path)
+    if _promises_too_much(path):
+        raise DecodeError(f"expected {expected} but its list of names is longer than it", path)
     # Play lists inside of other formats could name other files and hosts.
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
@@ -45,6 +48,26 @@ def open_media(path: Path, expected: str) -> Any:
             known = media_of_content(stream.read(HEAD)) in ("clip", "sound")
         fault = DecodeError if known else UnknownFormatError
         raise fault(f"expected {expected} but it cannot be decoded: {reason}", path) from error
+
+
+def _promises_too_much(path: Path) -> bool:
+    """Whether a list of names in a WAV or AVI says it is longer than the file: FFmpeg would take
+    so much memory before it looks."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if stream.read(4) not in (b"RIFF", b"RF64", b"RIFX"):
+            return False
+        at = 12
+        for _ in range(_CHUNKS):
+            stream.seek(at)
+            head = stream.read(12)
+            length = int.from_bytes(head[4:8], "little")
+            if head[:4] == b"LIST" and head[8:] == b"INFO" and length > size:
+                return True
+            at += 8 + length + length % 2
+            if len(head) < 12:
+                return False
+    return False
 
 
 def streams(container: Any, kind: str) -> list[Any]:

@@ -76,6 +76,18 @@ def test_broken_tail_yields_what_is_there(tmp_path: Path) -> None:
     assert 2 * 16_000 < len(read(file)) < 4.2 * 16_000
 
 
+def test_names_longer_than_the_file_are_refused_before_memory_is_taken_for_them(tmp_path: Path):
+    file = write_sound(tmp_path / "a.wav", buzz(0.2))
+    data = file.read_bytes()
+    names = b"LIST\xff\xff\xff\x7fINFOIART" + struct.pack("<I", 0x70000000)
+    file.write_bytes(data[:36] + names + data[36:])
+    with pytest.raises(DecodeError, match="list of names is longer than it"):
+        SoundReader(file)
+    cut = b"LIST" + struct.pack("<I", 40) + b"INFOIART" + struct.pack("<I", 28) + b"som"
+    file.write_bytes(data + cut)  # of a tail that is cut off the sound is whole
+    assert sum(len(block) for block in SoundReader(file).blocks(1.0)) == 3200
+
+
 def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
     text = tmp_path / "text.wav"
     text.write_text("these are words\n" * 100)
