@@ -1,8 +1,7 @@
 """python -m ffdetect.calibrate: see `ffdetect.training.calibrate`."""
 
-import sys
-
 from ffdetect.training.calibrate import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

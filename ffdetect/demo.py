@@ -10,7 +10,6 @@ scikit-image's wheel; the fakes are self-blended from it.
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ffdetect.fakes.blend import self_blend
 from ffdetect.scoring.detector import Detector
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.faces.detect import FaceDetector
 from preprocess.io.storage import write_whole
 
@@ -98,4 +97,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -1,8 +1,7 @@
 """python -m ffdetect.explain: see `ffdetect.scoring.explain`."""
 
-import sys
-
 from ffdetect.scoring.explain import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -1,8 +1,7 @@
 """python -m ffdetect.predict: see `ffdetect.scoring.predict`."""
 
-import sys
-
 from ffdetect.scoring.predict import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

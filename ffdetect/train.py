@@ -1,8 +1,7 @@
 """python -m ffdetect.train: see `ffdetect.training.train`."""
 
-import sys
-
 from ffdetect.training.train import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

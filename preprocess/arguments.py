@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 
 def new_parser(prog: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:
@@ -14,9 +19,29 @@ def new_parser(prog: str, doc: str | None, *examples: str) -> argparse.ArgumentP
         examples: what may follow `prog`.
     """
     lines = [f"  {prog} {example}" for example in examples]
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=prog,
         description=(doc or "").partition(": ")[2].strip(),
         epilog="\n".join(["examples:", *lines] if lines else []),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    try:
+        Path.cwd()
+    except OSError:  # libraries end the process where they look for it
+        parser.exit(2, f"{prog}: error: expected a current folder but it is gone\n")
+    return parser
+
+
+def finish(main: Callable[[], int]) -> NoReturn:
+    """Run a command and end with its status, or with 1 where nobody reads on (`| head`) or nothing
+    more can be printed."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except OSError as error:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 1)  # so that flushing at the end does not fail again
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: {error}", file=sys.stderr)
+        status = 1
+    sys.exit(status)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.check import Findings, check_cache, repair
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import Reader
@@ -72,4 +72,4 @@ def _repaired(found: Findings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -11,6 +10,7 @@ from functools import partial
 
 from tqdm import tqdm
 
+from preprocess.arguments import finish
 from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CODECS, MAPS, CacheSettings
 from preprocess.cache.writer import CacheWriter
@@ -231,4 +231,4 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

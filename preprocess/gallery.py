@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
@@ -155,4 +155,4 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -4,13 +4,13 @@ them with their spectrograms."""
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
 from tqdm import tqdm
 
+from preprocess.arguments import finish
 from preprocess.cache.errors import Failure
 from preprocess.cache.sound import SoundSettings, to_table
 from preprocess.cache.writer import CacheWriter
@@ -142,4 +142,4 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

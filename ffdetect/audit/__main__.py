@@ -1,7 +1,7 @@
 """python -m ffdetect.audit DATA."""
 
-import sys
+from preprocess.arguments import finish
 
 from .audit import main
 
-sys.exit(main())
+finish(main)

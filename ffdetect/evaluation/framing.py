@@ -10,7 +10,6 @@ in that file; a clip gives some frames. `matching` says which reals fakes are co
 from __future__ import annotations
 
 import io
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.errors import CacheError, Failure
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
@@ -103,4 +102,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

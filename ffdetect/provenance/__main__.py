@@ -1,7 +1,7 @@
 """python -m ffdetect.provenance FILE ...: see `command`."""
 
-import sys
+from preprocess.arguments import finish
 
 from .command import main
 
-sys.exit(main())
+finish(main)

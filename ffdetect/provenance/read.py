@@ -48,6 +48,8 @@ def read_provenance(
         return _read(io.BytesIO(source), source, name, trusted, c2pa_seconds)
     path = Path(source)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DecodeError("expected a file but got a pipe or device", path)
         with path.open("rb") as stream:
             return _read(stream, path, str(path), trusted, c2pa_seconds)
     except OSError as error:

@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
@@ -243,4 +243,4 @@ def _files(pictures: Sequence[Path], out: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     if not listing.items:
         print(f"{args.data}: expected pictures, clips or sound but found none", file=sys.stderr)
         return 1
-    file, partial = args.out, args.out.with_name(args.out.name + ".partial")
+    file, partial = args.out, args.out.parent / f"{args.out.name}.partial"
     try:
         with alone(args.out):
             predictions = _predict_resumable(detector, listing.items, args, partial)
@@ -357,4 +357,4 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -31,7 +31,7 @@ from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 
@@ -204,4 +204,4 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

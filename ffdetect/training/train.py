@@ -19,6 +19,7 @@ from ffdetect.models.base import Scorer, Trainable
 from ffdetect.models.device import pick_device
 from ffdetect.models.gated import GatedNetwork, GatedSettings
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
+from preprocess.arguments import finish
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
 from preprocess.io.alone import alone
@@ -249,4 +250,4 @@ def _about(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

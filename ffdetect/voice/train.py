@@ -15,7 +15,7 @@ import numpy as np
 from ffdetect.evaluation.calibration import operating_points
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.tensor_file import WeightsError
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.errors import CacheError
 
 from .features import FeatureCache
@@ -75,4 +75,4 @@ def calibrate(voices: Voices, logit: np.ndarray) -> Calibration:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from .alone import check_target
+
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
     from upath import UPath
@@ -287,15 +289,11 @@ def put(file: UPath, data: bytes | memoryview, *, new: bool = False) -> None:
 
 
 def write_whole(file: AnyPath, data: bytes | memoryview) -> None:
-    """Write a file whole or not at all: a reader sees the old one or the new one.
-
-    On a disk, under a temporary name that is then given up; an object store does so by itself.
-
-    Raises:
-        OSError, StorageError: it cannot be written.
-    """
+    """Write a file whole or not at all (on a disk by way of a temporary one): a reader sees the old
+    one or the new one. OSError, StorageError: it cannot be written."""
     if is_remote(file):
         return put(file, data)
+    check_target(file)
     temporary = file.with_name(file.name + ".tmp")
     try:
         temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ import torch
 from ffdetect.models.device import pick_device
 from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.tta import SHIFT
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.faces.mtcnn_networks import write_onnx
 from preprocess.faces.mtcnn_onnx import ONNX_FILES, WEIGHTS
 from preprocess.io.sources import printable
@@ -82,4 +82,4 @@ def export(detector: Detector, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

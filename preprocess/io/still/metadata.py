@@ -11,7 +11,7 @@ from typing import IO
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 
 _MOST = 2**28  # bytes; larger files are left as they are
-_EXIF, _ICC = b"Exif\0\0", b"ICCMAX_TEXT_CHUNK\0"
+_ICC = b"ICC_PROFILE\0"
 _TRANSPARENT = {0: 2, 2: 6}  # bytes of tRNS by colour type; 3 has up to one for each of 256
 
 
@@ -40,7 +40,7 @@ def _jpeg_parts(data: bytes) -> Iterator[bytes]:
         if marker == 0xDA or size < 2:  # what follows are pixels, or nobody knows what
             break
         body = data[at + 4 : at + 2 + size]
-        if (not 0xE0 <= marker <= 0xEF and marker != 0xFE) or _is_of_use(marker, body):
+        if not 0xE0 <= marker <= 0xEF or _is_of_use(marker, body):
             yield data[at : at + 2 + size]
         at += 2 + size
     yield data[at:]
@@ -48,7 +48,7 @@ def _jpeg_parts(data: bytes) -> Iterator[bytes]:
 
 def _is_of_use(marker: int, body: bytes) -> bool:
     return (
-        (marker == 0xE1 and body.startswith(_EXIF))
+        marker == 0xE1  # EXIF and XMP, which are read where they are asked for
         or (marker == 0xE2 and body.startswith(_ICC) and len(body) > len(_ICC) + 2)
         or (marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12)
     )

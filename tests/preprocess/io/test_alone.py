@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from preprocess.io.alone import alone
+from preprocess.io.storage import write_whole
 
 HOLD = """
 import sys, time
@@ -40,3 +43,27 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"), alone(tmp_path / "file" / "out.txt"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_device_is_not_replaced_by_a_file(tmp_path, monkeypatch):
+    devices = tmp_path / "devices"
+    devices.mkdir()
+    monkeypatch.setattr("preprocess.io.alone._DEVICES", (str(devices),))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"0")
+    (devices / "stdout").symlink_to(tmp_path / "file")  # as where output goes to a file
+    for name, reason in (
+        (tmp_path / "pipe", "it is a pipe or device"),
+        (devices / "stdout", "it is a pipe or device"),
+        (devices, "it is a folder"),
+        (Path(), "it is a folder"),
+        (Path("/"), "it is a folder"),
+    ):
+        with pytest.raises(OSError, match=reason):
+            write_whole(name, b"1")
+        with pytest.raises(OSError, match=reason), alone(name):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert (devices / "stdout").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"0"
