@@ -11,12 +11,14 @@ import codecs
 import csv
 import io
 import os
+import posixpath
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from .storage import is_remote, reach, read_bytes
 
@@ -38,6 +40,14 @@ _SPLITS = {
     **dict.fromkeys("train training trainset".split(), "train"),
     **dict.fromkeys("dev devset development val valset valid validation".split(), "dev"),
     **dict.fromkeys("test testset testing eval evaluation".split(), "test"),
+}
+
+
+_PACKED = {
+    b"PK\3\4": "a zip archive, as xlsx is",
+    b"\x1f\x8b": "a gzip archive",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet (xls)",
+    b"PAR1": "Parquet",
 }
 
 
@@ -68,9 +78,13 @@ class Label:
 def clean(value: str) -> str:
     """A value without what surrounds it, in Unicode's composed form."""
     value = unicodedata.normalize("NFC", value).strip().strip("\ufeff\u200b").strip()
+    if value.startswith('="') and value.endswith(
+        '"'
+    ):  # spreadsheets keep a text from being a number
+        value = value[1:]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1].strip()
-    return value
+        return value[1:-1].strip()
+    return value.removeprefix("'")  # as they do by this, too
 
 
 def _known(value: str) -> str:
@@ -136,14 +150,37 @@ def read_labels(file: AnyPath) -> list[Label]:
 
 
 def _text(data: bytes) -> str:
-    """UTF-8, or UTF-16 as spreadsheets write it, which begins with a mark."""
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    """UTF-8, or UTF-16 and UTF-32 as spreadsheets write them, with a mark at the start or without.
+
+    Raises:
+        LabelError: neither.
+    """
+    for start, kind in _PACKED.items():
+        if data.startswith(start):
+            raise LabelError(f"expected a table as text but got {kind}; save it as CSV")
+    try:
+        return data.decode(_encoding(data))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        got = f"byte 0x{data[error.start]:02x} in line {line}"
+        raise LabelError(f"expected UTF-8 or UTF-16 but got {got}; save it as UTF-8") from error
+
+
+def _encoding(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # A header is of letters that have one byte in UTF-8.
+    if data[1:2] == b"\0" and data[:1] != b"\0":
+        return "utf-16-le"
+    return "utf-16-be" if data[:1] == b"\0" and data[1:2] != b"\0" else "utf-8-sig"
 
 
 def _rows(text: str) -> Iterator[list[str]]:
     """Rows that hold anything, the header first; a wrong number of fields is left to the caller."""
-    text = re.sub(r"^\s*sep=.[ \t]*(\r\n?|\n)", "", text)  # spreadsheets name their delimiter so
+    # Spreadsheets name their delimiter so.
+    text = re.sub(r'^\s*"?sep=."?[ \t,;|]*(\r\n?|\n)', "", text, flags=re.IGNORECASE)
     for delimiter in _DELIMITERS:
         header = next(_parse(text, delimiter), [])
         if _find(_NAME_COLUMNS, header) and _find(_TARGET_COLUMNS, header):
@@ -203,6 +240,7 @@ def _columns(header: list[str]) -> dict[str, int]:
 
 def _labels(rows: Iterator[list[str]], header: list[str]) -> Iterator[Label]:
     columns = _columns(header)
+    first, *others = [name for name in _TARGET_COLUMNS if name in header]
     for number, row in enumerate(rows, 2):
         if any(clean(field) for field in row[len(header) :]):
             raise ValueError(f"row {number} with {len(row)} fields under {len(header)} columns")
@@ -217,14 +255,32 @@ def _labels(rows: Iterator[list[str]], header: list[str]) -> Iterator[Label]:
                 f"expected words (real, fake) under label but got {written!r}, which means real in "
                 "some data sets and fake in others; if 1 is fake, call the column target"
             )
+        told = {name: _known(row[at]) for name in others if (at := header.index(name)) < len(row)}
+        written, target = _agreed(written, {first: written, **told})
         yield Label(
             name=field("name"),
-            target=read_target(written),
+            target=target,
             written=written,
             generator=_known(field("generator")),
             group=_known(field("group")),
             split=field("split"),
         )
+
+
+def _agreed(written: str, told: dict[str, str]) -> tuple[str, int]:
+    """What several columns say of a file: the first, or the next where it says nothing; 0 and 1
+    under `label`, which may mean either, do not count. Where they disagree, all and -1."""
+    targets = {
+        column: target
+        for column, value in told.items()
+        if (target := read_target(value)) >= 0
+        and not (column == "label" and _number(value) is not None)
+    }
+    if len(set(targets.values())) > 1:
+        return ", ".join(f"{told[column]} in {column}" for column in targets), -1
+    if written:
+        return written, read_target(written)
+    return next(((told[column], target) for column, target in targets.items()), (written, -1))
 
 
 class FileIndex:
@@ -255,8 +311,7 @@ class FileIndex:
         """
         if not folder and name in self._paths:
             return name
-        for written in (name, clean(name)):
-            written = written.replace("\\", "/").removeprefix("./")
+        for written in _writings(name):
             for candidate in self._spellings(written, folder, above):
                 found = self._one(self._alike.get(_key(candidate), []), candidate)
                 if found:
@@ -294,6 +349,14 @@ class FileIndex:
         same = [path for path in paths if unicodedata.normalize("NFC", path) == composed]
         paths = same or paths
         return paths[0] if len(paths) == 1 else (paths or None)
+
+
+def _writings(name: str) -> Iterator[str]:
+    """A name with forward slashes, as it is written, cleaned, and as it may be meant."""
+    cleaned = clean(name)
+    yield from (written.replace("\\", "/").removeprefix("./") for written in (name, cleaned))
+    for written in (cleaned, unquote(cleaned)):  # %20
+        yield posixpath.normpath(written.replace("\\", "/"))  # a//b, a/../b
 
 
 def _key(name: str) -> str:

@@ -36,6 +36,9 @@ PLAIN = "path,target,generator,split,group\na.png,0,ffhq,train,g1\nb c.png,1,sd 
         PLAIN.replace(",", "\t"),
         PLAIN.replace(",", " | "),
         "sep=;\r\n" + PLAIN.replace(",", ";"),
+        "SEP=;\n" + PLAIN.replace(",", ";"),
+        '\ufeff"sep=,",,,,\n' + PLAIN,
+        PLAIN.replace(",0,", ",'0,").replace(",1,", ',="1",'),
         PLAIN.replace("\n", "\r\n"),
         PLAIN.replace("\n", "\r"),
         PLAIN.replace("\n", "\r\r\n"),
@@ -50,6 +53,9 @@ PLAIN = "path,target,generator,split,group\na.png,0,ffhq,train,g1\nb c.png,1,sd 
         PLAIN.replace("\n", ",note\n", 1).replace("g1", "g1,seen"),
         "\ufeff" + PLAIN,
         PLAIN.encode("utf-16"),
+        PLAIN.encode("utf-16-le"),
+        PLAIN.encode("utf-16-be"),
+        PLAIN.encode("utf-32"),
         b"\xfe\xff" + PLAIN.replace(",", "\t").encode("utf-16-be"),
     ],
 )
@@ -119,6 +125,23 @@ def test_targets_in_numbers_and_words(tmp_path, target, words):
     ]
 
 
+def test_columns_that_mean_the_same_must_agree(tmp_path):
+    rows = read(
+        tmp_path,
+        "path,target,is_fake,label\na,1,1.0,fake\nb,0,1,real\nc,1,,real\nd,,0,\ne,,,fake\n"
+        "f,0,0,1\ng,2,,fake\n",
+    )
+    assert [(row.target, row.written) for row in rows] == [
+        (1, "1"),
+        (-1, "0 in target, 1 in is_fake, real in label"),
+        (-1, "1 in target, real in label"),
+        (0, "0"),
+        (1, "fake"),
+        (0, "0"),  # a number under label means nothing
+        (-1, "2"),
+    ]
+
+
 def test_numbers_under_label_are_refused_since_they_are_written_either_way(tmp_path):
     assert [row.target for row in read(tmp_path, "filename,label\na.png,REAL\nb.png,FAKE\n")] == [
         0,
@@ -165,8 +188,10 @@ TABLE = "expected a table with a header but got: "
         ("path;tgt\na.png;1\n", "expected columns path .* and target but got path;tgt"),
         ('path,target\n"a.png,1\nb.png,0\n', TABLE + "a quote that is not closed"),
         ("path,target\na.png,1,0,x\n", TABLE + "row 2 with 4 fields under 2 columns"),
-        (b"path,target\ncaf\xe9.png,1\n", TABLE + "'utf-8' codec can't decode"),
-        (b"\xff\xfea", TABLE + "'utf-16.*' codec can't decode"),
+        (b"path,target\ncaf\xe9.png,1\n", "expected UTF-8 or UTF-16 but got byte 0xe9 in line 2"),
+        (b"\xff\xfea", "expected UTF-8 or UTF-16 but got byte 0x61 in line 1"),
+        (b"PK\x03\x04\0\0", "expected a table as text but got a zip archive, as xlsx is"),
+        (b"\x1f\x8b\x08", "expected a table as text but got a gzip archive"),
         ("\n \n", TABLE + "an empty file"),
         ("path,target\n" + "x" * 200_000 + ",1\n", TABLE + ".*field limit"),
     ],
@@ -210,6 +235,10 @@ def index(tmp_path) -> FileIndex:
         ("/home/somebody/other/e.png", None),
         ("{root}/../secret.png", None),
         ("../set/real/a.png", "real/a.png"),
+        ("fake/c%20d.png", "fake/c d.png"),
+        ("real/Gr%C3%B6%C3%9Fe.png", "real/Größe.png"),
+        ("real//a.png", "real/a.png"),
+        ("x/../real/./a.png", "real/a.png"),
         ("", None),
     ],
 )

@@ -226,7 +226,7 @@ def test_the_report_shows_three_examples(tmp_path):
         ("a.png 1\n", "expected columns"),
         ("", "expected a table with a header but got"),
         ('path,target\n"a.png,1\n', "expected a table with a header but got"),
-        ("path,target\n\xff\n", "expected a table with a header but got"),
+        ("path,target\n\xff\n", "expected UTF-8 or UTF-16 but got"),
     ],
 )
 def test_label_files_that_cannot_be_used(tmp_path, content, message):
@@ -305,8 +305,8 @@ def test_labels_never_reach_outside_of_the_folder(tmp_path):
     make_files(tmp_path, "secret.png")
     make_files(tmp_path / "set", "sub/a.png")
     outside = ["../secret.png,1", f"{tmp_path}/secret.png,1", "sub/../../secret.png,1"]
-    listing = listing_of(tmp_path, ["sub/a.png"], *outside, "sub/../sub/a.png,1")
+    listing = listing_of(tmp_path, ["sub/a.png"], *outside)
     assert targets(listing) == {"sub/a.png": -1}
-    assert len(listing.problems["label without a file"]) == 4
+    assert len(listing.problems["label without a file"]) == 3
     write_labels(tmp_path / "set" / "manifest.csv", "path,target", *outside)
     assert targets(find_items(tmp_path / "set")) == {"sub/a.png": -1}
