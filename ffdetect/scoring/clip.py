@@ -156,6 +156,8 @@ def score_video(
     if no_face not in ("nan", "whole"):
         raise ValueError(f"expected no_face to be 'nan' or 'whole' but got {no_face!r}")
     detector.check_tta(tta)
+    if not isinstance(clip, str | Path):
+        raise DecodeError(f"expected the path of a clip but got {type(clip).__name__}")
     clip, broken = Path(clip), None
     notes: list[str] = []
     if not clip.is_file():

@@ -152,15 +152,18 @@ class Detector(PictureScorer):
                 got = f"{precision} on {device}"
                 raise ValueError(f"expected fp32 on cpu with runtime='onnx' but got {got}")
             return OnnxDetector.load(weights or "best", threads=threads)
+        import torch
+
         from ffdetect.models.device import pick_device
         from ffdetect.models.weights import load_checkpoint
 
         chosen = pick_device(device)
         name = "best" if weights is None else str(weights)
-        if weights is not None and name not in SHIPPED:
-            return cls(load_checkpoint(weights), chosen, precision, threads)
-        with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
-            detector = cls(load_checkpoint(file), chosen, precision, threads)
+        with torch.device("cpu"):  # whatever the default is
+            if weights is not None and name not in SHIPPED:
+                return cls(load_checkpoint(weights), chosen, precision, threads)
+            with resources.as_file(resources.files("ffdetect.weights") / SHIPPED[name]) as file:
+                detector = cls(load_checkpoint(file), chosen, precision, threads)
         detector.shipped = name
         return detector
 
@@ -271,7 +274,7 @@ class Detector(PictureScorer):
             for clip, own in ((False, np.flatnonzero(~clips)), (True, np.flatnonzero(clips)))
             for start in range(0, len(own), batch_size)
         ]
-        logits = torch.zeros(len(rows))
+        logits = torch.zeros(len(rows), device="cpu")
         for clip, part in tqdm(parts, unit="batch"):
             crops = reader.crops(rows[part])
             logits[part] = self.crop_logits(crops, batch_size=batch_size, clip=clip)[0]
@@ -302,7 +305,7 @@ class Detector(PictureScorer):
         judge = self._network.clip_logits if clip else self._network
         batches = []
         autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-        with computing(self.threads), torch.inference_mode(), autocast:
+        with computing(self.threads), self.device, torch.inference_mode(), autocast:
             for batch in crops.split(size):
                 seen = [judge(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())

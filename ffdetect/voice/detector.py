@@ -70,7 +70,8 @@ class VoiceDetector:
         Raises:
             WeightsError: the file cannot be used; the message says why.
         """
-        return cls(VoiceNetwork.load(weights or WEIGHTS), threads)
+        with torch.device("cpu"):  # whatever the default is
+            return cls(VoiceNetwork.load(weights or WEIGHTS), threads)
 
     def score(self, source: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
         """Probability that the voice was made by a machine; see `analyze`."""
@@ -107,7 +108,7 @@ class VoiceDetector:
         for number, block in enumerate(blocks):
             logit = float("nan")
             if len(block) >= SHORTEST * SAMPLE_RATE and np.abs(block).max() >= _SILENCE:
-                with computing(self.threads):
+                with computing(self.threads), torch.device("cpu"), _uncast():
                     logit = self.network(torch.from_numpy(block))
             logits.append(logit)
             alive()
@@ -128,6 +129,11 @@ class VoiceDetector:
             )
         loud = judged & (level >= _ACTIVE * level[judged].max())
         return VoiceScore(_probability(float(scores[loud].mean())), tuple(windows))
+
+
+def _uncast() -> torch.autocast:
+    """Thresholds hold for float32 alone."""
+    return torch.autocast("cpu", enabled=False)
 
 
 def _probability(logit: float) -> float:

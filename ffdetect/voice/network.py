@@ -84,7 +84,7 @@ class VoiceNetwork:
             encoder = load_encoder(_below(tensors, "encoder."), LAYERS)
             head = VoiceHead.from_tensors(_below(tensors, "head."))
             calibration = Calibration.from_dict(values["calibration"])
-            return cls(encoder, head, calibration, values["about"])
+            return cls(encoder.float(), head.float(), calibration, values["about"])
         except DAMAGED as error:
             raise WeightsError(f"{file}: expected voice weights but got: {error}") from error
 

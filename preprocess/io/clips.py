@@ -23,6 +23,7 @@ from .video.picker import JUMP, Cuts, Pick, Picker, sharpness
 from .video.timeline import Clock, Timeline, rate_of
 
 _EXPECTED = "an mp4, mov, avi, mkv, webm or mpg clip"
+_DENSEST = 10  # moments for each frame that there should be; more find none
 _REST = 0.25  # share of a file that may be left when all of its pictures are read
 _SIGN = 100  # frames between signs of life
 
@@ -135,9 +136,10 @@ class _Clip:
     def picks(self, count: int, region: Callable[[], np.ndarray | None]) -> Iterator[Pick]:
         """Decode what is needed, jumping over long gaps where a key frame lies beyond."""
         clock, cuts = self._clock, Cuts()
+        most = _DENSEST * (self._timeline.seconds / clock.step + 1)
         picker = Picker(
             self._timeline.seconds,
-            count,
+            round(min(count, most)),
             clock.step,
             lambda frame: sharpness(self.display.luma(frame), region()),
         )

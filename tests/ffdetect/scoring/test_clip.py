@@ -237,6 +237,9 @@ def test_wrong_arguments(clips, talk):
         score_video(clips, talk, no_face="raise")
     with pytest.raises(ValueError, match="expected no_face to be one of"):
         clips.score(talk, no_face="maybe")
+    for clip in (5, None, b"talk.mp4"):
+        with pytest.raises(DecodeError, match="expected the path of a clip but got"):
+            clips.score_video(clip)
 
 
 def test_frames_are_pooled_without_the_ends():

@@ -224,6 +224,18 @@ def test_the_default_dtype_changes_nothing(tiny_weights, astronaut):
         torch.set_default_dtype(torch.float32)
 
 
+def test_the_default_device_changes_nothing(tiny, tiny_weights, astronaut):
+    expected = tiny.score(astronaut)
+    torch.set_default_device("meta")  # which holds nothing: whatever went there is lost
+    try:
+        for detector in (tiny, Detector.load(tiny_weights, "cpu")):
+            assert detector.score(astronaut) == pytest.approx(expected, abs=1e-4)
+            assert detector.score_batch([astronaut])[0] == pytest.approx(expected, abs=1e-4)
+            assert detector.analyze(astronaut).faces[0].score == pytest.approx(expected, abs=1e-4)
+    finally:
+        torch.set_default_device(None)
+
+
 def test_analyze_tells_about_every_face(tiny, astronaut):
     small = np.array(Image.fromarray(astronaut).resize((384, 384)))
     two = np.zeros((512, 896, 3), np.uint8)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ffdetect.evaluation.metrics import auc
 from ffdetect.voice import VoiceDetector
@@ -36,6 +37,26 @@ def test_a_file_and_its_samples_score_alike(detector: VoiceDetector, tmp_path: P
     sound = buzz(4.0, 44_100)
     file = write_sound(tmp_path / "a.wav", sound, 44_100)
     assert detector.score(file) == pytest.approx(detector.score(sound, 44_100), abs=0.01)
+
+
+def test_what_torch_defaults_to_changes_nothing(detector: VoiceDetector) -> None:
+    sound = buzz(1.0)
+    expected = detector.score(sound)
+
+    def check() -> None:
+        for one in (detector, VoiceDetector.load()):
+            assert one.score(sound) == pytest.approx(expected, abs=1e-4)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        check()
+    try:
+        torch.set_default_dtype(torch.float64)
+        check()
+        torch.set_default_device("meta")  # which holds nothing: whatever went there is lost
+        check()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
 
 
 def test_what_cannot_be_scored_is_named(detector: VoiceDetector, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from preprocess.io.clips import decode_video, key_frames
 from preprocess.io.decode import DecodeError
+from tests.preprocess.media import numbered, write
 
 # Clips: the brightness of a frame tells its number.
 
@@ -93,6 +94,11 @@ def test_a_clip_whose_name_is_no_text(tmp_path):
     except OSError:
         pytest.skip("this file system takes only text")
     assert len(list(decode_video(clip, frames=2))) == 2
+
+
+def test_more_frames_than_any_clip_has(tmp_path):
+    clip = write(tmp_path / "a.mp4", map(numbered, range(20)), "mpeg4")
+    assert len(list(key_frames(clip, frames=10**12))) == 20
 
 
 def test_a_clip_of_one_frame(tmp_path):
