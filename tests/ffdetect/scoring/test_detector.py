@@ -232,6 +232,7 @@ def test_the_default_device_changes_nothing(tiny, tiny_weights, astronaut):
             assert detector.score(astronaut) == pytest.approx(expected, abs=1e-4)
             assert detector.score_batch([astronaut])[0] == pytest.approx(expected, abs=1e-4)
             assert detector.analyze(astronaut).faces[0].score == pytest.approx(expected, abs=1e-4)
+        assert 0 < Detector.load("fast", "cpu").score(astronaut) < 1
     finally:
         torch.set_default_device(None)
 
