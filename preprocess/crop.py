@@ -156,6 +156,7 @@ def _settings(args: argparse.Namespace) -> CacheSettings:
         margin=args.margin,
         align=args.align,
         native=args.native,
+        detail=args.detail,
         min_face=args.min_face,
         min_probability=args.min_probability,
     )
@@ -190,6 +191,13 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
         default=crop.native,
         help="never resample within this factor of "
         "the native scale; 1: always resample (%(default)s)",
+    )
+    add(
+        "--detail",
+        type=int,
+        default=crop.detail,
+        help="pixels across the crop that larger faces are shrunk to, before they are enlarged to "
+        "--size; 0: they keep what the crop can hold (%(default)s)",
     )
     add(
         "--min-face",

@@ -3,8 +3,9 @@
 Collected real and fake pictures differ in JPEG quality, size, subject and framing, and a detector
 that learns these differences scores high and knows nothing. Under the matched protocol every
 picture is first cut to a square around its largest face (a fifth of the face's side added all
-around), resized to 320 px and saved as JPEG 85; what is cached is what the face path then finds
-in that file; a clip gives some frames. `matching` says which reals fakes are compared with.
+around), resized to 320 px and saved as JPEG 85, larger ones with no more detail than 176 px hold;
+what is cached is what the face path then finds in that file; a clip gives some frames. `matching`
+says which reals fakes are compared with.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from preprocess.io.clips import decode_video
 from preprocess.io.decode import DecodeError, Picture, decode_image
 from preprocess.io.sources import Item, find_items
 
-FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0)
+FRAME = CropSettings(size=320, margin=0.2, align="box", native=1.0, detail=176)
 JPEG_QUALITY = 85
 MATCHED = f"matched: {FRAME.size} px, JPEG {JPEG_QUALITY}"
 RAW = "raw: confounded"

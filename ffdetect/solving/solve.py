@@ -26,6 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ffdetect.evaluation.calibration import operating_points
+from ffdetect.evaluation.framing import FRAME
 from ffdetect.evaluation.splits import Fold, Rows, group_folds, outer_folds
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
@@ -44,7 +45,7 @@ NETWORKS = {"best": BEST, "fast": FAST}
 PARTS = 3  # of the real sources; every family is judged beside each
 SAME_MAKER = {"sfhq_stylegan2": "stylegan2"}
 VIDEO_FAMILY = "dfdc_swap"  # judged on unseen videos: its maker is known, people are not
-CROP = CropSettings(size=320, margin=0.2)  # the frame of the matched protocol
+CROP = replace(FRAME, native=CropSettings().native)  # pixels are kept where they can be
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:

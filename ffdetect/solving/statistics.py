@@ -29,7 +29,7 @@ from preprocess.io.storage import as_path, write_json
 from .views import FRAME_MARGIN, FRAME_SIDE, degraded, matched
 
 PROG = "python -m ffdetect.solving.statistics"
-FORMAT = 2
+FORMAT = 3
 _PART = 32  # faces of one file
 MATCHED = "matched"
 
@@ -49,14 +49,15 @@ class Statistics:
         return Statistics(self.keys[rows], {n: v[rows] for n, v in self.values.items()})
 
 
-def view_of(frame: np.ndarray, key: str, view: str) -> np.ndarray:
+def view_of(frame: np.ndarray, key: str, view: str, large: bool) -> np.ndarray:
     """A framed face in one view: uint8 388 x 388 x 3 -> 320 x 320 x 3.
 
     Args:
         key: of the face, PATH#FRAME.
         view: `MATCHED`, or the name of a degraded one, which decides it together with the key.
+        large: the face was shrunk to the frame.
     """
-    return matched(frame) if view == MATCHED else degraded(frame, f"{key}#{view}")
+    return matched(frame, large) if view == MATCHED else degraded(frame, f"{key}#{view}")
 
 
 class Store:
@@ -134,15 +135,24 @@ def face_keys(reader: CacheReader) -> list[str]:
     return [f"{path}#{frame}" for path, frame in zip(faces["path"], faces["frame"], strict=True)]
 
 
+def large_faces(reader: CacheReader) -> np.ndarray:
+    """bool N, of every row: whether its face was shrunk to the crop."""
+    boxes = np.stack(list(reader.metadata["box"])) if len(reader) else np.zeros((0, 4))
+    crop = reader.settings.crop
+    return (boxes[:, 2:] - boxes[:, :2]).max(1) * (1 + 2 * crop.margin) > crop.size
+
+
 @torch.inference_mode()
 def read_statistics(
     readers: nn.ModuleDict, frames: CacheReader, rows: Sequence[int], view: str
 ) -> Iterator[Statistics]:
     """Statistics of some rows of a cache, part by part."""
-    keys = face_keys(frames)
+    keys, large = face_keys(frames), large_faces(frames)
     for start in range(0, len(rows), _PART):
         own = rows[start : start + _PART]
-        pictures = np.stack([view_of(frames.crop(row), keys[row], view) for row in own])
+        pictures = np.stack(
+            [view_of(frames.crop(row), keys[row], view, bool(large[row])) for row in own]
+        )
         crops = torch.from_numpy(pictures).movedim(-1, 1)
         values = {name: reader(crops).half().numpy() for name, reader in readers.items()}
         yield Statistics(np.array([keys[row] for row in own]), values)
@@ -156,7 +166,7 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
     """
     frames = CacheReader(paths)
     crop = frames.settings.crop
-    if (crop.size, crop.margin, crop.native) != (FRAME_SIDE, FRAME_MARGIN, 1.0):
+    if (crop.size, crop.margin, crop.native, crop.detail) != (FRAME_SIDE, FRAME_MARGIN, 1.0, 0):
         raise ValueError(
             f"{paths[0]}: expected faces cut out with --size {FRAME_SIDE} --margin {FRAME_MARGIN} "
             f"--native 1 but got {crop}"

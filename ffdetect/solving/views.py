@@ -4,6 +4,10 @@ A frame is a face with .35 of its box around it at 388 px, so that the protocol'
 around the box, 320 px) is its middle, and others can be cut out without resampling. Real and fake
 go through the same chain: a framing, a first life (scale, tone, blur, noise, a coding by JPEG,
 WebP or a video codec), 320 px, and often a second coding, as pictures do that are passed on.
+
+Most pictures that are at hand hold a face in some 200 px. One that was larger has more detail in
+its frame than lines have learnt from; in the matched view, as in crops that are scored, it has no
+more than others (`CropSettings.detail`).
 """
 
 from __future__ import annotations
@@ -16,14 +20,22 @@ import cv2
 import numpy as np
 from PIL import Image
 
-FRAME_SIDE, SIDE = 388, 320
+from ffdetect.evaluation.framing import FRAME
+from preprocess.faces.crop import limit_detail
+
+FRAME_SIDE, SIDE = 388, FRAME.size
 FRAME_MARGIN = 0.35
+_DETAIL = round(FRAME.detail * FRAME_SIDE / SIDE)  # pixels across the frame of a large face
 _VIDEO_CODECS = ("libx264", "libx264", "libx265", "libvpx-vp9")
 
 
-def matched(frame: np.ndarray) -> np.ndarray:
-    """uint8 388 x 388 x 3 -> the protocol's 320 x 320 x 3, coded as JPEG 85."""
-    return jpeg(middle(frame), 85)
+def matched(frame: np.ndarray, large: bool) -> np.ndarray:
+    """uint8 388 x 388 x 3 -> the protocol's 320 x 320 x 3, coded as JPEG 85.
+
+    Args:
+        large: the face was shrunk to the frame.
+    """
+    return jpeg(middle(limit_detail(frame, _DETAIL) if large else frame), 85)
 
 
 def middle(frame: np.ndarray) -> np.ndarray:

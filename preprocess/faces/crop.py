@@ -24,14 +24,20 @@ TEMPLATE = np.array(
 
 def crop_face(pixels: np.ndarray, face: Face, settings: CropSettings) -> np.ndarray:
     """Cut one face out of a uint8 H x W x 3 RGB picture: uint8, size x size x 3."""
-    return _warp(pixels, crop_matrix(face, settings), settings.size)
+    return _warp(pixels, crop_matrix(face, settings), settings)
 
 
 def crop_whole(pixels: np.ndarray, settings: CropSettings) -> np.ndarray:
     """The whole picture as a crop, for pictures without a face: fitted, centred, edges filled."""
     height, width = pixels.shape[:2]
     centre = np.array([width / 2, height / 2])
-    return _warp(pixels, _square_matrix(centre, max(height, width), settings.size), settings.size)
+    return _warp(pixels, _square_matrix(centre, max(height, width), settings.size), settings)
+
+
+def limit_detail(crop: np.ndarray, detail: int) -> np.ndarray:
+    """A uint8 square crop of the same size, with the detail that so many pixels across hold."""
+    shrunk = cv2.resize(crop, (detail, detail), interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def crop_matrix(face: Face, settings: CropSettings) -> np.ndarray:
@@ -76,9 +82,10 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def _warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def _warp(pixels: np.ndarray, matrix: np.ndarray, settings: CropSettings) -> np.ndarray:
     """The part of the picture that `matrix` maps to the crop, and what lies around the picture."""
     height, width = pixels.shape[:2]
+    size = settings.size
     to_source = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ to_source[:, :2].T
     corners = corners + to_source[:, 2]
@@ -86,8 +93,15 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         crop = _copied(pixels, -matrix[:, 2].astype(np.int64), size)
     else:
         crop = _resampled(pixels, matrix, corners, size)
+        if settings.detail and _scale(matrix) < 1:
+            crop = limit_detail(crop, settings.detail)
     inside = np.concatenate([corners.min(0) >= 0, corners.max(0) <= [width, height]])
     return crop if inside.all() else _soften_outside(crop, to_source, width, height)
+
+
+def _scale(matrix: np.ndarray) -> float:
+    """Pixels of the crop a pixel of the picture."""
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def _copied(pixels: np.ndarray, corner: np.ndarray, size: int) -> np.ndarray:
@@ -105,7 +119,7 @@ def _resampled(
 ) -> np.ndarray:
     """Resample through `matrix`; shrinking averages areas, so that nothing aliases."""
     height, width = pixels.shape[:2]
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    scale = _scale(matrix)
     reach = 4 / min(scale, 1)  # what the interpolation kernel needs around the crop
     left, top = np.clip(np.floor(corners.min(0) - reach), 0, [width - 1, height - 1]).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(0) + reach), [left + 1, top + 1], [width, height])

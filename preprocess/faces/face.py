@@ -21,6 +21,9 @@ class CropSettings:
         native: with "box", a face whose scale is within this factor of 1 is not resampled at
             all: the crop is a plain copy of the picture around the face, so that what a
             generator left in single pixels stays. 1 turns this off.
+        detail: a face that would be shrunk to the crop is shrunk to so many pixels across it, and
+            enlarged again, so that large faces have no more detail than a network has learnt
+            from. 0 turns this off.
         min_face: faces of this side in source pixels are looked for; in pictures of more than 2
             megapixels those of 1.25 times this side: 40 and no longer 32.
         min_probability: faces that MTCNN is less sure of are left out.
@@ -30,6 +33,7 @@ class CropSettings:
     margin: float = 0.15
     align: str = "box"
     native: float = 1.3
+    detail: int = 0
     min_face: int = 32
     min_probability: float = 0.9
 
@@ -42,6 +46,12 @@ class CropSettings:
             raise ValueError(f"expected align to be one of {ALIGNMENTS} but got {self.align!r}")
         if not 1 <= self.native <= 2:
             raise ValueError(f"expected native to be a factor of 1 to 2 but got {self.native}")
+        if not isinstance(self.detail, Integral) or not (
+            self.detail == 0 or 64 <= self.detail <= self.size
+        ):
+            raise ValueError(
+                f"expected detail of 0 or 64 px to the crop's {self.size} but got {self.detail}"
+            )
         if not isinstance(self.min_face, Integral) or self.min_face < 12:
             raise ValueError(f"expected min_face of at least 12 px but got {self.min_face}")
         if not 0 <= self.min_probability <= 1:

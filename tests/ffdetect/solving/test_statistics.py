@@ -12,12 +12,21 @@ import torch
 from PIL import Image
 
 from ffdetect.evaluation.metrics import auc
+from ffdetect.models.frozen.readers import create_readers
 from ffdetect.models.weights import load_checkpoint
 from ffdetect.scoring.fusion import Fusion
 from ffdetect.solving import solve, statistics
 from ffdetect.solving.recipes import FAST, PAIRS, Faces, Lines, Recipe, Solver
-from ffdetect.solving.statistics import MATCHED, Statistics, Store
+from ffdetect.solving.statistics import (
+    MATCHED,
+    Statistics,
+    Store,
+    large_faces,
+    read_statistics,
+    view_of,
+)
 from preprocess import crop
+from preprocess.cache.reader import CacheReader
 
 FEATURES = {"lite_rgb": 2176, "lite_residual": 640}
 
@@ -45,6 +54,28 @@ def test_every_view_of_every_face_is_read_once(frames, tmp_path, capsys):
     before = [file.stat().st_mtime_ns for file in store.parts(MATCHED)]
     assert statistics.main([*command, "--degraded", "1"]) == 0  # nothing is left to do
     assert [file.stat().st_mtime_ns for file in store.parts(MATCHED)] == before
+
+
+def test_faces_that_were_shrunk_to_the_frame_are_large(astronaut, tmp_path):
+    small = Image.fromarray(astronaut[:224, 110:334])
+    for name, side in (("small", 224), ("large", 700)):
+        small.resize((side, side)).save(tmp_path / f"{name}.png")
+    options = "--workers 0 --quiet --size 388 --margin 0.35 --native 1 --maps none".split()
+    assert crop.main([str(tmp_path), "--out", str(tmp_path / "frames"), *options]) == 0
+    reader = CacheReader(tmp_path / "frames")
+    names = reader.metadata["path"].tolist()
+    assert dict(zip(names, large_faces(reader), strict=True)) == {
+        "large.png": True,
+        "small.png": False,
+    }
+    views = [view_of(reader.crop(names.index("large.png")), "a", MATCHED, x) for x in (True, False)]
+    readers = create_readers(["lite_residual"])
+    (part,) = read_statistics(readers, reader, [names.index("large.png")], MATCHED)
+    got = torch.from_numpy(part.values["lite_residual"]).float()
+    crops = [torch.from_numpy(view.copy()).movedim(-1, 0)[None] for view in views]
+    with torch.inference_mode():
+        near = [float((got - readers["lite_residual"](x)).abs().max()) for x in crops]
+    assert near[0] < 0.05 < near[1]
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path):

@@ -29,7 +29,14 @@ def test_the_middle_is_the_protocols_square(frame):
 def test_a_matched_view_is_coded_once(frame):
     stream = io.BytesIO()
     Image.fromarray(middle(frame)).save(stream, "JPEG", quality=85)
-    np.testing.assert_array_equal(matched(frame), np.asarray(Image.open(stream)))
+    np.testing.assert_array_equal(matched(frame, False), np.asarray(Image.open(stream)))
+
+
+def test_a_large_face_has_the_detail_of_others(frame):
+    plain, limited = middle(frame).astype(np.float32), matched(frame, True).astype(np.float32)
+    steps = [np.abs(np.diff(x, axis=1)).mean() for x in (plain, limited)]
+    assert steps[1] < 0.8 * steps[0]
+    assert np.abs(cv2.blur(plain, (9, 9)) - cv2.blur(limited, (9, 9))).mean() < 1
 
 
 def test_less_quality_changes_more(frame):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.transform import SimilarityTransform, rotate
 
 from preprocess.faces.crop import (
@@ -166,6 +168,22 @@ def test_native_covers_faces_within_its_factor(astronaut, scale):
     if scale != 1:
         resampled = crop_face(astronaut, centred, CropSettings(size=200, margin=0, native=1))
         assert (crop != resampled).any()
+
+
+def test_large_faces_keep_no_more_detail_than_asked_for(astronaut):
+    plain = CropSettings(size=128, margin=0, native=1)
+    limited = replace(plain, detail=72)
+    large, small = face_at([150, 50, 350, 250]), face_at([200, 60, 320, 180])
+    whole = crop_face(astronaut, large, plain)
+    shrunk = Image.fromarray(whole).resize((72, 72), Image.Resampling.BOX)
+    expected = np.asarray(shrunk.resize((128, 128), Image.Resampling.BICUBIC), int)
+    got = crop_face(astronaut, large, limited)
+    assert got.shape == whole.shape
+    assert np.abs(got - expected).mean() < 0.6 * np.abs(whole - expected).mean()
+    np.testing.assert_array_equal(
+        crop_face(astronaut, small, limited), crop_face(astronaut, small, plain)
+    )
+    assert (crop_whole(astronaut, limited) != crop_whole(astronaut, plain)).any()
 
 
 def test_native_crop_past_the_edge_keeps_the_pixels_inside(astronaut):
@@ -377,6 +395,9 @@ def test_a_face_outside_of_the_picture_gives_a_crop(astronaut, box):
         ("align", "eyes", "expected align to be one of .* but got 'eyes'"),
         ("native", 0.9, "expected native to be a factor of 1 to 2 but got 0.9"),
         ("native", 2.1, "but got 2.1"),
+        ("detail", 63, "expected detail of 0 or 64 px to the crop's 256 but got 63"),
+        ("detail", 257, "but got 257"),
+        ("detail", 100.0, "but got 100.0"),
         ("min_face", 11, "expected min_face of at least 12 px but got 11"),
         ("min_probability", 1.1, "expected min_probability in 0..1 but got 1.1"),
     ],
