@@ -60,10 +60,10 @@ def random_crops(count: int, size: int = 128, seed: int = 0) -> torch.Tensor:
 
 
 def write_cache(
-    folder: Path, rows: Sequence[dict], size: int = 128, margin: float = 0.15
+    folder: Path, rows: Sequence[dict], size: int = 128, margin: float = 0.15, detail: int = 0
 ) -> CacheReader:
     """A cache without maps; crop i is the flat grey i unless a row brings its own."""
-    settings = CacheSettings(crop=CropSettings(size=size, margin=margin), maps=())
+    settings = CacheSettings(crop=CropSettings(size=size, margin=margin, detail=detail), maps=())
     with CacheWriter(folder, settings) as writer:
         for number, row in enumerate(rows):
             path = f"{number}.png"

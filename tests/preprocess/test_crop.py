@@ -79,7 +79,7 @@ def test_rows_hold_what_the_functions_give(astronaut_folder, out):
 
 
 def test_options_end_up_in_the_settings(astronaut_folder, out):
-    options = "--size 224 --margin 0.4 --align similarity --native 1 --min-face 40 "
+    options = "--size 224 --margin 0.4 --align similarity --native 1 --detail 200 --min-face 40 "
     options += "--min-probability 0.8 --residual srm --codec png --frames 3 --faces all"
     assert run(astronaut_folder(), "--out", out, *options.split()) == 0
     settings = json.loads((out / "cache.json").read_text())["settings"]
@@ -89,6 +89,7 @@ def test_options_end_up_in_the_settings(astronaut_folder, out):
             "margin": 0.4,
             "align": "similarity",
             "native": 1.0,
+            "detail": 200,
             "min_face": 40,
             "min_probability": 0.8,
         },

@@ -76,7 +76,7 @@ def test_frames_of_clips_have_margins_of_their_own(talk, tmp_path):
     assert odds(frame.score) == pytest.approx(logit / own.temperature + own.bias, abs=1e-3)
     # So they have in a cache, among pictures.
     rows = [{"crop": frame.crop, "frame": number, "face": 0} for number in (-1, 0, -1, 5)]
-    cached = write_cache(tmp_path / "cache", rows, size=320, margin=0.2)
+    cached = write_cache(tmp_path / "cache", rows, size=320, margin=0.2, detail=176)
     logits = detector.cache_logits(cached, [3, 0, 1], batch_size=2)
     picture = float(detector.crop_logits(frame.crop[None])[0, 0])
     assert picture < logit - 0.1
