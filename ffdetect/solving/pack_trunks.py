@@ -1,7 +1,8 @@
 """python -m ffdetect.solving.pack_trunks DIR: pretrained starts -> the trunk files of the package.
 
 DIR holds `clip_b16.int8.safetensors` (CLIP ViT-B/16, int8 per output channel) and
-`efficientnet_lite0.safetensors` under timm's names. What a trunk does not use is left out.
+`efficientnet_lite0.safetensors` under timm's names. What a trunk does not use is left out. The
+stages that ONNX Runtime runs are exported beside them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from ffdetect.models.frozen.trunks import TRUNKS
+from ffdetect.models.frozen import lite_onnx
+from ffdetect.models.frozen.trunks import TRUNKS, load_trunk
+from preprocess.faces.mtcnn_networks import write_onnx
 
 SOURCES = {
     "clip_vit_b16": "clip_b16.int8.safetensors",
@@ -33,6 +38,17 @@ def pack(name: str, source: Path, target: Path) -> None:
     save_file(tensors, target)
 
 
+class Stages(nn.Module):
+    """What `lite_onnx` runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = load_trunk("efficientnet_lite0")
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        return self.trunk.compute(pixels, lite_onnx.STAGES)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ffdetect.solving.pack_trunks", description=__doc__
@@ -44,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             target = folder / TRUNKS[name].file
             pack(name, args.starts / source, target)
             print(f"{target.stat().st_size / 2**20:.1f} MiB {target.name}")
+        free = {0: "n", 2: "h", 3: "w"}
+        example, names = torch.zeros(2, 3, 64, 64), lite_onnx.output_names()
+        write_onnx(folder / lite_onnx.FILE, Stages(), example, "pixels", free, names)
     return 0
 
 

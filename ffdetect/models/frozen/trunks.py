@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from . import lite_onnx
+
 _CLIP_BLOCKS = 8  # later ones tell objects apart, not real from generated
 
 
@@ -91,6 +93,12 @@ class LiteTrunk(nn.Module):
             pixels: float32 N x 3 x H x W, (x - 127) / 128 of bytes.
             stages: the first so many alone.
         """
+        if stages is not None and lite_onnx.can_run(pixels, stages):
+            return lite_onnx.run(pixels, stages)
+        return self.compute(pixels, stages)
+
+    def compute(self, pixels: torch.Tensor, stages: int | None) -> list[torch.Tensor]:
+        """What `forward` gives, by PyTorch on every device."""
         x = self.bn1(self.conv_stem(pixels.contiguous(memory_format=torch.channels_last)))
         outputs: list[torch.Tensor] = []
         for stage in self.blocks[:stages]:

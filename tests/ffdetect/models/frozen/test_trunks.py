@@ -18,6 +18,7 @@ from ffdetect.models.frozen.trunks import (
     read_tensors,
     trunk_digest,
 )
+from preprocess.work.cores import computing
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +65,30 @@ def test_stages_are_those_of_timm(lite, astronaut):
         stage.register_forward_hook(lambda _, __, output: seen.append(output))
     x = face(astronaut, 128)
     whole.forward_features(x)
-    got = lite(x)
+    got = lite.compute(x, None)
     assert len(got) == len(seen) == 7
     for stage, expected in zip(got, seen, strict=True):
         torch.testing.assert_close(stage, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("stages", [3, 5])
+def test_onnx_runtime_gives_the_same_stages(lite, astronaut, stages, threads):
+    x = face(astronaut, 120)
+    with torch.inference_mode(), computing(threads):
+        got, expected = lite(x, stages), lite.compute(x, stages)
+    assert len(got) == stages
+    for stage, own in zip(got, expected, strict=True):
+        torch.testing.assert_close(stage, own, rtol=1e-3, atol=1e-3)
+        assert not torch.equal(stage, own)  # or it was PyTorch twice
+
+
+def test_pytorch_runs_what_gradients_or_later_stages_are_wanted_of(lite, astronaut):
+    x = face(astronaut, 64).requires_grad_()
+    lite(x, 3)[-1].mean().backward()
+    assert x.grad is not None and x.grad.abs().max() > 0
+    with torch.inference_mode():
+        assert len(lite(x.detach(), 6)) == 6
 
 
 def test_trunks_are_frozen_and_evaluate(clip, lite):

@@ -19,6 +19,7 @@ from onnxruntime import InferenceSession
 
 from ffdetect import Detector, NoFaceError, OnnxDetector
 from ffdetect.models.frozen.pooling import area_resize
+from ffdetect.models.frozen.readers import create_readers
 from ffdetect.models.weights import write_calibration
 from ffdetect.scoring.onnx import export
 from ffdetect.scoring.onnx.settings import SETTINGS, WINDOWS
@@ -162,6 +163,19 @@ def test_pixels_halfway_between_two_values_are_rounded_alike(tmp_path):
     write_onnx(tmp_path / "a.onnx", Shrunk(), crops[:2], "crops", {0: "n"}, ["shrunk"])
     (shrunk,) = open_session(tmp_path / "a.onnx", 1).run(None, {"crops": pixels})
     np.testing.assert_array_equal(shrunk, area_resize(crops, 28))
+
+
+def test_what_onnx_runtime_runs_within_pytorch_is_exported_too(tmp_path, astronaut):
+    (reader,) = create_readers(["lite_residual"]).values()
+    crops = (
+        torch.from_numpy(astronaut[60:156, 160:256].copy())
+        .permute(2, 0, 1)[None]
+        .repeat(2, 1, 1, 1)
+    )
+    write_onnx(tmp_path / "a.onnx", reader, crops, "crops", {0: "n"}, ["statistics"])
+    (found,) = open_session(tmp_path / "a.onnx", 1).run(None, {"crops": crops[:1].numpy()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, reader(crops[:1]).numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_a_network_of_one_size_does_without_windows(folder, tmp_path, noise):
