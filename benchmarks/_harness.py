@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import platform
 import shlex
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ from preprocess.cache.reader import CacheReader
 
 RESULTS = Path("benchmarks/results")
 KEPT = Path("cache/benchmarks")  # not in git
+_PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "pyarrow",
+    "facenet-pytorch",
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -122,3 +132,24 @@ def save_result(out: Path, command: str, values: dict[str, Any], text: str) -> N
     page = f"`{command}`\n\n{text}"
     save_record(out, {"command": command, **values}, page)
     print(page)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, threads, versions."""
+    import torch
+
+    return {
+        "cpu": _cpu_model(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

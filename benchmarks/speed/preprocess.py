@@ -27,7 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks._harness import Parser, save_result
+from benchmarks._harness import Parser, machine, save_result
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.faces.search import ClipSearch
@@ -38,7 +38,6 @@ from preprocess.work.cores import cores
 from .cost import Cost
 from .decode import ALL
 from .stages import time_stages
-from .throughput import machine
 
 _MEGAPIXELS = (4, 12)
 _CLIPS = {"1080p": (1920, 1080), "480p": (854, 480)}

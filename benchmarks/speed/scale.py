@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks._harness import Parser, save_result
+from benchmarks._harness import Parser, machine, save_result
 from ffdetect.training.data import PairDataset
 from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CODECS, CachedFace, CacheSettings, to_table
@@ -34,8 +34,6 @@ from preprocess.faces.maps import residual, spectrum
 from preprocess.io.decode import decode_image
 from preprocess.io.sources import Item, find_items
 from preprocess.io.storage import write_whole
-
-from .throughput import machine
 
 MAPS = {
     "none": (),

@@ -1,22 +1,23 @@
 """python -m benchmarks.speed.throughput: how fast is it on this machine, and what takes the time?
 
-Three questions, on the CPU and on a CUDA device where there is one. Scoring ready crops with the
-shipped weights against timm's `efficientnet_b0` at the same size. The stages from a file to its
-score, each alone, and `Detector.score(path)` as a whole. Loading training faces from the cache
-against decoding and resizing the JPEG files with Pillow. What is compared takes turns in the same
-run, so that a busy moment meets both; figures are medians over repetitions with their quartiles.
-All compute with one thread, as a worker of a service does.
+Three questions, on the CPU and on a CUDA device where there is one. Scoring ready crops with both
+shipped weights, beside timm's `efficientnet_b0` on the same crops and the whole of CLIP ViT-B/16 on
+224 px, with one thread and with two. The stages from a file to its score, each alone, and
+`Detector.score(path)` as a whole, with one thread, as a worker of a service has. Loading training
+faces from the cache against decoding and resizing the JPEG files with Pillow. What is compared
+takes turns in the same run, so that a busy moment meets all; figures are medians over repetitions
+with their quartiles.
 """
 
 from __future__ import annotations
 
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata, resources
+from functools import cache, partial
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks._harness import Parser, save_result
+from benchmarks._harness import Parser, machine, save_result
+from ffdetect.evaluation.tables import markdown
+from ffdetect.models.frozen.pooling import area_resize
 from ffdetect.models.weights import Checkpoint, load_checkpoint
+from ffdetect.scoring.analysis import together
 from ffdetect.scoring.detector import SHIPPED, Detector
 from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
@@ -37,29 +41,21 @@ from preprocess.io.sources import find_items
 from preprocess.spread import evenly
 from preprocess.work.cores import computing
 
-RIVAL = "efficientnet_b0"
+RIVALS = {"efficientnet_b0": None, "vit_base_patch16_clip_224": 224}  # side of what they are given
+_THREADS = (1, 2)
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
-_PACKAGES = (
-    "torch",
-    "timm",
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
-    "pyarrow",
-    "facenet-pytorch",
-)
 
 
 @dataclass(frozen=True)
 class Effort:
     """How much is measured: files, crops in a batch, and repetitions."""
 
-    files: int = 128
-    batch: int = 32
-    repetitions: int = 15
+    files: int = 24
+    batch: int = 8
+    repetitions: int = 7
 
 
-QUICK = Effort(files=8, batch=4, repetitions=3)
+QUICK = Effort(files=4, batch=4, repetitions=2)
 
 
 @dataclass(frozen=True)
@@ -81,30 +77,30 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Ours against another way of the same work.
+class Timing:
+    """One of several ways of the same work.
 
     Attributes:
-        ours, other: milliseconds a face.
-        speedup: how many times faster ours is: the ratio of each repetition's two times.
+        milliseconds: a face.
+        speedup: how many times as fast as the first way: the ratio of each repetition's times.
     """
 
-    ours: Spread
-    other: Spread
+    milliseconds: Spread
     speedup: Spread
 
 
-def compare(
-    ours: Callable[[], object], other: Callable[[], object], faces: int, repetitions: int
-) -> Comparison:
-    """Time two functions that do `faces` faces each; they take turns, and the first turns too."""
-    ours(), other()  # caches, lazy set-up, kernels that are chosen on first use
-    times: dict[Callable, list[float]] = {ours: [], other: []}
+def take_turns(
+    ways: Mapping[str, Callable[[], object]], faces: int, repetitions: int
+) -> dict[str, Timing]:
+    """Time functions that do `faces` faces each; they take turns, and the first turns too."""
+    for way in ways.values():
+        way()  # caches, lazy set-up, kernels that are chosen on first use
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for repetition in range(repetitions):
-        for function in (ours, other) if repetition % 2 else (other, ours):
-            times[function].append(_seconds(function) / faces * 1000)
-    ratios = np.array(times[other]) / np.array(times[ours])
-    return Comparison(Spread.of(times[ours]), Spread.of(times[other]), Spread.of(ratios))
+        for name in list(ways)[:: 1 if repetition % 2 else -1]:
+            times[name].append(_seconds(ways[name]) / faces * 1000)
+    first = np.array(times[next(iter(ways))])
+    return {n: Timing(Spread.of(own), Spread.of(first / np.array(own))) for n, own in times.items()}
 
 
 def _seconds(function: Callable[[], object]) -> float:
@@ -117,25 +113,48 @@ def _seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare_scoring(detector: Detector, crops: torch.Tensor, repetitions: int) -> Comparison:
-    """uint8 crops in memory to probabilities in memory; the rival also normalises its input."""
+def time_scoring(
+    device: torch.device, threads: int, batch: int, repetitions: int
+) -> dict[str, Timing]:
+    """uint8 crops in memory to probabilities in memory, by the rivals and by ours. On a CPU all of
+    them compute as many crops at once as ours do, which suits each."""
+    ours = [Detector.load(name, device, threads=threads) for name in SHIPPED]
+    side = ours[0].crop_settings.size
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    crops = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    chunk = together(batch, threads) if device.type == "cpu" else batch
+    rivals = {name: _rival(name, side, device) for name, side in RIVALS.items()}
+
+    def score_rival(name: str) -> list[torch.Tensor]:
+        return [rivals[name](part.to(device)).cpu() for part in crops.split(chunk)]
+
+    ways: dict[str, Callable[[], object]] = {n: partial(score_rival, n) for n in rivals}
+    for name, detector in zip(SHIPPED, ours, strict=True):
+        ways[name] = partial(detector.score_crops, pixels, batch_size=batch)
+    with computing(threads), torch.inference_mode():
+        return take_turns(ways, batch, repetitions)
+
+
+@cache
+def _rival(
+    name: str, side: int | None, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """uint8 crops -> probabilities; it normalises, and shrinks to `side`, too."""
     import timm
 
-    rival = timm.create_model(RIVAL, num_classes=1).eval().to(detector.device)
-    rival = rival.to(memory_format=torch.channels_last)
+    network = timm.create_model(name, num_classes=1).eval().to(device)
+    network = network.to(memory_format=torch.channels_last)
     mean, std = (
-        torch.tensor(rival.pretrained_cfg[name], device=detector.device).view(1, 3, 1, 1)
-        for name in ("mean", "std")
+        torch.tensor(network.pretrained_cfg[key], device=device).view(1, 3, 1, 1)
+        for key in ("mean", "std")
     )
 
-    @torch.inference_mode()
-    def score_rival() -> np.ndarray:
-        x = (crops.to(detector.device).float() / 255 - mean) / std
-        logits = rival(x.contiguous(memory_format=torch.channels_last))
-        return torch.sigmoid(logits.flatten()).cpu().numpy()
+    def score(crops: torch.Tensor) -> torch.Tensor:
+        x = crops.float() if side is None else area_resize(crops, side)
+        x = ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        return torch.sigmoid(network(x).flatten())
 
-    score_ours = lambda: detector.score_crops(crops, batch_size=len(crops))  # noqa: E731
-    return compare(score_ours, score_rival, len(crops), repetitions)
+    return score
 
 
 def time_stages(
@@ -195,7 +214,7 @@ def time_stages(
     return {name: Spread.of(times[name]) for name in (*stages, "all", *wholes)}
 
 
-def compare_loading(files: Sequence[Path], size: int, effort: Effort) -> Comparison:
+def time_loading(files: Sequence[Path], size: int, effort: Effort) -> dict[str, Timing]:
     """Crops from a cache against JPEG files that Pillow decodes and resizes to the same size.
 
     Both end as one uint8 batch N x 3 x size x size, and both read files that the system already
@@ -219,7 +238,8 @@ def compare_loading(files: Sequence[Path], size: int, effort: Effort) -> Compari
         def read() -> torch.Tensor:
             return reader.crops(range(len(reader)))
 
-        return compare(read, decode, len(files), effort.repetitions)
+        ways = {"JPEG files by Pillow": decode, "cache": read}
+        return take_turns(ways, len(files), effort.repetitions)
 
 
 def _row(number: int, pixels: np.ndarray, crop: CropSettings) -> CachedFace:
@@ -276,69 +296,50 @@ def write_synthetic(folder: Path, count: int, seed: int = 0) -> list[Path]:
     return files
 
 
-def machine() -> dict:
-    """What the figures depend on: processor, threads, versions."""
-    return {
-        "cpu": _cpu_model(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
-    }
+def measure(files: Sequence[Path], effort: Effort, find_faces: bool) -> dict[str, dict]:
+    """All three questions: "loading" and "scoring" -> where -> way -> `Timing`, "stages" -> where
+    -> stage -> `Spread`."""
+    scoring, stages = {}, {}
+    for name in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        device = torch.device(name)
+        for weights, file in SHIPPED.items():
+            with resources.as_file(resources.files("ffdetect.weights") / file) as path:
+                checkpoint = load_checkpoint(path)
+            found = time_stages(files, checkpoint, device, effort, find_faces)
+            stages[f"{weights}, {name}"] = found
+        for threads in _THREADS if name == "cpu" else (1,):
+            where = f"{name}, {threads} thread{'s' * (threads > 1)}" if name == "cpu" else name
+            scoring[where] = time_scoring(device, threads, effort.batch, effort.repetitions)
+    loading = {"cpu, 1 thread": time_loading(files, checkpoint.crop.size, effort)}
+    return {"scoring": scoring, "stages": stages, "loading": loading}
 
 
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def measure(files: Sequence[Path], effort: Effort, find_faces: bool) -> dict:
-    """All three questions: "loading" -> `Comparison`, device -> its scoring and stages."""
-    with resources.as_file(resources.files("ffdetect.weights") / SHIPPED["best"]) as file:
-        results: dict = {}
-        for name in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            device, checkpoint = torch.device(name), load_checkpoint(file)
-            size = checkpoint.crop.size
-            stages = time_stages(files, checkpoint, device, effort, find_faces)
-            pixels = np.random.default_rng(0).integers(0, 256, (effort.batch, 3, size, size))
-            crops = torch.from_numpy(pixels.astype(np.uint8))
-            scoring = compare_scoring(Detector(checkpoint, device), crops, effort.repetitions)
-            results[name] = {"scoring": scoring, "stages": stages}
-    return {"loading": compare_loading(files, size, effort), "devices": results}
-
-
-def table(results: dict) -> str:
+def table(results: dict[str, dict]) -> str:
     """The results as Markdown tables; every figure with its quartiles."""
-    lines = ["| ms a face | ours | other | times faster |", "|---|---|---|---|"]
-    for device, found in results["devices"].items():
-        lines.append(_compared(f"scoring crops, {device}: other is {RIVAL}", found["scoring"]))
-    lines.append(_compared("loading crops: other is JPEG by Pillow", results["loading"]))
-    for device, found in results["devices"].items():
-        lines += ["", f"| stage, {device} | ms a picture | share |", "|---|---|---|"]
-        whole = found["stages"]["all"].median
-        lines += [f"| {n} | {s} | {s.median / whole:.0%} |" for n, s in found["stages"].items()]
-    return "\n".join(lines)
+    parts = []
+    for question in ("scoring", "loading"):
+        for where, found in results[question].items():
+            first = next(iter(found))
+            columns = [f"{question} crops, {where}", "ms a face", f"times as fast as {first}"]
+            rows = [[name, own.milliseconds, own.speedup] for name, own in found.items()]
+            parts.append(markdown(columns, rows))
+    for where, found in results["stages"].items():
+        whole = found["all"].median
+        rows = [[n, s, f"{s.median / whole:.0%}"] for n, s in found.items()]
+        parts.append(markdown([f"stage, {where}", "ms a picture", "share"], rows))
+    return "\n\n".join(parts)
 
 
-def _compared(name: str, found: Comparison) -> str:
-    return f"| {name} | {found.ours} | {found.other} | {found.speedup} |"
-
-
-def save(results: dict, about: dict, command: str, out: Path) -> None:
+def save(results: dict[str, dict], about: dict, command: str, out: Path) -> None:
     """Print the tables, and write OUT.json and OUT.md."""
-    devices = {
-        name: {
-            "scoring": asdict(found["scoring"]),
-            "stages": {stage: asdict(spread) for stage, spread in found["stages"].items()},
+    values = {
+        question: {
+            where: {name: asdict(own) for name, own in found.items()}
+            for where, found in by_place.items()
         }
-        for name, found in results["devices"].items()
+        for question, by_place in results.items()
     }
-    values = {**about, "loading": asdict(results["loading"]), "devices": devices}
-    text = f"{_conditions(about)}\n\n{table(results)}"
-    save_result(out, command, values, text)
+    save_result(out, command, {**about, **values}, f"{_conditions(about)}\n\n{table(results)}")
 
 
 def _conditions(about: dict) -> str:
@@ -346,7 +347,7 @@ def _conditions(about: dict) -> str:
     cuda = f", {here['cuda']}" if here["cuda"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
     return (
-        f"{here['cpu']}, {here['threads']} threads{cuda}; Python {here['python']}, {packages}. "
+        f"{here['cpu']}{cuda}; Python {here['python']}, {packages}. "
         f"{about['input']}; {effort['repetitions']} repetitions, batches of {effort['batch']}. "
         "Medians with quartiles."
     )
