@@ -169,7 +169,7 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
     if (crop.size, crop.margin, crop.native, crop.detail) != (FRAME_SIDE, FRAME_MARGIN, 1.0, 0):
         raise ValueError(
             f"{paths[0]}: expected faces cut out with --size {FRAME_SIDE} --margin {FRAME_MARGIN} "
-            f"--native 1 but got {crop}"
+            f"--native 1 --detail 0 but got {crop}"
         )
     return frames
 

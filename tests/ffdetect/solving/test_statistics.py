@@ -99,13 +99,17 @@ def test_stores_of_other_readers_or_trunks_are_refused(tmp_path):
         Store(tmp_path / "nothing")
 
 
-def test_faces_of_another_framing_are_refused(astronaut_folder, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "options", ["", "--size 388 --margin 0.35", "--size 388 --margin 0.35 --native 1 --detail 214"]
+)
+def test_faces_of_another_framing_are_refused(astronaut_folder, tmp_path, capsys, options):
     cache = tmp_path / "cache"
     folder = astronaut_folder(real=1, fake=0)
-    assert crop.main([str(folder), "--out", str(cache), "--workers", "0", "--quiet"]) == 0
+    command = [str(folder), "--out", str(cache), "--workers", "0", "--quiet", *options.split()]
+    assert crop.main(command) == 0
     with pytest.raises(SystemExit):
         statistics.main([str(cache), "--out", str(tmp_path / "store")])
-    assert "--size 388 --margin 0.35 --native 1" in capsys.readouterr().err
+    assert "--size 388 --margin 0.35 --native 1 --detail 0" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -196,6 +196,16 @@ def test_infinite_samples_of_a_file_are_silent(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "a.wav"), np.where(np.isfinite(sound), sound, 0))
 
 
+def test_coded_sound_that_is_far_too_loud_is_damaged(tmp_path: Path) -> None:
+    """Of plain samples loudness is the file's own."""
+    soundfile = pytest.importorskip("soundfile", reason="writes floating point")
+    loud = np.sin(np.arange(16_000) / 20).astype(np.float32) * 9
+    soundfile.write(tmp_path / "a.wav", loud, SAMPLE_RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "a.ogg", loud, SAMPLE_RATE, subtype="VORBIS")
+    assert np.abs(read(tmp_path / "a.wav")).max() == pytest.approx(9, abs=0.01)
+    assert np.abs(read(tmp_path / "a.ogg")).max() == 4
+
+
 def test_sound_that_begins_late_in_a_broadcast(tmp_path: Path) -> None:
     """Its rate and channels are not known before its first packet."""
     parts = [tmp_path / "1.ts", tmp_path / "2.ts"]
