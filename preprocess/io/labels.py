@@ -78,13 +78,11 @@ class Label:
 def clean(value: str) -> str:
     """A value without what surrounds it, in Unicode's composed form."""
     value = unicodedata.normalize("NFC", value).strip().strip("\ufeff\u200b").strip()
-    if value.startswith('="') and value.endswith(
-        '"'
-    ):  # spreadsheets keep a text from being a number
+    if value[:2] == '="' and value[-1] == '"':  # spreadsheets keep a text from being a number
         value = value[1:]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return value[1:-1].strip()
-    return value.removeprefix("'")  # as they do by this, too
+    return value.removeprefix("'")  # as they also do by this
 
 
 def _known(value: str) -> str:

@@ -60,7 +60,7 @@ def _png_parts(data: bytes) -> Iterator[bytes]:
     while at + 12 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         body, end = data[at + 8 : at + 8 + size], at + 12 + size
-        if kind == b"IHDR" and size == 13:
+        if kind == b"IHDR" and len(body) == 13:
             colours = body[9]
         critical = not kind[0] & 0x20
         sound = data[end - 4 : end] == struct.pack(">I", zlib.crc32(kind + body))

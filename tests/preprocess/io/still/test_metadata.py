@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from preprocess.io.decode import decode_image, read_encoding
+from preprocess.io.decode import DecodeError, decode_image, read_encoding
 from tests.preprocess.io.test_decode import assert_refused, encode
 
 BOMB = zlib.compress(bytes(5_000_000))  # Pillow unpacks no more than a megabyte
@@ -109,3 +109,11 @@ def test_no_warnings_of_libraries(picture, tmp_path):
     command = [sys.executable, "-W", "always", "-c", code, str(tmp_path / "a.jpg")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "PIL" not in run.stderr
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_that_ends_anywhere_in_its_header_is_no_picture(kind):
+    data = encode(Image.new("RGB", (40, 40), "red"), kind)
+    for length in range(1, 60):
+        with pytest.raises(DecodeError):
+            decode_image(data[:length])
