@@ -1,8 +1,8 @@
 """python -m benchmarks.speed.onnx FACES: ONNX Runtime beside PyTorch, on the same pictures.
 
 How far scores, boxes and verdicts are apart, and how fast both are with one thread and with two.
-Each runs in a process of its own, in turn; of several rounds the fastest counts: other work only
-adds time.
+A verdict looks at a face in several views, so only some pictures get one. Each runs in a process of
+its own, in turn; of several rounds the fastest counts: other work only adds time.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("faces", type=Path, metavar="FACES", help="a folder of pictures")
     add("--weights", default="best", help="a file, or of this package best or fast (%(default)s)")
     add("--pictures", type=int, default=500, help="(%(default)s)")
+    add("--verdicts", type=int, default=100, help="of them, for verdicts (%(default)s)")
     add("--timed", type=int, default=32, help="of them, for speed (%(default)s)")
     add("--rounds", type=int, default=3, help="(%(default)s)")
     add("--run", help=argparse.SUPPRESS)
@@ -55,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         export(Detector.load(args.weights, "cpu"), Path(place))
         weights = {"torch": args.weights, "onnx": place}
         speeds = [
-            asked(files[: args.timed], threads, runtime, weights[runtime], timed=True)
+            asked(files[: args.timed], threads, runtime, weights[runtime])
             for _ in range(args.rounds)
             for threads in _THREADS
             for runtime in _RUNTIMES
         ]
-        seen = [asked(files, 1, runtime, weights[runtime], timed=False) for runtime in _RUNTIMES]
+        seen = [asked(files, 1, runtime, weights[runtime], args.verdicts) for runtime in _RUNTIMES]
     record = {
         "cores": os.cpu_count(),
         **agreement(*seen),
@@ -70,14 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def asked(files: list[str], threads: int, runtime: str, weights: str, timed: bool) -> Any:
+def asked(
+    files: list[str], threads: int, runtime: str, weights: str, verdicts: int | None = None
+) -> Any:
     """What `run` gives in a fresh process."""
     what = {
         "files": files,
         "threads": threads,
         "runtime": runtime,
         "weights": weights,
-        "timed": timed,
+        "verdicts": verdicts,
     }
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     command = [sys.executable, "-m", "benchmarks.speed.onnx", ".", "--run", json.dumps(what)]
@@ -86,17 +89,36 @@ def asked(files: list[str], threads: int, runtime: str, weights: str, timed: boo
     return json.loads(ran.stdout)
 
 
-def run(files: list[str], threads: int, runtime: str, weights: str, timed: bool) -> Any:
-    """Speeds of one runtime, or what it says of the largest face of each picture."""
+def run(files: list[str], threads: int, runtime: str, weights: str, verdicts: int | None) -> Any:
+    """Speeds of one runtime; or, with a number of verdicts, what it says of the largest face of
+    each picture."""
     load: Any = Detector.load
     detector: PictureScorer = load(weights, "cpu", threads=threads, runtime=runtime)
-    if timed:
+    if verdicts is None:
         return {"runtime": runtime, "threads": threads, **speed(detector, files)}
-    found = (analyze_pictures(detector, [decode_image(file)], most_faces=1)[0] for file in files)
-    return [
-        [{"box": f.box.tolist(), "score": f.score, "verdict": f.verdict} for f in one.faces]
-        for one in found
-    ]
+    judged = set(evenly(np.arange(len(files)), verdicts).tolist())
+    seen = []
+    for number, file in enumerate(files):
+        look = judged_faces if number in judged else scored_faces
+        seen.append(look(detector, file))
+    return seen
+
+
+def judged_faces(detector: PictureScorer, file: str) -> list[dict[str, Any]]:
+    """The largest face of a picture, if it has one: box, score and verdict."""
+    (found,) = analyze_pictures(detector, [decode_image(file)], most_faces=1)
+    return [{"box": f.box.tolist(), "score": f.score, "verdict": f.verdict} for f in found.faces]
+
+
+def scored_faces(detector: PictureScorer, file: str) -> list[dict[str, Any]]:
+    """The same without a verdict."""
+    pixels = decode_image(file).pixels
+    face = detector.face_detector.largest(pixels)
+    if face is None:
+        return []
+    crop = crop_face(pixels, face, detector.crop_settings)
+    score = float(detector.score_crops(crop[None])[0])
+    return [{"box": face.box.tolist(), "score": score, "verdict": None}]
 
 
 def speed(detector: PictureScorer, files: Sequence[str]) -> dict[str, float]:
@@ -129,6 +151,7 @@ def agreement(one: Sequence[list[dict]], other: Sequence[list[dict]]) -> dict[st
         "found_by_one_alone": sum(bool(a) != bool(b) for a, b in zip(one, other, strict=True)),
         "largest_difference_of_boxes_px": float(max(boxes, default=0)),
         "largest_difference_of_scores": float(max(scores, default=0)),
+        "verdicts": sum(a["verdict"] is not None for a, _ in both),
         "other_verdicts": sum(a["verdict"] != b["verdict"] for a, b in both),
     }
 
@@ -151,9 +174,9 @@ def table(record: dict[str, Any]) -> str:
     return (
         f"Of {record['faces']} faces, boxes are at most "
         f"{record['largest_difference_of_boxes_px']:.3f} px apart and scores "
-        f"{record['largest_difference_of_scores']:.1e}, and {record['other_verdicts']} have "
-        f"another verdict; {record['found_by_one_alone']} pictures have a face for one of both "
-        "alone.\n\n"
+        f"{record['largest_difference_of_scores']:.1e}. Of {record['verdicts']} verdicts "
+        f"{record['other_verdicts']} differ; {record['found_by_one_alone']} pictures have a face "
+        "for one of both alone.\n\n"
         + markdown(
             ["runtime", "threads", "pictures searched a second", "faces scored a second"], rows
         )

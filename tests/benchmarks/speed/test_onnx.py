@@ -7,18 +7,18 @@ import pytest
 from benchmarks.speed.onnx import agreement, fastest, table
 
 
-def face(left: float, score: float, verdict: str) -> list[dict]:
+def face(left: float, score: float, verdict: str | None) -> list[dict]:
     return [{"box": [left, 0, 10, 10], "score": score, "verdict": verdict}]
 
 
 def test_largest_differences_are_of_faces_that_both_found():
-    one = [face(0, 0.5, "real"), face(1, 0.2, "fake"), face(2, 0.9, "fake"), []]
-    other = [face(0.5, 0.503, "real"), face(1, 0.1, "uncertain"), [], []]
+    one = [face(0, 0.5, "real"), face(1, 0.2, "fake"), face(2, 0.9, "fake"), face(3, 0.4, None), []]
+    other = [face(0.5, 0.503, "real"), face(1, 0.1, "uncertain"), [], face(3, 0.4, None), []]
     found = agreement(one, other)
-    assert (found["pictures"], found["faces"], found["found_by_one_alone"]) == (4, 2, 1)
+    assert (found["pictures"], found["faces"], found["found_by_one_alone"]) == (5, 3, 1)
     assert found["largest_difference_of_boxes_px"] == 0.5
     assert found["largest_difference_of_scores"] == pytest.approx(0.1)
-    assert found["other_verdicts"] == 1
+    assert (found["verdicts"], found["other_verdicts"]) == (2, 1)
 
 
 def test_of_several_rounds_the_fastest_counts():
