@@ -1,8 +1,9 @@
 """python -m benchmarks.speed.throughput: how fast is it on this machine, and what takes the time?
 
-Three questions, on the CPU and on a CUDA device where there is one. Scoring ready crops with both
+Four questions, on the CPU and on a CUDA device where there is one. Scoring ready crops with both
 shipped weights, beside timm's `efficientnet_b0` on the same crops and the whole of CLIP ViT-B/16 on
-224 px, with one thread and with two. The stages from a file to its score, each alone, and
+224 px, with one thread and with two. How far scores in half precision, where the device computes in
+it, are from those in float32. The stages from a file to its score, each alone, and
 `Detector.score(path)` as a whole, with one thread, as a worker of a service has. Loading training
 faces from the cache against decoding and resizing the JPEG files with Pillow. What is compared
 takes turns in the same run, so that a busy moment meets all; figures are medians over repetitions
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 from benchmarks._harness import Parser, machine, save_result
 from ffdetect.evaluation.tables import markdown
+from ffdetect.models.device import has_fast_bf16
 from ffdetect.models.frozen.pooling import area_resize
 from ffdetect.models.weights import Checkpoint, load_checkpoint
 from ffdetect.scoring.analysis import together
@@ -118,8 +120,11 @@ def time_scoring(
 ) -> dict[str, Timing]:
     """uint8 crops in memory to probabilities in memory, by the rivals and by ours. On a CPU all of
     them compute as many crops at once as ours do, which suits each."""
-    ours = [Detector.load(name, device, threads=threads) for name in SHIPPED]
-    side = ours[0].crop_settings.size
+    ours = {name: Detector.load(name, device, threads=threads) for name in SHIPPED}
+    for precision in half_precisions(device):
+        half = Detector.load("best", device, precision, threads)
+        ours[f"best, {precision}"] = half
+    side = ours["best"].crop_settings.size
     pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
     crops = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     chunk = together(batch, threads) if device.type == "cpu" else batch
@@ -129,10 +134,55 @@ def time_scoring(
         return [rivals[name](part.to(device)).cpu() for part in crops.split(chunk)]
 
     ways: dict[str, Callable[[], object]] = {n: partial(score_rival, n) for n in rivals}
-    for name, detector in zip(SHIPPED, ours, strict=True):
+    for name, detector in ours.items():
         ways[name] = partial(detector.score_crops, pixels, batch_size=batch)
     with computing(threads), torch.inference_mode():
         return take_turns(ways, batch, repetitions)
+
+
+def half_precisions(device: torch.device) -> tuple[str, ...]:
+    """Number formats of half the size that a device computes in by itself."""
+    if device.type == "cuda":
+        return ("bf16", "fp16")
+    return ("bf16",) if has_fast_bf16() else ()
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far scores of the same faces in two number formats are apart.
+
+    Attributes:
+        faces: that were scored.
+        largest, mean: absolute difference of scores, which are 0 to 1.
+        verdicts: faces on the other side of one of the thresholds.
+    """
+
+    faces: int
+    largest: float
+    mean: float
+    verdicts: int
+
+
+def compare_precisions(files: Sequence[Path], device: torch.device) -> dict[str, Apart]:
+    """The best weights in half precision, where the device has it, beside float32."""
+    halves = half_precisions(device)
+    if not halves:
+        return {}
+    exact = Detector.load("best", device)
+    found = [(p, exact.face_detector.largest(p)) for p in (decode_image(f).pixels for f in files)]
+    faces = [crop_face(pixels, own, exact.crop_settings) for pixels, own in found if own]
+    if not faces:
+        return {}
+    crops = np.stack(faces)
+    scores = exact.score_crops(crops)
+    levels = np.array(sorted((exact.thresholds or {}).values()))
+    results = {}
+    for precision in halves:
+        own = Detector.load("best", device, precision).score_crops(crops)
+        gap = np.abs(own - scores)
+        others = (np.searchsorted(levels, own) != np.searchsorted(levels, scores)).sum()
+        results[precision] = Apart(len(crops), float(gap.max()), float(gap.mean()), int(others))
+    return results
 
 
 @cache
@@ -297,9 +347,9 @@ def write_synthetic(folder: Path, count: int, seed: int = 0) -> list[Path]:
 
 
 def measure(files: Sequence[Path], effort: Effort, find_faces: bool) -> dict[str, dict]:
-    """All three questions: "loading" and "scoring" -> where -> way -> `Timing`, "stages" -> where
-    -> stage -> `Spread`."""
-    scoring, stages = {}, {}
+    """All questions: "loading" and "scoring" -> where -> way -> `Timing`, "precision" -> where ->
+    number format -> `Apart`, "stages" -> where -> stage -> `Spread`."""
+    scoring, precision, stages = {}, {}, {}
     for name in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         device = torch.device(name)
         for weights, file in SHIPPED.items():
@@ -310,8 +360,10 @@ def measure(files: Sequence[Path], effort: Effort, find_faces: bool) -> dict[str
         for threads in _THREADS if name == "cpu" else (1,):
             where = f"{name}, {threads} thread{'s' * (threads > 1)}" if name == "cpu" else name
             scoring[where] = time_scoring(device, threads, effort.batch, effort.repetitions)
+        if find_faces:
+            precision[name] = compare_precisions(files, device)
     loading = {"cpu, 1 thread": time_loading(files, checkpoint.crop.size, effort)}
-    return {"scoring": scoring, "stages": stages, "loading": loading}
+    return {"scoring": scoring, "precision": precision, "stages": stages, "loading": loading}
 
 
 def table(results: dict[str, dict]) -> str:
@@ -323,6 +375,18 @@ def table(results: dict[str, dict]) -> str:
             columns = [f"{question} crops, {where}", "ms a face", f"times as fast as {first}"]
             rows = [[name, own.milliseconds, own.speedup] for name, own in found.items()]
             parts.append(markdown(columns, rows))
+    for where, apart in results["precision"].items():
+        rows = [
+            [n, a.faces, f"{a.largest:.4f}", f"{a.mean:.4f}", a.verdicts] for n, a in apart.items()
+        ]
+        columns = [
+            f"best in half precision, {where}",
+            "faces",
+            "scores apart at most",
+            "in the mean",
+        ]
+        if rows:
+            parts.append(markdown([*columns, "on the other side of a threshold"], rows))
     for where, found in results["stages"].items():
         whole = found["all"].median
         rows = [[n, s, f"{s.median / whole:.0%}"] for n, s in found.items()]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,3 +39,22 @@ def has_fast_bf16() -> bool:
     """
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+@contextmanager
+def half_products(device: torch.device) -> Iterator[None]:
+    """Where autocast would round every layer's output to bfloat16 on a CPU, round no more than the
+    factors of matrix products, on CPUs that are faster so; sums and outputs stay float32.
+
+    PyTorch keeps this for the whole process: products of other threads are computed so meanwhile.
+    """
+    if device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if has_fast_bf16() else before)
+    try:
+        with torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -161,8 +161,9 @@ def _in_rows(x: torch.Tensor) -> torch.Tensor:
 
 def _region_moments(flat: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """N x h w x C -> mean and log deviation, N x regions x C each."""
-    mean = weights @ flat
-    variance = (weights @ flat.square() - mean.square()).clamp_min(0)
+    with torch.autocast(flat.device.type, enabled=False):
+        mean = weights @ flat
+        variance = (weights @ flat.square() - mean.square()).clamp_min(0)
     return mean, variance.add(_EPSILON).sqrt().clamp_min(_FLAT).log()
 
 

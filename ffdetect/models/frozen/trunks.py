@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ffdetect.models.device import half_products
+
 from . import lite_onnx
 
 _CLIP_BLOCKS = 8  # later ones tell objects apart, not real from generated
@@ -59,14 +61,15 @@ class ClipTrunk(nn.Module):
             float32 N x 197 x 768 each; the first token is the class token, the others lie in rows
             of 14.
         """
-        x = self.patch_embed(pixels)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
-        x = self.norm_pre(x)
-        tapped = []
-        for number, block in enumerate(self.blocks[: max(taps)], 1):
-            x = block(x)
-            if number in taps:
-                tapped.append(x)
+        with half_products(pixels.device):
+            x = self.patch_embed(pixels)
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+            x = self.norm_pre(x)
+            tapped = []
+            for number, block in enumerate(self.blocks[: max(taps)], 1):
+                x = block(x)
+                if number in taps:
+                    tapped.append(x)
         return tapped
 
 

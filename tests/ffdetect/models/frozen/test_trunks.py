@@ -54,6 +54,17 @@ def test_tokens_are_those_of_timm(clip, astronaut):
 
 
 @torch.inference_mode()
+def test_half_precision_rounds_no_more_than_factors_of_products(clip, astronaut):
+    """Rounding every layer's output would move tokens by twice as much."""
+    x = face(astronaut, 224)
+    expected = clip(x, (8,))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        got = clip(x, (8,))[0]
+    assert got.dtype == torch.float32
+    assert (got - expected).abs().mean() < 0.015 * expected.abs().mean()
+
+
+@torch.inference_mode()
 def test_stages_are_those_of_timm(lite, astronaut):
     """Whose batch norms still stand, where those of the trunk are folded into convolutions."""
     whole = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
