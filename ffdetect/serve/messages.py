@@ -14,6 +14,7 @@ class Limits:
     """What the settings say that workers keep to."""
 
     weights: str
+    precision: str
     max_megapixels: float
     max_faces: int
     max_seconds: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +26,8 @@ class Settings(BaseSettings):
     """0 takes a free one"""
     weights: str = "best"
     """a file, or of this package best or fast"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 for processors with AMX or avx512_bf16: see Detector.load"""
     workers: int = Field(default_factory=cores, ge=1, le=256)
     """processes, of one thread each; by default as many as there are cores"""
     tokens: Path | None = None

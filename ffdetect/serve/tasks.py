@@ -57,7 +57,7 @@ def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
     """The task of a worker process (see `preprocess.work.pool`)."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    detector = Detector.load(limits.weights, "cpu")
+    detector = Detector.load(limits.weights, "cpu", limits.precision)
     detector.max_megapixels = limits.max_megapixels
     worker = _Worker(detector, limits)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ffdetect.serve import tasks
 from ffdetect.serve.errors import ServiceError
 from ffdetect.serve.jobs import Jobs
-from ffdetect.serve.messages import Fault, Wanted
+from ffdetect.serve.messages import Fault, Limits, Wanted
 from ffdetect.serve.observe import Metrics
 from ffdetect.serve.schemas import State
 from ffdetect.serve.settings import Settings
@@ -43,6 +44,18 @@ def outcomes(futures: list[Future]) -> list[str]:
     wait(futures, PATIENCE)
     results = [future.result(0) for future in futures]
     return [r.code if isinstance(r, Fault) else r.answer.name for r in results]
+
+
+def test_workers_compute_with_what_the_settings_name(monkeypatch):
+    asked, load = [], tasks.Detector.load
+
+    def told(*args: str) -> object:
+        asked.append(args)
+        return load("fast", "cpu")
+
+    monkeypatch.setattr(tasks.Detector, "load", told)
+    tasks.make_task(Limits.of(Settings(precision="bf16")))
+    assert asked == [("best", "cpu", "bf16")]
 
 
 def test_a_picture_that_crashes_its_worker_takes_no_other_with_it(make):

@@ -117,6 +117,13 @@ def test_moments_of_regions_place_by_place(side):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=2e-3)
 
 
+def test_moments_of_regions_are_exact_where_other_parts_compute_in_half_precision():
+    x = torch.from_numpy(np.random.default_rng(3).normal(50, 1, (1, 4, 20, 20)).astype(np.float32))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = region_moments(x)
+    torch.testing.assert_close(got, region_moments(x), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_a_line_on_a_region_divides_among_its_places(number):
     rng, side = np.random.default_rng(3), 20
