@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from benchmarks._harness import Parser, machine, save_result
 from ffdetect.evaluation.tables import markdown
-from ffdetect.models.device import has_fast_bf16
 from ffdetect.models.frozen.pooling import area_resize
 from ffdetect.models.weights import Checkpoint, load_checkpoint
 from ffdetect.scoring.analysis import together
@@ -42,6 +41,8 @@ from preprocess.io.decode import DecodeError, decode_image
 from preprocess.io.sources import find_items
 from preprocess.spread import evenly
 from preprocess.work.cores import computing
+
+from .precision import compare_precisions, half_precisions, precision_table
 
 RIVALS = {"efficientnet_b0": None, "vit_base_patch16_clip_224": 224}  # side of what they are given
 _THREADS = (1, 2)
@@ -138,51 +139,6 @@ def time_scoring(
         ways[name] = partial(detector.score_crops, pixels, batch_size=batch)
     with computing(threads), torch.inference_mode():
         return take_turns(ways, batch, repetitions)
-
-
-def half_precisions(device: torch.device) -> tuple[str, ...]:
-    """Number formats of half the size that a device computes in by itself."""
-    if device.type == "cuda":
-        return ("bf16", "fp16")
-    return ("bf16",) if has_fast_bf16() else ()
-
-
-@dataclass(frozen=True)
-class Apart:
-    """How far scores of the same faces in two number formats are apart.
-
-    Attributes:
-        faces: that were scored.
-        largest, mean: absolute difference of scores, which are 0 to 1.
-        verdicts: faces on the other side of one of the thresholds.
-    """
-
-    faces: int
-    largest: float
-    mean: float
-    verdicts: int
-
-
-def compare_precisions(files: Sequence[Path], device: torch.device) -> dict[str, Apart]:
-    """The best weights in half precision, where the device has it, beside float32."""
-    halves = half_precisions(device)
-    if not halves:
-        return {}
-    exact = Detector.load("best", device)
-    found = [(p, exact.face_detector.largest(p)) for p in (decode_image(f).pixels for f in files)]
-    faces = [crop_face(pixels, own, exact.crop_settings) for pixels, own in found if own]
-    if not faces:
-        return {}
-    crops = np.stack(faces)
-    scores = exact.score_crops(crops)
-    levels = np.array(sorted((exact.thresholds or {}).values()))
-    results = {}
-    for precision in halves:
-        own = Detector.load("best", device, precision).score_crops(crops)
-        gap = np.abs(own - scores)
-        others = (np.searchsorted(levels, own) != np.searchsorted(levels, scores)).sum()
-        results[precision] = Apart(len(crops), float(gap.max()), float(gap.mean()), int(others))
-    return results
 
 
 @cache
@@ -375,18 +331,7 @@ def table(results: dict[str, dict]) -> str:
             columns = [f"{question} crops, {where}", "ms a face", f"times as fast as {first}"]
             rows = [[name, own.milliseconds, own.speedup] for name, own in found.items()]
             parts.append(markdown(columns, rows))
-    for where, apart in results["precision"].items():
-        rows = [
-            [n, a.faces, f"{a.largest:.4f}", f"{a.mean:.4f}", a.verdicts] for n, a in apart.items()
-        ]
-        columns = [
-            f"best in half precision, {where}",
-            "faces",
-            "scores apart at most",
-            "in the mean",
-        ]
-        if rows:
-            parts.append(markdown([*columns, "on the other side of a threshold"], rows))
+    parts += [precision_table(where, own) for where, own in results["precision"].items() if own]
     for where, found in results["stages"].items():
         whole = found["all"].median
         rows = [[n, s, f"{s.median / whole:.0%}"] for n, s in found.items()]

@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from benchmarks.speed import throughput
+from benchmarks.speed.precision import half_precisions
 from benchmarks.speed.throughput import (
     Effort,
     Spread,
     choose_files,
-    compare_precisions,
-    half_precisions,
     main,
     take_turns,
     write_synthetic,
@@ -103,30 +102,6 @@ def test_pictures_with_faces_are_searched_for_them(tmp_path, astronaut, tiny_eff
     assert list(stages) == ["decode", "detect", "crop", "network", "all", "score(path)"]
     assert values["machine"]["threads"] == 1
     assert values["input"] == f"2 JPEG files of {data}"
-
-
-def test_half_precision_is_compared_on_the_same_faces(tmp_path, astronaut, monkeypatch):
-    files = [tmp_path / f"{number}.png" for number in range(3)]
-    for file in files:
-        Image.fromarray(astronaut).save(file)
-    scores = {"fp32": [0.1, 0.5, 0.7], "bf16": [0.1, 0.53, 0.69]}
-    load = throughput.Detector.load
-
-    def changed(_name: str, device: torch.device, precision: str = "fp32"):
-        detector = load("fast", device)
-        detector.score_crops = lambda crops: np.array(scores[precision])[: len(crops)]
-        levels = property(lambda _: {0.1: 0.4, 0.01: 0.52})
-        monkeypatch.setattr(throughput.Detector, "thresholds", levels)
-        return detector
-
-    monkeypatch.setattr(throughput.Detector, "load", changed)
-    monkeypatch.setattr(throughput, "half_precisions", lambda device: ("bf16",))
-    (found,) = compare_precisions(files, torch.device("cpu")).values()
-    assert (found.faces, found.verdicts) == (3, 1)
-    assert found.largest == pytest.approx(0.03)
-    assert found.mean == pytest.approx(0.04 / 3)
-    monkeypatch.setattr(throughput, "half_precisions", lambda device: ())
-    assert compare_precisions(files, torch.device("cpu")) == {}
 
 
 def test_files_are_jpegs_that_can_be_read_spread_over_the_folder(tmp_path):
