@@ -85,7 +85,7 @@ def serve(settings: Settings) -> int:
 
             mount_page(app, service)
         server = Server(service, app)
-        listening = _listen(settings)
+        listening = listen(settings)
         refuse_connections()
         prepare("ffdetect.serve.tasks")
         service.workers.start()
@@ -99,13 +99,22 @@ def serve(settings: Settings) -> int:
         return 1 if broken else 0
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Where the service will be asked.
+
+    Raises:
+        ValueError: nobody can listen there.
+    """
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        found = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(f"{settings.host}:{settings.port}: cannot listen: {reason}") from error
+    # Connections take this over. Without it the second part of an answer waits for the client to
+    # acknowledge the first, which is put off for 40 ms; asyncio sees to it for its own sockets.
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
 
 
 class Server(uvicorn.Server):

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 
 from ffdetect.serve.middleware import Tokens, new_token
-from ffdetect.serve.server import main, temporary_folder
+from ffdetect.serve.server import listen, main, temporary_folder
+from ffdetect.serve.settings import Settings
 
 from .conftest import options
 from .running import Running, kill_hard, until
@@ -109,6 +110,13 @@ def test_a_service_that_cannot_start_says_why(tmp_path, capsys):
         port = taken.getsockname()[1]
         assert main(["--weights=fast", f"--port={port}", "--no-page"]) == 2
         assert "cannot listen" in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    with listen(Settings(port=0)) as here, socket.create_connection(here.getsockname()):
+        answering, _ = here.accept()
+        with answering:
+            assert answering.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_new_token_is_known_by_its_hash(capsys, tmp_path):
