@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,20 +38,10 @@ def has_fast_bf16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
-@contextmanager
-def half_products(device: torch.device) -> Iterator[None]:
-    """Where autocast would round every layer's output to bfloat16 on a CPU, round no more than the
-    factors of matrix products, on CPUs that are faster so; sums and outputs stay float32.
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether to take products in bfloat16: autocast asks for it, on a CPU that is faster so.
 
-    PyTorch keeps this for the whole process: products of other threads are computed so meanwhile.
+    On a CPU autocast would round every layer's output. Where scores hang on small differences,
+    layers ask this instead, and round factors of products alone.
     """
-    if device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if has_fast_bf16() else before)
-    try:
-        with torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return device.type == "cpu" and torch.is_autocast_enabled("cpu") and has_fast_bf16()

@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ffdetect.models.device import half_products
+from ffdetect.models.device import multiplies_bf16
 
 from . import lite_onnx
+from .scaled import with_scaled_linears
 
 _CLIP_BLOCKS = 8  # later ones tell objects apart, not real from generated
 
@@ -45,6 +46,7 @@ class ClipTrunk(nn.Module):
         self.cls_token, self.pos_embed = whole.cls_token, whole.pos_embed
         self.blocks = whole.blocks[:_CLIP_BLOCKS]
         self.width = whole.embed_dim
+        self._scaled: list[nn.Module] = []  # in a list, so that it is no part of the trunk's state
 
     def forward(
         self,
@@ -61,16 +63,22 @@ class ClipTrunk(nn.Module):
             float32 N x 197 x 768 each; the first token is the class token, the others lie in rows
             of 14.
         """
-        with half_products(pixels.device):
+        blocks = self._scaled_blocks() if multiplies_bf16(pixels.device) else self.blocks
+        with torch.autocast("cpu", enabled=False):
             x = self.patch_embed(pixels)
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
             x = self.norm_pre(x)
             tapped = []
-            for number, block in enumerate(self.blocks[: max(taps)], 1):
+            for number, block in enumerate(blocks[: max(taps)], 1):
                 x = block(x)
                 if number in taps:
                     tapped.append(x)
         return tapped
+
+    def _scaled_blocks(self) -> nn.Module:
+        if not self._scaled:
+            self._scaled.append(with_scaled_linears(self.blocks))
+        return self._scaled[0]
 
 
 class LiteTrunk(nn.Module):

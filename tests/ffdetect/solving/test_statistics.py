@@ -56,6 +56,20 @@ def test_every_view_of_every_face_is_read_once(frames, tmp_path, capsys):
     assert [file.stat().st_mtime_ns for file in store.parts(MATCHED)] == before
 
 
+def test_statistics_are_read_in_the_precision_that_is_asked_for(frames, tmp_path, monkeypatch):
+    seen = []
+
+    def reader(crops):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return torch.zeros(len(crops), 2)
+
+    monkeypatch.setattr(statistics, "create_readers", lambda names: {"lite_rgb": reader})
+    for precision in ("fp32", "bf16"):
+        out = ["--out", str(tmp_path / precision), "--readers", "lite_rgb", "--degraded", "0"]
+        assert statistics.main([str(frames), *out, "--precision", precision]) == 0
+    assert seen == [False, True]
+
+
 def test_faces_that_were_shrunk_to_the_frame_are_large(astronaut, tmp_path):
     small = Image.fromarray(astronaut[:224, 110:334])
     for name, side in (("small", 224), ("large", 700)):

@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from ffdetect.models.frozen import trunks
 from ffdetect.models.frozen.trunks import (
     TRUNKS,
     ClipTrunk,
@@ -53,15 +54,21 @@ def test_tokens_are_those_of_timm(clip, astronaut):
         torch.testing.assert_close(tokens, torch.cat([first, places], 1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("fast", [True, False])
 @torch.inference_mode()
-def test_half_precision_rounds_no_more_than_factors_of_products(clip, astronaut):
-    """Rounding every layer's output would move tokens by twice as much."""
+def test_half_precision_rounds_inputs_and_sums_of_products_alone(
+    clip, astronaut, monkeypatch, fast
+):
+    """Rounding every layer's output would move tokens three times as far; without a CPU that is
+    faster so nothing is rounded."""
     x = face(astronaut, 224)
     expected = clip(x, (8,))[0]
+    monkeypatch.setattr(trunks, "multiplies_bf16", lambda device: fast)
     with torch.autocast("cpu", torch.bfloat16):
         got = clip(x, (8,))[0]
     assert got.dtype == torch.float32
-    assert (got - expected).abs().mean() < 0.015 * expected.abs().mean()
+    moved = float((got - expected).abs().mean() / expected.abs().mean())
+    assert (0.001 < moved < 0.017) if fast else (moved == 0), moved
 
 
 @torch.inference_mode()
