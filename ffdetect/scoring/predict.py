@@ -208,6 +208,8 @@ def _crop(detector: Detector, item: Item) -> Prediction | tuple[Prediction, np.n
     except DecodeError as error:
         return _unreadable(item, error)
     note = "an animation, of which the first frame is looked at" if picture.animated else ""
+    if picture.hdr:
+        note = f"it is HDR ({picture.hdr}), shown in SDR by tone mapping"
     crop = detector.crop_largest(picture)
     if crop is not None:
         return Prediction(item.path, np.nan, note=note), crop

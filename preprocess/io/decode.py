@@ -30,10 +30,12 @@ from .formats import (
     is_text,
     media_of_content,
 )
+from .still.heif import hdr_transfer
 from .still.memory import pixels_of_array, pixels_of_tensor
 from .still.metadata import without_metadata
 from .still.tiff import first_page, white_at_the_top
 from .still.webp import is_lossless
+from .video.hdr import from_hdr
 
 # Camera metadata that is damaged concerns nobody who looks at the pixels.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -85,6 +87,7 @@ class Picture:
         jpeg_quality: IJG quality 1-100 estimated from the luminance table, -1 if not a JPEG.
         frame: frame number in a clip, -1 for a still picture.
         animated: whether it is one frame of an animation (gif, apng, webp, avif).
+        hdr: "PQ" or "HLG" of a picture that is stored so; its pixels are tone mapped to sRGB.
     """
 
     pixels: np.ndarray
@@ -93,6 +96,7 @@ class Picture:
     jpeg_quality: int = -1
     frame: int = -1
     animated: bool = False
+    hdr: str | None = None
 
     @property
     def width(self) -> int:
@@ -189,7 +193,7 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
         return _decode_stream(io.BytesIO(bytes(source)), name, max_megapixels)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "") or "<PIL image>"
-        return _from_pil(source, _format(source, _stream_of(source)), str(name), max_megapixels)
+        return _from_pil(source, _stream_of(source), str(name), max_megapixels)
     if isinstance(source, np.ndarray):
         return _from_array(pixels_of_array(source), "<array>", max_megapixels)
     torch = sys.modules.get("torch")  # not imported to be told that there is no tensor
@@ -221,7 +225,7 @@ def _decode_file(path: Path, max_megapixels: float) -> Picture:
 def _decode_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Picture:
     try:
         with open_picture(stream, name) as image:
-            return _from_pil(image, _format(image, stream), name, max_megapixels)
+            return _from_pil(image, stream, name, max_megapixels)
     except TooLargeError:
         raise
     except DecodeError:  # perhaps of what follows the pixels and is none
@@ -229,7 +233,7 @@ def _decode_stream(stream: IO[bytes], name: str, max_megapixels: float) -> Pictu
         with contextlib.suppress(DecodeError):
             if pixels:
                 with _open(io.BytesIO(pixels), name) as image:
-                    return _from_pil(image, _format(image), name, max_megapixels)
+                    return _from_pil(image, None, name, max_megapixels)
         raise
 
 
@@ -296,14 +300,13 @@ def _what(head: bytes) -> str:
 
 
 def _stream_of(image: Image.Image) -> IO[bytes] | None:
-    """Where an opened WebP picture came from, as far as that can be had."""
-    if image.format != "WEBP":
+    """Where an opened picture came from whose file is asked more, as far as that can be had."""
+    if image.format not in ("WEBP", "AVIF", "HEIF"):
         return None
-    stream = getattr(image, "fp", None)
-    if stream is None:  # closed, once the pixels were there
+    if getattr(image, "fp", None) is None:  # closed, once the pixels were there
         with contextlib.suppress(OSError, ValueError):
-            stream = io.BytesIO(Path(getattr(image, "filename", "")).read_bytes())
-    return stream
+            return io.BytesIO(Path(getattr(image, "filename", "")).read_bytes())
+    return getattr(image, "fp", None)
 
 
 def _format(image: Image.Image, stream: IO[bytes] | None = None) -> str:
@@ -314,13 +317,16 @@ def _format(image: Image.Image, stream: IO[bytes] | None = None) -> str:
     return {"mpo": "jpeg", "jpeg2000": "jp2", "heif": "heic"}.get(name, name)
 
 
-def _from_pil(image: Image.Image, format_name: str, name: str, max_megapixels: float) -> Picture:
-    quality = _jpeg_quality(image)
+def _from_pil(image: Image.Image, stream: IO[bytes] | None, name: str, most: float) -> Picture:
+    format_name, quality = _format(image, stream), _jpeg_quality(image)
     try:
         first_page(image)
-        check_size(image.width, image.height, name, max_megapixels)
+        check_size(image.width, image.height, name, most)
+        hdr = hdr_transfer(stream) if image.format in ("AVIF", "HEIF") else None
         image.load()
         pixels = _to_array(to_srgb(_upright(white_at_the_top(image))))
+        if hdr:
+            pixels = from_hdr(pixels.astype(np.float32) / 255, hdr)
     except TooLargeError:
         raise
     except DecodeError as error:
@@ -329,7 +335,7 @@ def _from_pil(image: Image.Image, format_name: str, name: str, max_megapixels: f
         raise DecodeError(
             f"expected a whole {format_name} picture but it is damaged: {error}", name
         ) from error
-    return Picture(pixels, name, format_name, quality, animated=_is_animated(image))
+    return Picture(pixels, name, format_name, quality, animated=_is_animated(image), hdr=hdr)
 
 
 def _is_animated(image: Image.Image) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 _MOST = 20_000  # boxes looked at; more are no clip's
 
@@ -22,7 +22,7 @@ class Box:
 class Boxes:
     """Reads boxes of a file, and not more than a clip can have."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file, self._left = file, _MOST
         self.whole = Box(b"", 0, file.seek(0, 2))
 

@@ -14,6 +14,7 @@ from preprocess.io.decode import check_size
 from preprocess.io.formats import DecodeError
 
 from .aperture import Crop, read_crop
+from .hdr import TRANSFERS, from_hdr
 
 _GREY_FIRST = frozenset(
     "gray yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p nv12 nv21".split()
@@ -22,16 +23,10 @@ _SQUARE = 0.01  # nobody sees that pixels are not square by less, and resampling
 _LONGEST = 8.0  # a pixel's sides are not further apart
 _ASKEW = 0.02  # share of a turn's matrix that may be left over (1 degree)
 _COMB = 12.0  # grey levels by which a line of a moving thing differs from those beside it
-_PQ, _HLG = 16, 18  # transfer functions of ITU-T H.273
 _FOREIGN = {8: "YCgCo", 11: "YDzDx", 13: "chroma-derived", 14: "ICtCp", 15: "IPT"} | dict.fromkeys(
     (16, 17), "YCgCo-R"
 )  # colour spaces of ITU-T H.273 that FFmpeg does not convert
 _ALIKE = {10: 9, 12: 2}  # those that are close to one which it does
-_WHITE, _PEAK = 203.0, 1000.0  # nits of white in SDR (ITU-R BT.2408), and of HDR's brightest
-_TO_709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
-    np.float32,
-)  # from the primaries of BT.2020 (ITU-R BT.2087, annex 2)
 
 
 @dataclass(frozen=True)
@@ -145,11 +140,10 @@ class Display:
             self._note("it is spherical; it was taken as a flat picture")
 
     def _rgb(self, frame: Any) -> np.ndarray:
-        if frame.color_trc in (_PQ, _HLG):
-            name = "PQ" if frame.color_trc == _PQ else "HLG"
-            self._note(f"it is HDR ({name}), shown in SDR by tone mapping")
+        if transfer := TRANSFERS.get(frame.color_trc):
+            self._note(f"it is HDR ({transfer}), shown in SDR by tone mapping")
             signal = frame.to_ndarray(format="rgb48le").astype(np.float32) / 65535
-            return from_hdr(signal, name)
+            return from_hdr(signal, transfer)
         if any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8":
             # Over white, as still pictures are.
             rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
@@ -198,53 +192,3 @@ def _without_combs(pixels: np.ndarray) -> np.ndarray:
     moved = cv2.dilate(combed, np.ones((3, 5), np.uint8)) > 0
     here[moved] = ((above[moved] + below[moved]) // 2).astype(np.int16)
     return wide.astype(np.uint8)
-
-
-def from_hdr(signal: np.ndarray, transfer: str) -> np.ndarray:
-    """HDR in the primaries of BT.2020 as sRGB: what is no brighter than a face keeps its light, and
-    highlights are bent below white by the curve of ITU-R BT.2390-11, 5.4.1.
-
-    Args:
-        signal: float32 H x W x 3 R'G'B', 0 to 1.
-        transfer: "PQ" or "HLG" (ITU-R BT.2100).
-
-    Returns:
-        uint8 H x W x 3.
-    """
-    nits = _pq_to_nits(signal) if transfer == "PQ" else _hlg_to_nits(signal)
-    brightest = nits.max(2, keepdims=True)
-    top, white = (float(_nits_to_pq(np.array(level))) for level in (_PEAK, _WHITE))
-    here = np.minimum(_nits_to_pq(brightest) / top, 1)
-    most = white / top
-    knee = 1.5 * most - 0.5
-    along = np.maximum(here - knee, 0) / (1 - knee)
-    bent = (
-        (2 * along**3 - 3 * along**2 + 1) * knee
-        + (along**3 - 2 * along**2 + along) * (1 - knee)
-        + (3 * along**2 - 2 * along**3) * most
-    )
-    shown = _pq_to_nits(np.where(here < knee, here, bent) * top)
-    linear = np.clip(nits * (shown / np.maximum(brightest, 1e-6)) / _WHITE @ _TO_709.T, 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(255 * srgb).astype(np.uint8)
-
-
-_M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
-_C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-
-
-def _pq_to_nits(signal: np.ndarray) -> np.ndarray:
-    power = signal ** (1 / _M2)
-    return 10_000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
-
-
-def _nits_to_pq(nits: np.ndarray) -> np.ndarray:
-    power = (nits / 10_000) ** _M1
-    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
-
-
-def _hlg_to_nits(signal: np.ndarray) -> np.ndarray:
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
-    light = scene @ np.array([0.2627, 0.6780, 0.0593], np.float32)
-    return _PEAK * scene * np.maximum(light, 1e-9)[..., None] ** 0.2

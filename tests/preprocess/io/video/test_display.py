@@ -12,7 +12,7 @@ import pytest
 
 from preprocess.io.clips import key_frames
 from preprocess.io.decode import DecodeError
-from preprocess.io.video.display import from_hdr
+from tests.preprocess.io.video.light import TO_2020, to_light, to_pq
 from tests.preprocess.media import small_photo, with_clean_aperture, with_matrix, write
 
 # How a player lays a stored picture, for a display matrix (a, b, c, d).
@@ -191,44 +191,6 @@ def test_lines_of_two_moments_are_parted_where_things_moved(tmp_path, photo):
 
 
 # High dynamic range.
-
-TO_2020 = np.array(
-    [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
-)  # ITU-R BT.2087
-
-
-def to_light(srgb: np.ndarray) -> np.ndarray:
-    value = srgb / 255
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def to_pq(nits: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084."""
-    power = (nits / 10_000) ** 0.1593017578125
-    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
-
-
-def to_hlg(nits: np.ndarray) -> np.ndarray:
-    """ITU-R BT.2100 for a display of 1000 nits."""
-    light = nits @ [0.2627, 0.6780, 0.0593] / 1000
-    scene = nits / 1000 * np.maximum(light, 1e-9)[..., None] ** (1 / 1.2 - 1)
-    upper = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), upper)
-
-
-@pytest.mark.parametrize(("name", "encode"), [("PQ", to_pq), ("HLG", to_hlg)])
-def test_hdr_of_what_is_no_brighter_than_white_gives_the_picture_back(photo, name, encode):
-    darker = (photo * 0.7).astype(np.uint8)
-    signal = encode(203 * to_light(darker) @ TO_2020.T).astype(np.float32)
-    assert difference(from_hdr(signal, name), darker) < 3
-
-
-def test_highlights_stay_below_white_and_in_order():
-    nits = np.geomspace(1, 1000, 200)
-    grey = np.repeat(to_pq(nits)[None, :, None], 3, 2).astype(np.float32)
-    shown = from_hdr(grey, "PQ")[0, :, 0].astype(int)
-    assert (np.diff(shown) >= 0).all() and shown[-1] >= 250
-    assert len(np.unique(shown[nits > 300])) > 5  # they can be told apart
 
 
 def test_an_hdr_clip(tmp_path, photo):

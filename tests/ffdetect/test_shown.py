@@ -1,11 +1,12 @@
-"""Animations that pass for pictures: GIF, APNG and WebP."""
+"""Pictures that are not looked at as they are stored: animations, and those in HDR."""
 
 from __future__ import annotations
 
 import csv
+import struct
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ffdetect.scoring import predict
 
@@ -27,3 +28,15 @@ def test_an_animation_scores_as_its_first_frame_and_this_is_said(
         assert f"{name}: an animation, of which the first frame is looked at" in said
         assert scores[name] == pytest.approx(tiny.score(folder / name), abs=1e-4)
     assert scores["a.apng"] == pytest.approx(tiny.score(face), abs=1e-4)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_a_picture_in_hdr_is_scored_and_this_is_said(astronaut, tiny_weights, tmp_path, capsys):
+    file = tmp_path / "a.avif"
+    Image.fromarray(astronaut).save(file)
+    data = file.read_bytes()
+    at = data.index(b"colrnclx") + 8
+    file.write_bytes(data[:at] + struct.pack(">HH", 9, 16) + data[at + 4 :])
+    options = ["--weights", str(tiny_weights), "--device", "cpu"]
+    assert predict.main([str(file), "--out", str(tmp_path / "prediction.txt"), *options]) == 0
+    assert "a.avif: it is HDR (PQ), shown in SDR by tone mapping" in capsys.readouterr().err

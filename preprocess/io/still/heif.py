@@ -1,0 +1,61 @@
+"""What AVIF and HEIC pictures say of their light, which their decoders in Pillow pass over."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from typing import IO
+
+from preprocess.io.video.boxes import Box, Boxes
+from preprocess.io.video.hdr import TRANSFERS
+
+_MOST = 2**20  # bytes of associations; no picture has so many items
+
+
+def hdr_transfer(stream: IO[bytes] | None) -> str | None:
+    """How HDR is stored, "PQ" or "HLG", by the "colr" property of the primary item, which is the
+    picture that is shown (ISO/IEC 23008-12, 6.5.5); None of other pictures."""
+    if stream is None or stream.seek(4) != 4 or stream.read(4) != b"ftyp":
+        return None
+    with contextlib.suppress(ValueError, IndexError, struct.error):
+        boxes = Boxes(stream)
+        meta = _only(boxes, boxes.whole, b"meta")
+        primary = _primary_item(boxes, _only(boxes, meta, b"pitm", 4))
+        properties = _only(boxes, meta, b"iprp", 4)
+        kept = list(boxes.mp4(_only(boxes, properties, b"ipco")))
+        for number in _associated(boxes, _only(boxes, properties, b"ipma"), primary):
+            box = kept[number - 1] if 0 < number <= len(kept) else None
+            if box is None or box.kind != b"colr" or boxes.bytes(box.start, 4) != b"nclx":
+                continue
+            (transfer,) = struct.unpack(">H", boxes.bytes(box.start + 6, 2))
+            return TRANSFERS.get(transfer)
+    return None  # a colour profile alone, or nothing
+
+
+def _only(boxes: Boxes, inside: Box, kind: bytes, skip: int = 0) -> Box:
+    for box in boxes.mp4(inside, skip):
+        if box.kind == kind:
+            return box
+    raise ValueError(f"no {kind!r} box")
+
+
+def _primary_item(boxes: Boxes, pitm: Box) -> int:
+    layout = ">H" if boxes.bytes(pitm.start, 1) == b"\0" else ">I"
+    size = struct.calcsize(layout)
+    return int(struct.unpack(layout, boxes.bytes(pitm.start + 4, size))[0])
+
+
+def _associated(boxes: Boxes, ipma: Box, item: int) -> tuple[int, ...]:
+    """Numbers, from 1, of an item's properties."""
+    body = boxes.bytes(ipma.start, min(ipma.end - ipma.start, _MOST))
+    items, numbers = ">I" if body[0] else ">H", "H" if body[3] & 1 else "B"
+    at = 8
+    for _ in range(struct.unpack_from(">I", body, 4)[0]):
+        (found,) = struct.unpack_from(items, body, at)
+        at += struct.calcsize(items)
+        layout = f">{body[at]}{numbers}"
+        properties = struct.unpack_from(layout, body, at + 1)
+        at += 1 + struct.calcsize(layout)
+        if found == item:
+            return tuple(number & (0x7FFF if numbers == "H" else 0x7F) for number in properties)
+    return ()

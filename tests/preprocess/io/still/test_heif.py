@@ -1,0 +1,76 @@
+"""HDR in AVIF and HEIC: read as a clip of the same light is."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from preprocess.io.decode import decode_image
+from preprocess.io.still.heif import hdr_transfer
+from tests.preprocess.io.video.light import TO_2020, to_hlg, to_light, to_pq
+from tests.preprocess.media import small_photo
+
+TRANSFERS = {"PQ": (16, to_pq), "HLG": (18, to_hlg)}
+
+
+def encoded(pixels: np.ndarray, kind: str, transfer: int) -> bytes:
+    """A file whose colours are those of BT.2020 in some transfer function."""
+    stream = io.BytesIO()
+    if kind == "AVIF":
+        if not features.check("avif"):
+            pytest.skip("Pillow was built without AVIF")
+        Image.fromarray(pixels).save(stream, "AVIF", quality=100, subsampling="4:4:4")
+        data = stream.getvalue()
+        at = data.index(b"colrnclx") + 8
+        return data[:at] + struct.pack(">HH", 9, transfer) + data[at + 4 :]
+    heif = pytest.importorskip("pillow_heif", reason="heic needs the [heic] extra")
+    heif.register_heif_opener()
+    colours = {"color_primaries": 9, "transfer_characteristics": transfer}
+    Image.fromarray(pixels).save(stream, "HEIF", quality=100, chroma=444, **colours)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_hdr_is_tone_mapped(tmp_path, astronaut, kind, name):
+    darker = (small_photo(astronaut) * 0.7).astype(np.uint8)
+    transfer, encode = TRANSFERS[name]
+    signal = encode(203 * to_light(darker) @ TO_2020.T)
+    data = encoded(np.round(255 * signal).astype(np.uint8), kind, transfer)
+    file = tmp_path / "picture"
+    file.write_bytes(data)
+    for source in (data, file, Image.open(file)):
+        picture = decode_image(source)
+        assert picture.hdr == name
+        assert np.abs(picture.pixels.astype(int) - darker).mean() < 5
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_pictures_of_less_range_are_left_alone(astronaut, kind):
+    photo = small_photo(astronaut)
+    picture = decode_image(encoded(photo, kind, 13))
+    assert picture.hdr is None
+    assert np.abs(picture.pixels.astype(int) - photo).mean() < 4
+
+
+def test_the_primary_item_alone_says_what_is_shown(astronaut):
+    """Another item, as a gain map's, may be HDR beside a picture that is not."""
+    data = encoded(small_photo(astronaut), "AVIF", 16)
+    at = data.index(b"pitm") + 8
+    other = data[:at] + struct.pack(">H", 77) + data[at + 2 :]
+    assert hdr_transfer(io.BytesIO(data)) == "PQ"
+    assert hdr_transfer(io.BytesIO(other)) is None
+
+
+def test_damage_says_nothing(astronaut):
+    data = encoded(small_photo(astronaut), "AVIF", 16)
+    for cut in range(0, 400, 7):
+        hdr_transfer(io.BytesIO(data[:cut]))
+    for place in range(8, 400):
+        hdr_transfer(io.BytesIO(data[:place] + b"\xff" + data[place + 1 :]))
+    assert hdr_transfer(None) is None
+    assert hdr_transfer(io.BytesIO(b"\x89PNG" + bytes(100))) is None
