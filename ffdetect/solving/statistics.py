@@ -9,11 +9,13 @@ so that a stopped run goes on where it was. `ffdetect.solving.solve` takes it fr
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -95,7 +97,7 @@ class Store:
             raise ValueError(f"{folder}: expected statistics of {about} but got those of {known}")
 
     def parts(self, view: str) -> list[Path]:
-        """The files of a view, in order."""
+        """The files of a view."""
         return sorted(self.folder.glob(f"{view}-*.npz"))
 
     def read(self, view: str) -> Statistics:
@@ -115,9 +117,11 @@ class Store:
         return Statistics(keys, {name: values[first] for name, values in whole.items()})
 
     def write(self, view: str, statistics: Statistics) -> None:
-        """Add a part, whole or not at all."""
-        file = self.folder / f"{view}-{len(self.parts(view)):05d}.npz"
-        temporary = file.with_name(file.stem + ".tmp")
+        """Add a part, whole or not at all. It is named after its faces: two runs at once may do a
+        part twice, and lose none."""
+        named = hashlib.sha256("\n".join(statistics.keys.tolist()).encode()).hexdigest()[:16]
+        file = self.folder / f"{view}-{named}.npz"
+        temporary = self.folder / f"{uuid4().hex}.tmp"
         with temporary.open("wb") as stream:
             np.savez(stream, keys=statistics.keys, **statistics.values)
         temporary.replace(file)

@@ -100,6 +100,25 @@ def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path):
     assert Store(tmp_path).read(MATCHED).values["lite_rgb"].tolist() == values.tolist()
 
 
+def test_runs_at_once_lose_nothing(tmp_path, monkeypatch):
+    """Another run writes a part of its own, and the same one, while a part is being written."""
+    values, save = {"lite_rgb": np.zeros((1, 3), np.float16)}, np.savez
+
+    def part(name: str) -> Statistics:
+        return Statistics(np.array([f"{name}#0"]), values)
+
+    def meanwhile(stream, **arrays):
+        monkeypatch.setattr(np, "savez", save)
+        for name in ("b", "a"):
+            Store(tmp_path, ["lite_rgb"]).write(MATCHED, part(name))
+        save(stream, **arrays)
+
+    monkeypatch.setattr(np, "savez", meanwhile)
+    Store(tmp_path, ["lite_rgb"]).write(MATCHED, part("a"))
+    assert Store(tmp_path).read(MATCHED).keys.tolist() == ["a#0", "b#0"]
+    assert len(Store(tmp_path).parts(MATCHED)) == 2
+
+
 def test_stores_of_other_readers_or_trunks_are_refused(tmp_path):
     Store(tmp_path, ["lite_rgb"])
     with pytest.raises(ValueError, match="expected statistics of"):
