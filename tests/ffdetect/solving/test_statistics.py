@@ -70,6 +70,14 @@ def test_statistics_are_read_in_the_precision_that_is_asked_for(frames, tmp_path
     assert seen == [False, True]
 
 
+def test_every_face_is_read_however_many_there_are(frames):
+    readers, cache = create_readers(["lite_residual"]), CacheReader(frames)
+    (alone,) = read_statistics(readers, cache, [0, 1, 2], MATCHED)
+    (many,) = read_statistics(readers, cache, [0, 1, 2] * 3, MATCHED)
+    expected = np.tile(alone.values["lite_residual"], (3, 1))
+    np.testing.assert_allclose(many.values["lite_residual"], expected, rtol=0.01, atol=0.01)
+
+
 def test_faces_that_were_shrunk_to_the_frame_are_large(astronaut, tmp_path):
     small = Image.fromarray(astronaut[:224, 110:334])
     for name, side in (("small", 224), ("large", 700)):

@@ -66,6 +66,29 @@ def test_the_primary_item_alone_says_what_is_shown(astronaut):
     assert hdr_transfer(io.BytesIO(other)) is None
 
 
+def box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("wide", [0, 1])
+def test_properties_are_those_that_the_item_names(version, wide):
+    """Of two colours the second is the first item's, the first another's; by the layouts of ipma
+    that the standard has, and as properties that must be understood."""
+    colours = [box(b"colr", b"nclx", struct.pack(">HHHB", 9, t, 9, 128)) for t in (18, 16)]
+    item, number = (">I" if version else ">H"), (">H" if wide else ">B")
+    must = 0x8000 if wide else 0x80
+    named = b"".join(
+        struct.pack(item, own) + b"\1" + struct.pack(number, must | index)
+        for own, index in ((7, 1), (1, 2))
+    )
+    ipma = box(b"ipma", struct.pack(">B2xBI", version, wide, 2), named)
+    pitm = box(b"pitm", struct.pack(">B3x", version), struct.pack(item, 1))
+    meta = box(b"meta", bytes(4), pitm, box(b"iprp", box(b"ipco", *colours), ipma))
+    assert hdr_transfer(io.BytesIO(box(b"ftyp", b"avif") + meta)) == "PQ"
+
+
 def test_damage_says_nothing(astronaut):
     data = encoded(small_photo(astronaut), "AVIF", 16)
     for cut in range(0, 400, 7):
