@@ -42,6 +42,6 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Whether to take products in bfloat16: autocast asks for it, on a CPU that is faster so.
 
     On a CPU autocast would round every layer's output. Where scores hang on small differences,
-    layers ask this instead, and round factors of products alone.
+    layers ask this instead, and round inputs and sums of products alone.
     """
     return device.type == "cpu" and torch.is_autocast_enabled("cpu") and has_fast_bf16()

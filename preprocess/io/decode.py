@@ -35,7 +35,7 @@ from .still.memory import pixels_of_array, pixels_of_tensor
 from .still.metadata import without_metadata
 from .still.tiff import first_page, white_at_the_top
 from .still.webp import is_lossless
-from .video.hdr import from_hdr
+from .video.hdr import from_hdr_bytes
 
 # Camera metadata that is damaged concerns nobody who looks at the pixels.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -326,7 +326,7 @@ def _from_pil(image: Image.Image, stream: IO[bytes] | None, name: str, most: flo
         image.load()
         pixels = _to_array(to_srgb(_upright(white_at_the_top(image))))
         if hdr:
-            pixels = from_hdr(pixels.astype(np.float32) / 255, hdr)
+            pixels = from_hdr_bytes(pixels, hdr)
     except TooLargeError:
         raise
     except DecodeError as error:

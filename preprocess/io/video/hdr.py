@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+_STRIP = 2**20  # samples that are mapped at once
 TRANSFERS = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273
 _WHITE, _PEAK = 203.0, 1000.0  # nits of white in SDR (ITU-R BT.2408), and of HDR's brightest
 _TO_709 = np.array(
@@ -39,6 +40,16 @@ def from_hdr(signal: np.ndarray, transfer: str) -> np.ndarray:
     linear = np.clip(nits * (shown / np.maximum(brightest, 1e-6)) / _WHITE @ _TO_709.T, 0, 1)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.round(255 * srgb).astype(np.uint8)
+
+
+def from_hdr_bytes(pixels: np.ndarray, transfer: str) -> np.ndarray:
+    """The same of uint8 H x W x 3, in strips, since light takes many times a picture's room."""
+    shown = np.empty_like(pixels)
+    rows = max(_STRIP // pixels[:1].size, 1)
+    for top in range(0, len(pixels), rows):
+        strip = pixels[top : top + rows].astype(np.float32) / 255
+        shown[top : top + rows] = from_hdr(strip, transfer)
+    return shown
 
 
 _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
