@@ -37,10 +37,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ScorePictures:
-    """Files of pictures -> a list with a `Scored` or a `Fault` for each."""
+    """Files of pictures -> a list with a `Scored` or a `Fault` for each, by so many threads."""
 
     files: tuple[bytes, ...]
     wanted: Wanted
+    threads: int = 1
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 for processors with AMX or avx512_bf16: see Detector.load"""
     workers: int = Field(default_factory=cores, ge=1, le=256)
-    """processes, of one thread each; by default as many as there are cores"""
+    """processes, by default as many as there are cores; so many threads compute at a time"""
     tokens: Path | None = None
     """file of hashes of tokens, one of which every request must bear; see --new-token"""
     temporary: Path | None = None
@@ -39,8 +39,8 @@ class Settings(BaseSettings):
 
     batch_size: int = Field(16, ge=1, le=1024)
     """pictures, of one or several requests, that a worker takes at once"""
-    batch_wait: float = Field(0.005, ge=0, le=10)
-    """seconds that a picture waits for others"""
+    batch_wait: float = Field(0, ge=0, le=10)
+    """seconds that a picture waits for others, beyond those in which every worker is busy"""
     queue: int = Field(256, ge=1)
     """pictures that may be accepted and unanswered; beyond, requests get 429"""
     queue_mb: float = Field(512, gt=0)

@@ -62,6 +62,7 @@ def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
     worker = _Worker(detector, limits)
 
     def task(job: Job, alive: Alive) -> object:
+        detector.threads = job.threads if isinstance(job, ScorePictures) else 1
         match job:
             case ScorePictures():
                 return worker.pictures(job, alive)

@@ -264,23 +264,27 @@ class Workers:
     def _score(self, worker: _Worker, batch: list[_Picture]) -> None:
         self._metrics.batch.observe(len(batch))
         alone = len(batch) == 1
-        results = _score(worker, batch, _TRIES if alone else 1)
+        results = self._ask(worker, batch, _TRIES if alone else 1)
         if isinstance(results, Fault) and not alone:
             for picture in batch:
-                self._settle(picture, _score(worker, [picture], _TRIES - 1))
+                self._settle(picture, self._ask(worker, [picture], _TRIES - 1))
             return
         for number, picture in enumerate(batch):
             self._settle(picture, results if isinstance(results, Fault) else results[number])
+
+    def _ask(
+        self, worker: _Worker, batch: Sequence[_Picture], tries: int
+    ) -> Fault | list[Scored | Fault]:
+        with self._changed:  # a worker computes with the threads of those that have nothing to do
+            busy = max(self.ready - self._idle, 1)
+        files = tuple(picture.file for picture in batch)
+        job = ScorePictures(files, batch[0].wanted, max(self.ready // busy, 1))
+        return worker.do(job, tries)
 
     def _settle(self, picture: _Picture, result: Fault | list[Scored | Fault] | Scored) -> None:
         found = result[0] if isinstance(result, list) else result
         self._metrics.pictures.labels(found.code if isinstance(found, Fault) else "scored").inc()
         picture.future.set_result(found)
-
-
-def _score(worker: _Worker, batch: Sequence[_Picture], tries: int) -> Fault | list[Scored | Fault]:
-    files = tuple(picture.file for picture in batch)
-    return worker.do(ScorePictures(files, batch[0].wanted), tries)
 
 
 class _Worker:

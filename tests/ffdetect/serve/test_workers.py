@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from skimage import data
 
 from ffdetect.serve import tasks
 from ffdetect.serve.errors import ServiceError
 from ffdetect.serve.jobs import Jobs
-from ffdetect.serve.messages import Fault, Limits, Wanted
+from ffdetect.serve.messages import Fault, Limits, ScorePictures, Wanted
 from ffdetect.serve.observe import Metrics
 from ffdetect.serve.schemas import State
 from ffdetect.serve.settings import Settings
@@ -64,6 +67,33 @@ def test_a_picture_that_crashes_its_worker_takes_no_other_with_it(make):
     assert outcomes(workers.score(files, Wanted())) == ["a", "b", "crashed", "c", "unreadable", "d"]
     assert outcomes(workers.score([b"e"], Wanted())) == ["e"]
     assert workers.held == 0
+
+
+def test_a_worker_computes_with_the_threads_of_idle_ones(make):
+    workers = make(workers=3, batch_wait=0)
+    until(lambda: workers.ready == 3)
+    assert outcomes(workers.score([b"threads"], Wanted())) == ["threads 3"]
+    slow = workers.score([b"slow 2"], Wanted())
+    until(slow[0].running)
+    assert outcomes(workers.score([b"threads"], Wanted())) == ["threads 1"]
+    assert outcomes(slow) == ["slow 2"]
+
+
+def test_a_picture_is_scored_by_as_many_threads_as_it_is_given(monkeypatch):
+    task, seen = tasks.make_task(Limits.of(Settings(weights="fast"))), []
+    picture = io.BytesIO()
+    Image.fromarray(data.astronaut()).save(picture, "PNG")
+    look = tasks.Detector.crop_logits
+
+    def looked(self, *args, **options):
+        seen.append(self.threads)
+        return look(self, *args, **options)
+
+    monkeypatch.setattr(tasks.Detector, "crop_logits", looked)
+    wanted = Wanted(verdicts=False)
+    found = [task(ScorePictures((picture.getvalue(),), wanted, n), print)[0] for n in (2, 1)]
+    two, one = (scored.answer.faces[0].score for scored in found)
+    assert seen == [2, 1] and two == pytest.approx(one, abs=1e-4)
 
 
 def test_a_picture_that_hangs_is_given_up_and_others_are_not(make):
