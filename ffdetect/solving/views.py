@@ -129,6 +129,8 @@ def _as_clip(x: np.ndarray, codec: str, crf: float, rng: np.random.Generator) ->
     options = {"crf": str(int(crf)), "preset": "veryfast"}
     if codec == "libvpx-vp9":
         options = {"crf": str(int(crf)), "b:v": "0", "deadline": "realtime", "cpu-used": "8"}
+    if codec == "libx264":  # its macroblock tree comes out otherwise at times, with AVX-512
+        options["x264-params"] = "mbtree=0"
     if codec == "libx265":
         options["x265-params"] = "log-level=none:pools=1"
     stream = io.BytesIO()
