@@ -20,14 +20,18 @@ _SAME = 2  # grey levels: profiles that change no colour by more are sRGB, of wh
 _KEPT = 16  # transforms; a data set has few profiles, and those of printers take megabytes
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
+def to_srgb(image: Image.Image, profiled: bool = True) -> Image.Image:
     """8-bit sRGB, transparent pixels shown over white. A profile that is damaged, or not for such
     a picture, is ignored.
+
+    Args:
+        profiled: whether its profile is meant for these samples. Beside HDR it is for programs
+            that know nothing of that.
 
     Raises:
         DecodeError: samples of another range; the message shows it.
     """
-    profile = image.info.get("icc_profile")
+    profile = image.info.get("icc_profile") if profiled else None
     if image.mode == "RGB" and not profile and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):

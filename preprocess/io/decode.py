@@ -30,7 +30,7 @@ from .formats import (
     is_text,
     media_of_content,
 )
-from .still.heif import hdr_transfer
+from .still.hdr import hdr_transfer
 from .still.memory import pixels_of_array, pixels_of_tensor
 from .still.metadata import without_metadata
 from .still.tiff import first_page, white_at_the_top
@@ -301,7 +301,7 @@ def _what(head: bytes) -> str:
 
 def _stream_of(image: Image.Image) -> IO[bytes] | None:
     """Where an opened picture came from whose file is asked more, as far as that can be had."""
-    if image.format not in ("WEBP", "AVIF", "HEIF"):
+    if image.format not in ("WEBP", "AVIF", "HEIF", "PNG"):
         return None
     if getattr(image, "fp", None) is None:  # closed, once the pixels were there
         with contextlib.suppress(OSError, ValueError):
@@ -322,9 +322,9 @@ def _from_pil(image: Image.Image, stream: IO[bytes] | None, name: str, most: flo
     try:
         first_page(image)
         check_size(image.width, image.height, name, most)
-        hdr = hdr_transfer(stream) if image.format in ("AVIF", "HEIF") else None
+        hdr = hdr_transfer(stream)
         image.load()
-        pixels = _to_array(to_srgb(_upright(white_at_the_top(image))))
+        pixels = _to_array(to_srgb(_upright(white_at_the_top(image)), profiled=not hdr))
         if hdr:
             pixels = from_hdr_bytes(pixels, hdr)
     except TooLargeError:

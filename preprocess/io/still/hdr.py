@@ -1,22 +1,51 @@
-"""What AVIF and HEIC pictures say of their light, which their decoders in Pillow pass over."""
+"""What AVIF, HEIC and PNG pictures say of their light, which Pillow passes over."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 from typing import IO
 
 from preprocess.io.video.boxes import Box, Boxes
 from preprocess.io.video.hdr import TRANSFERS
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _MOST = 2**20  # bytes of associations; no picture has so many items
 
 
 def hdr_transfer(stream: IO[bytes] | None) -> str | None:
-    """How HDR is stored, "PQ" or "HLG", by the "colr" property of the primary item, which is the
-    picture that is shown (ISO/IEC 23008-12, 6.5.5); None of other pictures."""
-    if stream is None or stream.seek(4) != 4 or stream.read(4) != b"ftyp":
+    """How HDR is stored, "PQ" or "HLG"; None of pictures that are not. The stream stays where it
+    was."""
+    if stream is None:
         return None
+    at = stream.tell()
+    try:
+        stream.seek(0)
+        head = stream.read(8)
+        if head[4:] == b"ftyp":
+            return _of_primary_item(stream)
+        return _of_png(stream) if head == _PNG else None
+    finally:
+        stream.seek(at)
+
+
+def _of_png(stream: IO[bytes]) -> str | None:
+    """By the chunk cICP, which comes before those of pixels (PNG, third edition, 11.3.2.6)."""
+    with contextlib.suppress(struct.error, IndexError):
+        while True:
+            size, kind = struct.unpack(">I4s", stream.read(8))
+            if kind == b"cICP" and size == 4:
+                return TRANSFERS.get(stream.read(4)[1])
+            if kind in (b"IDAT", b"IEND"):
+                return None
+            stream.seek(size + 4, io.SEEK_CUR)
+    return None
+
+
+def _of_primary_item(stream: IO[bytes]) -> str | None:
+    """By the "colr" property of the primary item, which is the picture that is shown (ISO/IEC
+    23008-12, 6.5.5)."""
     with contextlib.suppress(ValueError, IndexError, struct.error):
         boxes = Boxes(stream)
         meta = _only(boxes, boxes.whole, b"meta")

@@ -1,16 +1,18 @@
-"""HDR in AVIF and HEIC: read as a clip of the same light is."""
+"""HDR in AVIF, HEIC and PNG: read as a clip of the same light is."""
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
 from preprocess.io.decode import decode_image
-from preprocess.io.still.heif import hdr_transfer
+from preprocess.io.still.hdr import hdr_transfer
+from tests.preprocess.io.test_colour import SPACES, rgb_profile
 from tests.preprocess.io.video.light import TO_2020, to_hlg, to_light, to_pq
 from tests.preprocess.media import small_photo
 
@@ -27,6 +29,14 @@ def encoded(pixels: np.ndarray, kind: str, transfer: int) -> bytes:
         data = stream.getvalue()
         at = data.index(b"colrnclx") + 8
         return data[:at] + struct.pack(">HH", 9, transfer) + data[at + 4 :]
+    if kind == "PNG":
+        # For programs that know nothing of HDR.
+        profile = rgb_profile(*SPACES["ProPhoto"]) if transfer != 13 else None
+        Image.fromarray(pixels).save(stream, "PNG", icc_profile=profile)
+        data = stream.getvalue()
+        chunk = b"cICP" + bytes((9, transfer, 0, 1))
+        chunk = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return data[:33] + chunk + data[33:]  # behind the header
     heif = pytest.importorskip("pillow_heif", reason="heic needs the [heic] extra")
     heif.register_heif_opener()
     colours = {"color_primaries": 9, "transfer_characteristics": transfer}
@@ -34,7 +44,7 @@ def encoded(pixels: np.ndarray, kind: str, transfer: int) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "PNG"])
 @pytest.mark.parametrize("name", TRANSFERS)
 def test_hdr_is_tone_mapped(tmp_path, astronaut, kind, name):
     darker = (small_photo(astronaut) * 0.7).astype(np.uint8)
@@ -49,7 +59,7 @@ def test_hdr_is_tone_mapped(tmp_path, astronaut, kind, name):
         assert np.abs(picture.pixels.astype(int) - darker).mean() < 5
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "PNG"])
 def test_pictures_of_less_range_are_left_alone(astronaut, kind):
     photo = small_photo(astronaut)
     picture = decode_image(encoded(photo, kind, 13))
@@ -89,11 +99,18 @@ def test_properties_are_those_that_the_item_names(version, wide):
     assert hdr_transfer(io.BytesIO(box(b"ftyp", b"avif") + meta)) == "PQ"
 
 
-def test_damage_says_nothing(astronaut):
-    data = encoded(small_photo(astronaut), "AVIF", 16)
+@pytest.mark.parametrize("kind", ["AVIF", "PNG"])
+def test_damage_says_nothing(astronaut, kind):
+    data = encoded(small_photo(astronaut), kind, 16)
     for cut in range(0, 400, 7):
         hdr_transfer(io.BytesIO(data[:cut]))
     for place in range(8, 400):
         hdr_transfer(io.BytesIO(data[:place] + b"\xff" + data[place + 1 :]))
     assert hdr_transfer(None) is None
     assert hdr_transfer(io.BytesIO(b"\x89PNG" + bytes(100))) is None
+
+
+def test_the_stream_stays_where_it_was(astronaut):
+    stream = io.BytesIO(encoded(small_photo(astronaut), "PNG", 18))
+    stream.seek(5)
+    assert hdr_transfer(stream) == "HLG" and stream.tell() == 5
