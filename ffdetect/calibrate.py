@@ -1,7 +1,6 @@
 """python -m ffdetect.calibrate: see `ffdetect.training.calibrate`."""
 
-from ffdetect.training.calibrate import main
-from preprocess.arguments import finish
+from preprocess.arguments import run
 
 if __name__ == "__main__":
-    finish(main)
+    run("ffdetect.training.calibrate")

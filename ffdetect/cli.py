@@ -31,6 +31,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from preprocess.arguments import check_folder
+
 # Name: module, what it does.
 MODULES = {
     "crop": ("preprocess.crop", "Find the faces of pictures and clips, write a cache."),
@@ -111,6 +113,7 @@ def serve(context: typer.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its status."""
+    check_folder("ffdetect")
     app(list(sys.argv[1:] if argv is None else argv), prog_name="ffdetect")
 
 

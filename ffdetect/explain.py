@@ -1,7 +1,6 @@
 """python -m ffdetect.explain: see `ffdetect.scoring.explain`."""
 
-from ffdetect.scoring.explain import main
-from preprocess.arguments import finish
+from preprocess.arguments import run
 
 if __name__ == "__main__":
-    finish(main)
+    run("ffdetect.scoring.explain")

@@ -1,7 +1,6 @@
 """python -m ffdetect.predict: see `ffdetect.scoring.predict`."""
 
-from ffdetect.scoring.predict import main
-from preprocess.arguments import finish
+from preprocess.arguments import run
 
 if __name__ == "__main__":
-    finish(main)
+    run("ffdetect.scoring.predict")

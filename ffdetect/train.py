@@ -1,7 +1,6 @@
 """python -m ffdetect.train: see `ffdetect.training.train`."""
 
-from ffdetect.training.train import main
-from preprocess.arguments import finish
+from preprocess.arguments import run
 
 if __name__ == "__main__":
-    finish(main)
+    run("ffdetect.training.train")

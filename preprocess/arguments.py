@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,11 +26,24 @@ def new_parser(prog: str, doc: str | None, *examples: str) -> argparse.ArgumentP
         epilog="\n".join(["examples:", *lines] if lines else []),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    check_folder(prog)
+    return parser
+
+
+def check_folder(prog: str) -> None:
+    """End a command in a folder that was removed, before libraries that look for it (oneMKL, when
+    PyTorch is imported) end the process without a word that helps."""
     try:
         Path.cwd()
-    except OSError:  # libraries end the process where they look for it
-        parser.exit(2, f"{prog}: error: expected a current folder but it is gone\n")
-    return parser
+    except OSError:
+        print(f"{prog}: error: expected a current folder but it is gone", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(module: str) -> NoReturn:
+    """Run the command that a module has; see `finish`."""
+    check_folder(f"python -m {module}")
+    finish(import_module(module).main)
 
 
 def finish(main: Callable[[], int]) -> NoReturn:

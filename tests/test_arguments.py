@@ -33,6 +33,18 @@ def run(command: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
 @pytest.mark.parametrize(
+    ("module", "name"),
+    [("ffdetect", "ffdetect"), ("ffdetect.predict", "python -m ffdetect.scoring.predict")],
+)
+def test_libraries_do_not_end_a_command_in_a_folder_that_is_gone(module, name):
+    gone = "place=$(mktemp -d); cd $place; rmdir $place"
+    ended = run(f'{gone}; "$PROGRAM" -m {module} predict x.jpg')
+    message = f"{name}: error: expected a current folder but it is gone\n"
+    assert (ended.returncode, ended.stderr) == (2, message)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize(
     ("command", "status", "message"),
     [
         ('"$PROGRAM" -c "$CODE"', 0, ""),

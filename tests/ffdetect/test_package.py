@@ -35,7 +35,8 @@ def test_importing_the_package_costs_nothing():
 
 def test_scoring_needs_nothing_of_training_or_benchmarks():
     commands = (
-        "import ffdetect.predict, ffdetect.train, ffdetect.fakes.regenerate, ffdetect.explain"
+        "import ffdetect.scoring.predict, ffdetect.training.train, ffdetect.fakes.regenerate, "
+        "ffdetect.scoring.explain"
     )
     loaded = modules_after(f"from ffdetect import Detector; {commands}")
     assert "torch" in loaded
