@@ -3,7 +3,8 @@
 STORE holds statistics of faces (`ffdetect.solving.statistics`); the manifest has the columns
 path, target, generator, family, source and group. Lines are solved from all faces. What a score
 means, and where thresholds lie, is measured on faces whose family, or real source, was left out:
-the recipe is solved anew for every fold. Of swaps in videos the maker stays in training, and the
+the recipe is solved anew for every fold. Which real sources are left out together matters, so that
+they are dealt into thirds several times. Of swaps in videos the maker stays in training, and the
 videos do not. Frames of clips are learnt from beside pictures; clips are judged by folds that leave
 out the collections, real and fake, that they came from. --report keeps the figures of these scores,
 --fusion what they are worth in clips (`ffdetect.scoring.fusion`).
@@ -43,6 +44,7 @@ from .statistics import MATCHED, Store
 PROG = "python -m ffdetect.solving.solve"
 NETWORKS = {"best": BEST, "fast": FAST}
 PARTS = 3  # of the real sources; every family is judged beside each
+DRAWS = 3  # of these parts
 SAME_MAKER = {"sfhq_stylegan2": "stylegan2"}
 VIDEO_FAMILY = "dfdc_swap"  # judged on unseen videos: its maker is known, people are not
 CROP = replace(FRAME, native=CropSettings().native)  # pixels are kept where they can be
@@ -55,6 +57,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add_recipe(parser)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the weights file")
+    add("--draws", type=int, default=DRAWS, metavar="N", help="of thirds of sources (%(default)s)")
     add("--report", type=Path, metavar="FILE.json", help="figures of faces left out")
     add("--fusion", type=Path, metavar="FILE.json", help="what scores are worth in clips")
     return parser
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     solver = Solver(faces)
-    left_out = score_left_out(solver, recipe, picture_folds(faces), "fused")
+    left_out = score_left_out(solver, recipe, picture_folds(faces, args.draws), "fused")
     calibration = calibrate(solver, left_out)
     network = solved_network(solver, recipe)
     about = {
@@ -129,16 +132,18 @@ def read_manifest(args: argparse.Namespace) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def picture_folds(faces: Faces) -> list[Fold]:
-    """Every family left out with each third of the real sources in turn; of video swaps, videos.
-    Frames of clips are always learnt from."""
+def picture_folds(faces: Faces, draws: int = DRAWS) -> list[Fold]:
+    """Every family left out with each third of the real sources in turn, however often thirds are
+    drawn; of video swaps, videos. Frames of clips are always learnt from."""
     rows = faces.rows
     pictures = np.setdiff1d(np.arange(len(rows)), faces.clips)
     own = rows.take(pictures)
-    folds = outer_folds(own, parts=PARTS, turns=PARTS)
-    folds = [fold for fold in folds if fold.name != VIDEO_FAMILY]
-    if VIDEO_FAMILY in own.families():
-        folds += group_folds(own, [VIDEO_FAMILY])
+    folds: list[Fold] = []
+    for seed in range(draws):
+        drawn = outer_folds(own, seed, parts=PARTS, turns=PARTS)
+        folds += [fold for fold in drawn if fold.name != VIDEO_FAMILY]
+        if VIDEO_FAMILY in own.families():
+            folds += group_folds(own, [VIDEO_FAMILY], seed=seed)
     return [_beside(fold, pictures, faces.clips) for fold in folds]
 
 

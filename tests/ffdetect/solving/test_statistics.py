@@ -290,6 +290,16 @@ def test_folds_of_pictures_and_of_clips_learn_from_all_of_the_other(made_up):
     assert set(tested) == clips
 
 
+def test_every_draw_leaves_out_other_sources_together(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED], most=6)
+    once, thrice = (solve.picture_folds(faces, draws) for draws in (1, 3))
+    assert len(thrice) == 3 * len(once)
+    for one, again in zip(once, thrice, strict=False):
+        np.testing.assert_array_equal(one.test, again.test)
+    assert len({fold.sources for fold in thrice}) > len({fold.sources for fold in once})
+
+
 def test_a_kind_of_fake_is_learnt_from_its_own_fakes(made_up):
     """Each fake has a trace of its kind alone; the fused score sees all, a kind's line its own."""
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
