@@ -32,7 +32,7 @@ from preprocess.io.storage import as_path, write_json
 from .views import FRAME_MARGIN, FRAME_SIDE, degraded, matched
 
 PROG = "python -m ffdetect.solving.statistics"
-FORMAT = 3
+FORMAT = 4
 _PART = 32  # faces of one file
 _AT_ONCE = 4  # more leave a processor's caches, and each takes longer
 MATCHED = "matched"
@@ -61,7 +61,7 @@ def view_of(frame: np.ndarray, key: str, view: str, large: bool) -> np.ndarray:
         view: `MATCHED`, or the name of a degraded one, which decides it together with the key.
         large: the face was shrunk to the frame.
     """
-    return matched(frame, large) if view == MATCHED else degraded(frame, f"{key}#{view}")
+    return matched(frame, large) if view == MATCHED else degraded(frame, f"{key}#{view}", large)
 
 
 class Store:

@@ -5,9 +5,9 @@ around the box, 320 px) is its middle, and others can be cut out without resampl
 go through the same chain: a framing, a first life (scale, tone, blur, noise, a coding by JPEG,
 WebP or a video codec), 320 px, and often a second coding, as pictures do that are passed on.
 
-Most pictures that are at hand hold a face in some 200 px. One that was larger has more detail in
-its frame than lines have learnt from; in the matched view, as in crops that are scored, it has no
-more than others (`CropSettings.detail`).
+Many pictures hold a face in some 200 px. One that was larger has more detail in its frame, and
+which collections have such faces says nothing of real and fake; in all views, as in crops that are
+scored, it has no more than others (`CropSettings.detail`).
 """
 
 from __future__ import annotations
@@ -44,13 +44,17 @@ def middle(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(frame[start : start + SIDE, start : start + SIDE])
 
 
-def degraded(frame: np.ndarray, key: str) -> np.ndarray:
+def degraded(frame: np.ndarray, key: str, large: bool = False) -> np.ndarray:
     """A random view: uint8 388 x 388 x 3 -> 320 x 320 x 3.
 
     Args:
         key: decides everything; the same key gives the same view.
+        large: the face was shrunk to the frame: by whoever passed it on, or when it was cut out.
     """
     rng = np.random.default_rng(zlib.crc32(key.encode()))
+    before = large and rng.random() < 0.5
+    if before:
+        frame = limit_detail(frame, _DETAIL)
     x = _tone(_rescaled(_framed(frame, rng), rng), rng)
     x = _coded(x, rng)
     if len(x) > SIDE:
@@ -60,6 +64,8 @@ def degraded(frame: np.ndarray, key: str) -> np.ndarray:
         x = cv2.resize(x, (SIDE, SIDE), interpolation=how)
     if rng.random() < 0.5:
         x = jpeg(x, rng.uniform(60, 95))
+    if large and not before:
+        x = limit_detail(x, FRAME.detail)
     return np.ascontiguousarray(x)
 
 

@@ -90,7 +90,9 @@ def test_faces_that_were_shrunk_to_the_frame_are_large(astronaut, tmp_path):
         "large.png": True,
         "small.png": False,
     }
-    views = [view_of(reader.crop(names.index("large.png")), "a", MATCHED, x) for x in (True, False)]
+    frame = reader.crop(names.index("large.png"))
+    assert not np.array_equal(*(view_of(frame, "a", "P1", large) for large in (True, False)))
+    views = [view_of(frame, "a", MATCHED, large) for large in (True, False)]
     readers = create_readers(["lite_residual"])
     (part,) = read_statistics(readers, reader, [names.index("large.png")], MATCHED)
     got = torch.from_numpy(part.values["lite_residual"]).float()

@@ -45,6 +45,20 @@ def test_less_quality_changes_more(frame):
     assert 0 < loss[0] < loss[1] < loss[2]
 
 
+def test_degraded_views_of_a_large_face_have_no_more_detail_than_others(frame):
+    def detail(x: np.ndarray) -> float:
+        return float(np.abs(np.diff(x.astype(np.float32), axis=1)).mean())
+
+    limited = plain = 0.0
+    for number in range(16):
+        seen = degraded(frame, f"face {number}", large=True)
+        assert seen.shape == (SIDE, SIDE, 3)
+        np.testing.assert_array_equal(seen, degraded(frame, f"face {number}", large=True))
+        limited += detail(seen)
+        plain += detail(degraded(frame, f"face {number}"))
+    assert limited < 0.85 * plain
+
+
 @pytest.mark.parametrize("key", ["a", "b", "c", "d"])
 def test_the_key_decides_everything(frame, key):
     first, second = degraded(frame, key), degraded(frame, key)
