@@ -43,7 +43,7 @@ def output_names() -> list[str]:
     return [f"stage{number}" for number in range(1, STAGES + 1)]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)  # a service computes with more or fewer as its load is
 def _session(threads: int) -> ort.InferenceSession:
     with resources.as_file(resources.files("ffdetect.weights") / FILE) as file:
         return open_session(file, threads)
