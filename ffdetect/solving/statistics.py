@@ -163,6 +163,8 @@ def read_statistics(
     """
     dtype = PRECISIONS[precision]
     keys, large = face_keys(frames), large_faces(frames)
+    if view != MATCHED:
+        large &= ~(frames.metadata["frame"].to_numpy() >= 0)  # see `views`
     for start in range(0, len(rows), _PART):
         own = rows[start : start + _PART]
         pictures = np.stack(

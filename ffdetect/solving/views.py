@@ -6,8 +6,9 @@ go through the same chain: a framing, a first life (scale, tone, blur, noise, a 
 WebP or a video codec), 320 px, and often a second coding, as pictures do that are passed on.
 
 Many pictures hold a face in some 200 px. One that was larger has more detail in its frame, and
-which collections have such faces says nothing of real and fake; in all views, as in crops that are
-scored, it has no more than others (`CropSettings.detail`).
+which collections have such faces says nothing of real and fake; as in crops that are scored, it has
+no more than others (`CropSettings.detail`). Degraded views of frames of clips, whose real and fake
+faces are alike in size, keep it.
 """
 
 from __future__ import annotations

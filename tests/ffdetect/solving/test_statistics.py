@@ -70,6 +70,24 @@ def test_statistics_are_read_in_the_precision_that_is_asked_for(frames, tmp_path
     assert seen == [False, True]
 
 
+def test_only_degraded_views_of_frames_of_clips_keep_the_detail_of_large_faces(frames, monkeypatch):
+    cache, seen = CacheReader(frames), []
+    faces = cache.metadata
+    faces["box"] = [np.array([0, 0, 300, 300], np.float32)] * len(faces)
+    faces["frame"] = [-1, 4, 9]
+
+    def noted(frame, key, view, large):
+        seen.append((view, large))
+        return frame[:320, :320]
+
+    monkeypatch.setattr(statistics, "view_of", noted)
+    readers = create_readers(["lite_residual"])
+    for view in (MATCHED, "P1"):
+        list(read_statistics(readers, cache, [0, 1, 2], view))
+    matched, degraded = [(MATCHED, True)] * 3, [("P1", True), ("P1", False), ("P1", False)]
+    assert seen == matched + degraded
+
+
 def test_every_face_is_read_however_many_there_are(frames):
     readers, cache = create_readers(["lite_residual"]), CacheReader(frames)
     (alone,) = read_statistics(readers, cache, [0, 1, 2], MATCHED)
