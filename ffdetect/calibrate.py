@@ -1,6 +1,7 @@
 """python -m ffdetect.calibrate: see `ffdetect.training.calibrate`."""
 
-from preprocess.arguments import run
+from ffdetect.training.calibrate import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    run("ffdetect.training.calibrate")
+    finish(main)

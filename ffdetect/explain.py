@@ -1,6 +1,7 @@
 """python -m ffdetect.explain: see `ffdetect.scoring.explain`."""
 
-from preprocess.arguments import run
+from ffdetect.scoring.explain import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    run("ffdetect.scoring.explain")
+    finish(main)

@@ -1,6 +1,11 @@
 """python -m ffdetect.predict: see `ffdetect.scoring.predict`."""
 
-from preprocess.arguments import run
+from preprocess.arguments import check_folder, finish
 
 if __name__ == "__main__":
-    run("ffdetect.scoring.predict")
+    check_folder("python -m ffdetect.predict")
+
+from ffdetect.scoring.predict import main
+
+if __name__ == "__main__":
+    finish(main)

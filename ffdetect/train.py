@@ -1,6 +1,7 @@
 """python -m ffdetect.train: see `ffdetect.training.train`."""
 
-from preprocess.arguments import run
+from ffdetect.training.train import main
+from preprocess.arguments import finish
 
 if __name__ == "__main__":
-    run("ffdetect.training.train")
+    finish(main)

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,12 +37,6 @@ def check_folder(prog: str) -> None:
     except OSError:
         print(f"{prog}: error: expected a current folder but it is gone", file=sys.stderr)
         sys.exit(2)
-
-
-def run(module: str) -> NoReturn:
-    """Run the command that a module has; see `finish`."""
-    check_folder(f"python -m {module}")
-    finish(import_module(module).main)
 
 
 def finish(main: Callable[[], int]) -> NoReturn:

@@ -34,7 +34,7 @@ def run(command: str) -> subprocess.CompletedProcess:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("ffdetect", "ffdetect"), ("ffdetect.predict", "python -m ffdetect.scoring.predict")],
+    [("ffdetect", "ffdetect"), ("ffdetect.predict", "python -m ffdetect.predict")],
 )
 def test_libraries_do_not_end_a_command_in_a_folder_that_is_gone(module, name):
     gone = "place=$(mktemp -d); cd $place; rmdir $place"
