@@ -3,7 +3,7 @@
 from preprocess.arguments import check_folder, finish
 
 if __name__ == "__main__":
-    check_folder("python -m ffdetect.predict")
+    check_folder("python -m ffdetect.predict")  # before PyTorch, which is ended without one
 
 from ffdetect.scoring.predict import main
 
