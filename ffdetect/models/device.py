@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BF16_ISA = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")  # in oneDNN's names of those with it
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -30,10 +33,14 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def has_fast_bf16() -> bool:
-    """Whether this CPU computes in bfloat16 by itself (avx512_bf16 or AMX).
+    """Whether this CPU computes in bfloat16 by itself (avx512_bf16 or AMX), and oneDNN, which
+    multiplies, is not kept from it by ONEDNN_MAX_CPU_ISA.
 
     Others emulate it, and convolutions then ran 10 to 60 times slower than in float32.
     """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if limit and not any(kind in limit for kind in _BF16_ISA):
+        return False
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 

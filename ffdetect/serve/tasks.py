@@ -30,6 +30,7 @@ from preprocess.io.formats import SAMPLE_RATE, TooLargeError, UnknownFormatError
 from preprocess.io.media import open_media, streams
 from preprocess.io.sound import SoundReader
 from preprocess.io.video.timeline import Timeline
+from preprocess.work.cores import threads_allowed
 from preprocess.work.pool import Alive
 
 from . import schemas
@@ -59,10 +60,10 @@ def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
     cv2.setNumThreads(1)
     detector = Detector.load(limits.weights, "cpu", limits.precision)
     detector.max_megapixels = limits.max_megapixels
-    worker = _Worker(detector, limits)
+    worker, most = _Worker(detector, limits), threads_allowed()
 
     def task(job: Job, alive: Alive) -> object:
-        detector.threads = job.threads if isinstance(job, ScorePictures) else 1
+        detector.threads = int(min(job.threads, most)) if isinstance(job, ScorePictures) else 1
         match job:
             case ScorePictures():
                 return worker.pictures(job, alive)

@@ -19,6 +19,12 @@ def cores() -> int:
     return min(here, max(math.ceil(min(quota(), here)), 1))
 
 
+def threads_allowed() -> float:
+    """Threads that OMP_NUM_THREADS lets a process compute with; inf where it is not set."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(int(first), 1) if first.isdecimal() else math.inf
+
+
 def quota(groups: Path = _GROUPS, mount: Path = _MOUNT) -> float:
     """Cores' worth of time that Linux's control groups give this process; inf without a limit.
 

@@ -19,7 +19,22 @@ def test_both_ways_hear_the_same_files(tmp_path):
     for number in range(2):
         write_sound(tmp_path / "data" / f"{number}.flac", buzz(1.0))
     out = tmp_path / "speed"
-    assert main([str(tmp_path / "data"), "--repeat", "2", "--rounds", "1", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                str(tmp_path / "data"),
+                "--repeat",
+                "2",
+                "--rounds",
+                "1",
+                "--workers",
+                "1",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     (run,) = json.loads(out.with_suffix(".json").read_text())["runs"]
     assert run["files"] == 4 and run["seconds_of_sound"] == pytest.approx(4, abs=0.1)
     assert len(run["ours_seconds"]) == len(run["usual_seconds"]) == 1

@@ -20,7 +20,7 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
     out = tmp_path / "load"
     command = [str(pictures), "--count", "2", "--weights", "fast", "--clients", "2", "8"]
     command += ["--queue", "2", "--requests", "5", "--every", "3"]
-    assert service_load.main([*command, "--seconds", "1.5", "--out", str(out)]) == 0
+    assert service_load.main([*command, "--seconds", "1", "--out", str(out)]) == 0
     found = json.loads(out.with_suffix(".json").read_text())
     few, many = found["loads"]
     assert few["clients"] == 2 and set(few["statuses"]) == {"200"}

@@ -16,3 +16,22 @@ def test_products_are_halved_where_asked_and_faster(monkeypatch, fast, asked):
     with torch.autocast("cpu", torch.bfloat16, enabled=asked):
         assert multiplies_bf16(torch.device("cpu")) == (fast and asked)
         assert not multiplies_bf16(torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "fast"),
+    [
+        ("", True),
+        ("AVX2", False),
+        ("avx512_core", False),
+        ("AVX512_CORE_VNNI", False),
+        ("AVX512_CORE_BF16", True),
+        ("AVX512_CORE_AMX", True),
+        ("AVX10_1_512_AMX", True),
+        ("DEFAULT", True),
+    ],
+)
+def test_a_limit_of_onednn_counts(monkeypatch, limit, fast):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert devices.has_fast_bf16() is fast

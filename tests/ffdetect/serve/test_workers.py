@@ -80,7 +80,11 @@ def test_a_worker_computes_with_the_threads_of_idle_ones(make):
 
 
 def test_a_picture_is_scored_by_as_many_threads_as_it_is_given(monkeypatch):
-    task, seen = tasks.make_task(Limits.of(Settings(weights="fast"))), []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    limits = Limits.of(Settings(weights="fast"))
+    task, seen = tasks.make_task(limits), []
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    limited = tasks.make_task(limits)
     picture = io.BytesIO()
     Image.fromarray(data.astronaut()).save(picture, "PNG")
     look = tasks.Detector.crop_logits
@@ -94,6 +98,8 @@ def test_a_picture_is_scored_by_as_many_threads_as_it_is_given(monkeypatch):
     found = [task(ScorePictures((picture.getvalue(),), wanted, n), print)[0] for n in (2, 1)]
     two, one = (scored.answer.faces[0].score for scored in found)
     assert seen == [2, 1] and two == pytest.approx(one, abs=1e-4)
+    limited(ScorePictures((picture.getvalue(),), wanted, 2), print)
+    assert seen[2:] == [1]
 
 
 def test_a_picture_that_hangs_is_given_up_and_others_are_not(make):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from preprocess.work import cores as module
-from preprocess.work.cores import computing, cores, quota
+from preprocess.work.cores import computing, cores, quota, threads_allowed
 
 
 def write(file: Path, text: str) -> None:
@@ -76,3 +76,11 @@ def test_threads_are_as_before_afterwards():
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
         raise KeyError
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("3", 3), ("4,2", 4), ("0", 1), ("", math.inf), ("many", math.inf)]
+)
+def test_the_environment_bounds_the_threads(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert threads_allowed() == threads
