@@ -31,7 +31,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from preprocess.arguments import check_folder
+from preprocess.arguments import check_folder, status_of
 
 # Name: module, what it does.
 MODULES = {
@@ -86,8 +86,8 @@ class ModuleCommand(TyperCommand):
 
 def _add(name: str, module: str, about: str) -> None:
     def run(context: typer.Context) -> None:
-        main = import_module(module).main
-        raise typer.Exit(main(context.args, prog=f"ffdetect {name}"))
+        prog = f"ffdetect {name}"
+        raise typer.Exit(status_of(lambda: import_module(module).main(context.args, prog=prog)))
 
     command = type("Command", (ModuleCommand,), {"module": module})
     app.command(name, help=about, cls=command)(run)
@@ -108,7 +108,7 @@ def serve(context: typer.Context) -> None:
     """Answer over HTTP, with a web page."""
     from ffdetect.serve.server import main  # its options are those of `ffdetect.serve.settings`
 
-    raise typer.Exit(main(context.args))
+    raise typer.Exit(status_of(lambda: main(context.args)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +70,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             write_json(args.json, result.to_dict())
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     print(f"{scored.about}\n\n{result.markdown()}")
     return 0
 

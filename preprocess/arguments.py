@@ -39,11 +39,20 @@ def check_folder(prog: str) -> None:
         sys.exit(2)
 
 
+def status_of(main: Callable[[], int]) -> int:
+    """Run a command; its status, or 130 if it was stopped where it says nothing of that itself."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
 def finish(main: Callable[[], int]) -> NoReturn:
     """Run a command and end with its status, or with 1 where nobody reads on (`| head`) or nothing
     more can be printed."""
     try:
-        status = main()
+        status = status_of(main)
         sys.stdout.flush()
     except OSError as error:
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123

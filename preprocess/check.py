@@ -45,9 +45,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             good = False
             continue
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            return 130
         if args.repair and not found.whole:
             print(_repaired(found))
         else:

@@ -147,9 +147,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         reason = error.strerror or error
         print(printable(f"{args.out}: cannot be written: {reason}"), file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     print(printable(str(args.out)))
     return 0
 

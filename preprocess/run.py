@@ -97,14 +97,6 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
     written; 2 for wrong arguments; 130 if stopped."""
     args = parser.parse_args(argv)
     try:
-        return _run(command, parser, args)
-    except KeyboardInterrupt:  # before there was a cache to go on from
-        print("stopped", file=sys.stderr)
-        return 130
-
-
-def _run(command: Command, parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    try:
         settings = command.settings(args)
         _check_workers(args)
         shard = Shard.parse(args.shard) if args.shard else None

@@ -260,9 +260,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         found = audit(_measure(args), parse_matches(args.match), args.seed)
     except (ValueError, OSError, ImportError) as error:
         parser.error(printable(str(error)))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     print(report(found))
     if args.json:
         shown = " ".join([prog, *(sys.argv[1:] if argv is None else argv)])

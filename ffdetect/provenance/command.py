@@ -39,11 +39,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             check_trust_list(args.trust_list)
     except ValueError as error:
         parser.error(printable(str(error)))
-    try:
-        return show(args.files, as_json=args.json, trust_list=args.trust_list)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return show(args.files, as_json=args.json, trust_list=args.trust_list)
 
 
 def show(files: Iterable[Path], *, as_json: bool = False, trust_list: Path | None = None) -> int:

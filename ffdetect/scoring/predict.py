@@ -92,9 +92,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         detector.check_tta(args.tta)
     except (ValueError, OSError) as error:
         parser.error(printable(str(error)))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     for line in listing.left_out_lines():
         print(line.strip(), file=sys.stderr)
     if not listing.items:

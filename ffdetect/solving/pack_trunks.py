@@ -8,7 +8,6 @@ stages that ONNX Runtime runs are exported beside them.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from ffdetect.models.frozen import lite_onnx
 from ffdetect.models.frozen.trunks import TRUNKS, load_trunk
+from preprocess.arguments import finish
 from preprocess.faces.mtcnn_networks import write_onnx
 
 SOURCES = {
@@ -67,4 +67,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

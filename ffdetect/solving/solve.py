@@ -32,7 +32,7 @@ from ffdetect.evaluation.splits import Fold, Rows, group_folds, outer_folds
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
 from ffdetect.models.weights import save_checkpoint
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.faces.face import CropSettings
 from preprocess.io.storage import write_json
 
@@ -243,4 +243,4 @@ def solved_network(solver: Solver, recipe: Recipe) -> DualStream:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ffdetect.models.device import PRECISIONS
 from ffdetect.models.frozen.readers import READERS, create_readers
 from ffdetect.models.frozen.trunks import trunk_digest
-from preprocess.arguments import new_parser
+from preprocess.arguments import finish, new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.storage import as_path, write_json
 
@@ -235,4 +235,4 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finish(main)

@@ -172,9 +172,10 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
 def _converted(columns: np.ndarray, sample_rate: int, scale: float) -> Iterator[np.ndarray]:
     import av
 
-    resampler = _Resampler()
+    resampler, opposed = _Resampler(), _Opposed()
     for start in range(0, len(columns), sample_rate):
-        part = columns[start : start + sample_rate].astype(np.float32).mean(1) * scale
+        channels = columns[start : start + sample_rate].T.astype(np.float32) * np.float32(scale)
+        part = channels[0] if opposed.follow(channels) else channels.mean(0)
         if not np.isfinite(part).all():
             raise DecodeError("expected finite samples but got nan or infinity", "<samples>")
         frame = av.AudioFrame.from_ndarray(part[None].astype(np.float32), "fltp", "mono")
@@ -189,6 +190,7 @@ class _Resampler:
     def __init__(self) -> None:
         self._format: tuple | None = None
         self._mixed_here = False
+        self._opposed = _Opposed()
 
     def convert(self, frame) -> Iterator[np.ndarray]:
         if _is_ready(frame):
@@ -197,6 +199,8 @@ class _Resampler:
             return
         import av
 
+        if frame.layout.nb_channels == 2 and self._opposed.follow(channels := _channels(frame)):
+            frame = _mono_frame(channels[:1], frame.sample_rate)
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if now != self._format:
             yield from self.flush()
@@ -204,13 +208,15 @@ class _Resampler:
             self._inner = _inner_resampler()
         frame.pts = None  # wrong time stamps must not move sound
         try:
-            parts = self._inner.resample(_mixed(frame) if self._mixed_here else frame)
+            if self._mixed_here:
+                frame = _mono_frame(_channels(frame), frame.sample_rate)
+            parts = self._inner.resample(frame)
         except av.ArgumentError:  # FFmpeg mixes no more channels than it has names for
             if frame.format.is_planar:  # whose channels PyAV cannot be trusted to find
                 self._format = None
                 return
             self._inner, self._mixed_here = _inner_resampler(), True
-            parts = self._inner.resample(_mixed(frame))
+            parts = self._inner.resample(_mono_frame(_channels(frame), frame.sample_rate))
         yield from (part.to_ndarray()[0] for part in parts)
 
     def flush(self) -> Iterator[np.ndarray]:
@@ -226,21 +232,42 @@ def _inner_resampler():
     return av.AudioResampler("fltp", "mono", SAMPLE_RATE, frame_size=size)
 
 
-def _mixed(frame):
-    """The mean of all channels of an interleaved frame, as a frame of one."""
+def _channels(frame) -> np.ndarray:
+    """float32 channels x samples, -1 to 1."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) * np.float32(2.0**-7)
+    whole = np.issubdtype(samples.dtype, np.integer)
+    scale = 1 / -float(np.iinfo(samples.dtype).min) if whole else 1.0
+    return (samples * scale).astype(np.float32)
+
+
+class _Opposed:
+    """Tells where two channels cancel out: one is the other's negative, as behind a cable that was
+    wired the wrong way round, and next to nothing is left of both in their mean."""
+
+    def __init__(self) -> None:
+        self._mean = self._whole = 0.0
+
+    def follow(self, channels: np.ndarray) -> bool:
+        """Whether they do, in these samples and those before; float32 channels x samples."""
+        if len(channels) != 2:
+            return False
+        # What was before fades: coded sound begins with frames in which they do not yet.
+        self._mean = 0.9 * self._mean + float(np.square(channels.mean(0)).sum())
+        self._whole = 0.9 * self._whole + float(np.square(channels).mean(0).sum())
+        return self._mean < 0.05 * self._whole
+
+
+def _mono_frame(channels: np.ndarray, sample_rate: int):
     import av
 
-    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype == np.uint8:
-        samples = samples.astype(np.int16) - 128
-        scale = 2.0**-7
-    else:
-        whole = np.issubdtype(samples.dtype, np.integer)
-        scale = 1 / -float(np.iinfo(samples.dtype).min) if whole else 1.0
-    mono = (samples.mean(0) * scale).astype(np.float32)
-    mixed = av.AudioFrame.from_ndarray(mono[None], "fltp", "mono")
-    mixed.sample_rate = frame.sample_rate
-    return mixed
+    mono = channels.mean(0, keepdims=True)
+    frame = av.AudioFrame.from_ndarray(mono, "fltp", "mono")
+    frame.sample_rate = sample_rate
+    return frame
 
 
 def _is_ready(frame) -> bool:

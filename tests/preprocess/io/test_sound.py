@@ -234,3 +234,21 @@ def test_sound_that_begins_late_in_a_broadcast(tmp_path: Path) -> None:
         assert (reader.format.sample_rate, reader.format.channels) == (SAMPLE_RATE, 1)
     assert len(heard) / SAMPLE_RATE == pytest.approx(2, abs=0.2)
     assert np.abs(heard).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.m4a", "a.webm"])
+def test_channels_that_cancel_out_are_no_silence(tmp_path: Path, name: str) -> None:
+    """One channel is the other's negative, as behind a cable wired the wrong way round."""
+    sound = buzz(2.0, 48_000)
+    both = write_sound(tmp_path / name, np.stack([sound, -sound]), 48_000, layout="stereo")
+    alone = write_sound(tmp_path / f"mono-{name}", sound, 48_000)
+    heard, expected = read(both), read(alone)
+    length = min(len(heard), len(expected)) - 2000
+    assert np.corrcoef(heard[2000:length], expected[2000:length])[0, 1] > 0.99
+    assert np.std(heard) == pytest.approx(np.std(expected), rel=0.05)
+
+
+def test_channels_that_cancel_out_in_memory() -> None:
+    sound = buzz(2.5)
+    heard = np.concatenate(list(sound_blocks(np.stack([sound, -sound], 1), 16_000, 1.0)))
+    np.testing.assert_allclose(heard, sound, atol=1e-6)
