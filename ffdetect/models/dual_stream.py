@@ -164,7 +164,9 @@ class DualStream(Scorer):
             return self._judge(statistics, clip)
 
     def _judge(self, statistics: Mapping[str, torch.Tensor], clip: bool) -> Logits:
-        fused, rgb, frequency = [], [], []
+        fused: list[torch.Tensor] = []
+        rgb: list[torch.Tensor] = []
+        frequency: list[torch.Tensor] = []
         for name, logits, start in self._kinds(statistics, clip):
             weight, first = self.fusions[name].weight[0], len(self.settings.kinds[name].rgb)
             fused.append(logits @ weight + start)

@@ -317,7 +317,8 @@ class Solver:
                 if names:
                     mean = np.mean([score[reader] for reader in names], 0)
                     parts[stream].append(recipe.slope * mean - margin)
-            whole = recipe.slope * sum(w * score[reader] for reader, w in kind.shares().items())
+            shares = [w * score[reader] for reader, w in kind.shares().items()]
+            whole = recipe.slope * np.sum(shares, 0)
             parts["fused"].append(whole - margin)
             parts["clip"].append(whole - kind.clip_margin)
         joined = {name: logsumexp(values, axis=0) for name, values in parts.items() if values}

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -122,8 +123,9 @@ class Store:
         named = hashlib.sha256("\n".join(statistics.keys.tolist()).encode()).hexdigest()[:16]
         file = self.folder / f"{view}-{named}.npz"
         temporary = self.folder / f"{uuid4().hex}.tmp"
+        arrays: dict[str, Any] = {"keys": statistics.keys, **statistics.values}
         with temporary.open("wb") as stream:
-            np.savez(stream, keys=statistics.keys, **statistics.values)
+            np.savez(stream, **arrays)
         temporary.replace(file)
 
     def missing(self, view: str, keys: Sequence[str]) -> list[int]:

@@ -88,7 +88,7 @@ def _rescaled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _tone(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Gamma, contrast and colour; blur; sharpening; noise; seldom grey."""
-    y = x.astype(np.float32)
+    y: np.ndarray = x.astype(np.float32)
     if rng.random() < 0.25:
         y = 255 * np.clip(y / 255, 0, 1) ** np.exp(rng.normal(0, 0.18))
         y = (y - 128) * rng.uniform(0.85, 1.15) + 128 + rng.uniform(-12, 12)
@@ -148,8 +148,10 @@ def _as_clip(x: np.ndarray, codec: str, crf: float, rng: np.random.Generator) ->
         dx, dy = rng.uniform(-1, 1, 2)
         for number in range(4):
             shift = np.array([[1, 0, dx * number * 0.7], [0, 1, dy * number * 0.7]], np.float32)
-            moved = cv2.warpAffine(x, shift, (width, height), borderMode=cv2.BORDER_REPLICATE)
-            picture = av.VideoFrame.from_ndarray(moved if number else x, format="rgb24")
+            moved: np.ndarray = x
+            if number:
+                moved = cv2.warpAffine(x, shift, (width, height), borderMode=cv2.BORDER_REPLICATE)
+            picture = av.VideoFrame.from_ndarray(moved, format="rgb24")
             out.mux(coded.encode(picture))
         out.mux(coded.encode(None))
     stream.seek(0)
