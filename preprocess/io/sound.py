@@ -199,8 +199,8 @@ class _Resampler:
             return
         import av
 
-        if frame.layout.nb_channels == 2 and self._opposed.follow(channels := _channels(frame)):
-            frame = _mono_frame(channels[:1], frame.sample_rate)
+        if frame.layout.nb_channels == 2 and self._opposed.follow(_channels(frame, every=8)):
+            frame = _mono_frame(_channels(frame)[:1], frame.sample_rate)
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if now != self._format:
             yield from self.flush()
@@ -232,11 +232,12 @@ def _inner_resampler():
     return av.AudioResampler("fltp", "mono", SAMPLE_RATE, frame_size=size)
 
 
-def _channels(frame) -> np.ndarray:
-    """float32 channels x samples, -1 to 1."""
+def _channels(frame, every: int = 1) -> np.ndarray:
+    """float32 channels x samples, -1 to 1; of `every` samples one."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
+    samples = samples[:, ::every]
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) * np.float32(2.0**-7)
     whole = np.issubdtype(samples.dtype, np.integer)
@@ -249,16 +250,17 @@ class _Opposed:
     wired the wrong way round, and next to nothing is left of both in their mean."""
 
     def __init__(self) -> None:
-        self._mean = self._whole = 0.0
+        self._power = self._product = 0.0
 
     def follow(self, channels: np.ndarray) -> bool:
         """Whether they do, in these samples and those before; float32 channels x samples."""
         if len(channels) != 2:
             return False
+        left, right = channels
         # What was before fades: coded sound begins with frames in which they do not yet.
-        self._mean = 0.9 * self._mean + float(np.square(channels.mean(0)).sum())
-        self._whole = 0.9 * self._whole + float(np.square(channels).mean(0).sum())
-        return self._mean < 0.05 * self._whole
+        self._power = 0.9 * self._power + float(left @ left + right @ right)
+        self._product = 0.9 * self._product + float(left @ right)
+        return self._product < -0.45 * self._power  # a twentieth of the power is left
 
 
 def _mono_frame(channels: np.ndarray, sample_rate: int):
