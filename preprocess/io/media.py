@@ -20,6 +20,11 @@ _CHUNKS = 1000  # parts of a file that are looked at for lists of names
 _LOOK = 500  # packets that tell which streams are stills
 _UNREADABLE = 1000  # errors in a row after which a file is read no further
 _RESTART = 1.0  # seconds that time runs back where another part of a file begins
+_STEADY = ("mpegts", "mpeg", "mxf", "ogg", "flac")  # formats in which time passes evenly
+_SILENT = ("matroska,webm",)  # in which it does but for silence, of which a sign comes now and then
+_SILENCE = 0.5  # seconds between such signs, and more than that
+_REGULAR = 8  # equal steps of time after which another is a gap
+_PAUSE = 10.0  # seconds; a longer gap is where another part of a file begins
 _ONE_TO_ONE = frozenset("h264 hevc mpeg1video mpeg2video".split())  # one frame of each packet
 
 
@@ -156,7 +161,8 @@ class Frames:
         self.damaged, self.flagged, self.reason, self.whole = 0, 0, "", True
         self._bad: int | None = None  # time stamp of the last damage
         self._started = False  # whether there was a key frame
-        self._missing = _Missing(container, stream)
+        self._missing = _Missing(container, stream, from_start=True)
+        self._gaps = _Gaps(container, stream)
         self._source = self._run()
 
     def __iter__(self) -> Iterator[Any]:
@@ -172,7 +178,8 @@ class Frames:
             av.error.FFmpegError: it cannot be reached.
         """
         self._container.seek(stamp, stream=self._stream)
-        self._missing = _Missing(self._container, self._stream)
+        self._missing = _Missing(self._container, self._stream, from_start=False)
+        self._gaps = _Gaps(self._container, self._stream)
         self._started = False
         self._source = self._run()
 
@@ -204,12 +211,12 @@ class Frames:
 
     def _judge(self, frame: Any) -> None:
         stamp = frame.pts
-        self._count(self._missing.came(frame), stamp)
+        self._count(max(self._missing.came(frame), self._gaps.came(frame)), stamp)
         if frame.is_corrupt and self._started:
             self._lose("a picture is patched", stamp)
         elif frame.is_corrupt:  # what precedes the first key frame may be, in whole files
             self.whole = False
-        elif getattr(frame, "key_frame", False):
+        elif getattr(frame, "key_frame", True):  # as all frames of sound are
             self._started = True
             # Frames come in another order than packets: a key frame may be older than the damage.
             known = stamp is not None and self._bad is not None
@@ -221,22 +228,24 @@ class Frames:
         if missing and self.whole:
             self.damaged += missing
             self.reason = self.reason or "packets gave no picture"
-            self.whole, self._bad = False, stamp
+            # What is missing lies before the frame: one that needs no other is whole.
+            self.whole, self._bad = False, None if stamp is None else stamp - 1
 
 
 class _Missing:
     """Finds packets that gave no frame, without an error: some decoders pass over damage so.
 
     Frames come in order of time, so a time stamp that was sent and lies before that of a frame
-    will not come any more. What precedes the first key frame is not expected to come.
+    will not come any more. After a jump, what precedes the first key frame is not expected to come.
     """
 
-    def __init__(self, container: Any, stream: Any) -> None:
+    def __init__(self, container: Any, stream: Any, *, from_start: bool) -> None:
         self._applies = (
             stream.codec_context.name in _ONE_TO_ONE
             and container.format.name != "avi"  # it has no time stamps, and FFmpeg makes some up
         )
         self._back = round(_RESTART / stream.time_base) if self._applies else 0
+        self._from_start = from_start
         self._first: int | None = None
         self._parts: deque[set[int]] = deque([set()])  # of files put one after the other
         self._sent = self._came = -(2**63)
@@ -245,7 +254,7 @@ class _Missing:
         stamp = packet.pts
         if not self._applies or stamp is None or not packet.size or packet.is_discard:
             return
-        if self._first is None and packet.is_keyframe:
+        if self._first is None and (packet.is_keyframe or self._from_start):
             self._first = stamp
         if self._first is None:
             return
@@ -272,3 +281,35 @@ class _Missing:
     def left(self) -> int:
         """How many did not come before the end."""
         return sum(map(len, self._parts)) if self._applies else 0
+
+
+class _Gaps:
+    """Finds what was lost before it became a packet, by the time that passes meanwhile, in formats
+    in which it passes evenly."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        name = container.format.name
+        self._applies = name in _STEADY or (name in _SILENT and stream.type == "audio")
+        self._least = 0.0 if name in _STEADY else _SILENCE
+        self._base = stream.time_base
+        self._due: float | None = None  # time of the next frame, in seconds
+        self._step = 0.0  # from the frame before to that
+        self._regular = 0  # how many came so; pictures do not say how long they are
+
+    def came(self, frame: Any) -> int:
+        """How many frames there should have been between this one and the one before."""
+        due, usual = self._due, self._step
+        time = due if frame.pts is None else float(frame.pts * self._base)
+        if not self._applies or time is None:
+            return 0
+        late = 0.0 if due is None else time - due
+        steady, samples = True, getattr(frame, "samples", 0)
+        if samples:
+            self._step = samples / frame.sample_rate
+        elif abs(late) <= usual / 4:
+            self._regular += 1
+        elif late < 0 or self._regular < _REGULAR:  # pictures come when they come
+            self._step, self._regular, steady = max(usual + late, 0.0), 0, False
+        self._due = time + self._step
+        lost = steady and usual > 0 and self._least <= late < _PAUSE
+        return max(round(late / usual), 0) if lost else 0

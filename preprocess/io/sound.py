@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from .formats import SAMPLE_RATE, DecodeError
-from .media import Frames, open_media, streams
+from .media import Frames, open_media, skipped, streams
 
 _RATES = (1_000, 768_000)  # Hz, of what may come in
 _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
 _BURST = 4.0  # coded sound is louder than that only where it is damaged
+_NEAR = 0.2  # seconds between lengths that are the same
+_TELLING = ("mov", "matroska", "flv", "flac", "aiff", "au")  # formats that say how long they are
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 
@@ -77,12 +79,30 @@ class SoundReader:
         )
         if self.format.sample_rate:  # else it has begun so late that its first packet must tell
             _check_format(self.format, str(self.path))
+        self._stream, self._end = stream, 0.0
         self._frames = Frames(self._container, stream)
 
     @property
     def damaged(self) -> int:
         """Packets that could not be decoded, and were left out, so far."""
         return self._frames.damaged
+
+    def notes(self) -> list[str]:
+        """What was damaged or is missing, for people, when all blocks were read."""
+        lines, said = skipped(self.damaged, "sound"), self._said()
+        if said > self._end + _NEAR:
+            lines.append(f"the sound ends at {self._end:.1f} s of {said:.1f} s")
+        return lines
+
+    def _said(self) -> float:
+        """Until when there should be sound, in seconds of the file's time; 0 where it is not known
+        or not of the sound alone."""
+        container, stream = self._container, self._stream
+        if container.format.name.split(",")[0] not in _TELLING:
+            return 0.0
+        if stream.duration:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        return 0.0 if container.streams.video else (container.duration or 0) / 1e6
 
     def blocks(self, seconds: float) -> Iterator[np.ndarray]:
         """Yield the sound from its start: float32, 16 kHz, mono, -1 to 1 (louder is not cut,
@@ -124,6 +144,8 @@ class SoundReader:
                 layout = frame.layout.nb_channels
                 self.format = SoundFormat(self.format.codec, frame.sample_rate, layout)
                 _check_format(self.format, str(self.path))
+            start = self._end if frame.pts is None else float(frame.pts * frame.time_base)
+            self._end = start + frame.samples / frame.sample_rate
             yield from resampler.convert(frame)
         yield from resampler.flush()
 

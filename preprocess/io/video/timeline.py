@@ -25,6 +25,7 @@ _BACK = (0.0, 2.0, 10.0)  # seconds before a moment at which a key frame is look
 _SIGN = 1000  # packets between signs of life
 _INDEXED = ("mov", "matroska", "avi", "asf", "flv")  # formats that know where their end lies
 _BROADCAST = ("mpegts", "mpeg")  # formats that may be cut and joined anywhere
+_LAST = 2**12  # bytes at the end that may be of the packet before: MPEG puts several into one
 
 
 def rate_of(stream: Any) -> float:
@@ -79,7 +80,8 @@ class Timeline:
         end: when the last picture ends.
         said: what the file says of its length, where it is longer than what is there; else None.
         broken: whether time jumps, as where files were put one after the other.
-        rest: share of a broadcast that follows on the last packet of streams that begin early.
+        rest: share of a broadcast that follows on the last packet of streams that begin early:
+            others, or nothing that can be read.
 
     Raises:
         DecodeError: see `media.open_media`.
@@ -185,7 +187,7 @@ class Timeline:
         for shown in order.rest():
             clock.time(shown)
         end = clock.now + clock.step
-        if container.format.name in _BROADCAST:
+        if container.format.name in _BROADCAST and self._size - place > _LAST:
             self.rest = 1 - place / self._size
         return _Extent(end, others, clock.broken) if end > 0 else None
 

@@ -76,6 +76,35 @@ def test_broken_tail_yields_what_is_there(tmp_path: Path) -> None:
     assert 2 * 16_000 < len(read(file)) < 4.2 * 16_000
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("ogg", ""), ("flac", ""), ("mkv", ""), ("ts", "aac")]
+)
+def test_what_never_became_a_packet_is_counted(tmp_path: Path, suffix: str, codec: str) -> None:
+    whole = write_sound(tmp_path / f"a.{suffix}", buzz(8.0, 48_000), 48_000, codec)
+    data = whole.read_bytes()
+    tenth = len(data) // 10
+    bad = tmp_path / f"bad.{suffix}"
+    bad.write_bytes(data[: 4 * tenth] + bytes(tenth) + data[5 * tenth :])
+    for file, damaged in ((whole, False), (bad, True)):
+        with SoundReader(file) as reader:
+            heard = sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE
+            assert (heard < 7.7) == damaged
+            [note] = reader.notes() or [""]
+            assert ("damaged packets of sound skipped" in note) == damaged
+
+
+@pytest.mark.parametrize("suffix", "flac mkv aiff au".split())
+def test_a_missing_tail_is_said(tmp_path: Path, suffix: str) -> None:
+    codec = {"aiff": "pcm_s16be", "au": "pcm_s16be"}.get(suffix, "")
+    file = write_sound(tmp_path / f"a.{suffix}", buzz(6.0, 48_000), 48_000, codec)
+    for share in (1, 0.5):
+        file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+        with SoundReader(file) as reader:
+            heard = sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE
+            said = [f"the sound ends at {heard:.1f} s of 6.0 s"] if share < 1 else []
+            assert [note for note in reader.notes() if "damaged" not in note] == said
+
+
 def test_names_longer_than_the_file_are_refused_before_memory_is_taken_for_them(tmp_path: Path):
     file = write_sound(tmp_path / "a.wav", buzz(0.2))
     data = file.read_bytes()
