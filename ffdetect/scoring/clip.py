@@ -159,8 +159,11 @@ def score_video(
         raise DecodeError(f"expected the path of a clip but got {type(clip).__name__}")
     clip, broken = Path(clip), None
     notes: list[str] = []
-    if not clip.is_file():
-        raise DecodeError("expected a clip but got no file", clip)
+    try:
+        if not clip.is_file():
+            raise DecodeError("expected a clip but got no file", clip)
+    except OSError as error:  # a name that is too long
+        raise DecodeError(f"expected a clip but got: {error.strerror or error}", clip) from error
     faces: list[ClipFace] = []
     try:
         faces = _look(detector, clip, frames, no_face == "whole", alive, looked, notes)

@@ -37,12 +37,12 @@ def open_media(path: Path, expected: str) -> Any:
     """
     import av
 
-    if not path.is_file() or not path.stat().st_size:
-        kind = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no file"
-        what = "an empty file" if path.is_file() else kind
-        raise DecodeError(f"expected {expected} but got {what}", path)
-    if _promises_too_much(path):
-        raise DecodeError(f"expected {expected} but its list of names is longer than it", path)
+    try:
+        fault = _fault(path)
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror or error}"
+    if fault:
+        raise DecodeError(f"expected {expected} but {fault}", path)
     # Play lists inside of other formats could name other files and hosts.
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
@@ -51,8 +51,18 @@ def open_media(path: Path, expected: str) -> Any:
         reason = getattr(error, "strerror", None) or error
         with path.open("rb") as stream:
             known = media_of_content(stream.read(HEAD)) in ("clip", "sound")
-        fault = DecodeError if known else UnknownFormatError
-        raise fault(f"expected {expected} but it cannot be decoded: {reason}", path) from error
+        kind = DecodeError if known else UnknownFormatError
+        raise kind(f"expected {expected} but it cannot be decoded: {reason}", path) from error
+
+
+def _fault(path: Path) -> str:
+    """Why a path is none to open, "" if it is."""
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no file"
+        return f"got {kind}"
+    if not path.stat().st_size:
+        return "got an empty file"
+    return "its list of names is longer than it" if _promises_too_much(path) else ""
 
 
 def _promises_too_much(path: Path) -> bool:

@@ -170,16 +170,15 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
         DecodeError: another shape or dtype, not one sample, samples that are not finite, or a
             sample rate that no sound has.
     """
-    samples, name = np.asarray(samples), "<samples>"
-    columns = samples[:, None] if samples.ndim == 1 else samples
-    if columns.ndim != 2 or not (
-        np.issubdtype(columns.dtype, np.floating) or columns.dtype == np.int16
-    ):
-        raise DecodeError(
-            "expected float or int16 samples of shape N or N x channels "
-            f"but got {samples.dtype} of shape {samples.shape}",
-            name,
-        )
+    name, expected = "<samples>", "expected float or int16 samples of shape N or N x channels but"
+    try:
+        given = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists in disorder, some tensors
+        raise DecodeError(f"{expected} got {type(samples).__name__}: {error}", name) from error
+    columns = given[:, None] if given.ndim == 1 else given
+    whole = columns.dtype.kind == "i" and columns.dtype.itemsize == 2  # in any order of bytes
+    if columns.ndim != 2 or not (np.issubdtype(columns.dtype, np.floating) or whole):
+        raise DecodeError(f"{expected} got {given.dtype} of shape {given.shape}", name)
     try:
         rate = round(float(sample_rate))
     except (TypeError, ValueError, OverflowError):
@@ -187,7 +186,7 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
     _check_format(SoundFormat("array", rate, columns.shape[1]), name)
     if not len(columns):
         raise NoSoundError("expected sound but got 0 samples", name)
-    scale = 2.0**-15 if columns.dtype == np.int16 else 1.0
+    scale = 2.0**-15 if whole else 1.0
     return _cut(_converted(columns, rate, scale), round(seconds * SAMPLE_RATE))
 
 

@@ -159,13 +159,29 @@ def test_samples_from_memory() -> None:
     assert len(whole) == 16_000
     again = np.concatenate(list(sound_blocks((stereo * 32767).astype(np.int16), 48_000, 1.0)))
     assert np.abs(whole - again).max() < 1e-3
-    for bad in (np.zeros((2, 2, 2), np.float32), np.zeros(9, np.int64)):
+    swapped = np.concatenate(list(sound_blocks((stereo * 32767).astype(">i2"), 48_000, 1.0)))
+    assert np.array_equal(again, swapped)
+    for bad in (np.zeros((2, 2, 2), np.float32), np.zeros(9, np.int64), [[0.0], [0.0, 1.0]]):
         with pytest.raises(DecodeError, match="expected float or int16"):
             sound_blocks(bad, 16_000, 1.0)
     with pytest.raises(NoSoundError, match="0 samples"):
         sound_blocks(np.zeros(0, np.float32), 16_000, 1.0)
     with pytest.raises(DecodeError, match="finite"):
         list(sound_blocks(np.full(9, np.nan), 16_000, 1.0))
+
+
+def test_tensors_that_numpy_does_not_take() -> None:
+    torch = pytest.importorskip("torch")
+    samples = torch.from_numpy(buzz(1.0))
+    assert len(list(sound_blocks(samples, 16_000, 0.5))) == 2
+    for bad in (samples.bfloat16(), samples.clone().requires_grad_()):
+        with pytest.raises(DecodeError, match=r"expected float or int16 .* but got Tensor: "):
+            sound_blocks(bad, 16_000, 1.0)
+
+
+def test_a_name_that_no_file_system_takes() -> None:
+    with pytest.raises(DecodeError, match=r"a\.wav: expected a clip .* cannot be read: File name"):
+        SoundReader("a" * 5000 + "a.wav")
 
 
 def test_the_next_stream_where_nothing_of_the_first_can_be_decoded(tmp_path: Path) -> None:
