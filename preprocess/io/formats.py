@@ -27,8 +27,8 @@ VIDEO_SUFFIXES = frozenset(
     ".mjpg .mjpeg .h264 .264 .h265 .265 .hevc".split()
 )
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .mp3 .mp2 .mpga .m4a .m4b .aac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr .caf "
-    ".au .w64 .mka .weba".split()
+    ".wav .flac .mp3 .mp2 .mpga .m4a .m4b .aac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr "
+    ".caf .au .w64 .mka .weba".split()
 )
 _MEDIA = {
     **dict.fromkeys(IMAGE_SUFFIXES, "picture"),

@@ -23,7 +23,8 @@ _RESTART = 1.0  # seconds that time runs back where another part of a file begin
 _STEADY = ("mpegts", "mpeg", "mxf", "ogg", "flac")  # formats in which time passes evenly
 _SILENT = ("matroska,webm",)  # in which it does but for silence, of which a sign comes now and then
 _SILENCE = 0.5  # seconds between such signs, and more than that
-_REGULAR = 8  # equal steps of time after which another is a gap
+_REGULAR = 8  # equal steps of time after which several of them are a gap
+_JITTER = 0.1  # share of a step by which equal ones may differ
 _PAUSE = 10.0  # seconds; a longer gap is where another part of a file begins
 _ONE_TO_ONE = frozenset("h264 hevc mpeg1video mpeg2video".split())  # one frame of each packet
 
@@ -268,10 +269,12 @@ class _Missing:
             self._first = stamp
         if self._first is None:
             return
-        if stamp < self._sent - self._back:
+        # Packets come in order of decoding: over a pause, what is shown before it may come after.
+        decoded = stamp if packet.dts is None else packet.dts
+        if decoded < self._sent - self._back:
             self._parts.append(set())
-            self._first = self._sent = stamp
-        self._sent = max(self._sent, stamp)
+            self._first, self._sent = stamp, decoded
+        self._sent = max(self._sent, decoded)
         if stamp >= self._first:
             self._parts[-1].add(stamp)
 
@@ -313,13 +316,12 @@ class _Gaps:
         if not self._applies or time is None:
             return 0
         late = 0.0 if due is None else time - due
-        steady, samples = True, getattr(frame, "samples", 0)
+        lost, samples = max(round(late / usual), 0) if usual else 0, getattr(frame, "samples", 0)
         if samples:
             self._step = samples / frame.sample_rate
-        elif abs(late) <= usual / 4:
+        elif abs(late - lost * usual) <= _JITTER * usual and (not lost or self._regular > _REGULAR):
             self._regular += 1
-        elif late < 0 or self._regular < _REGULAR:  # pictures come when they come
-            self._step, self._regular, steady = max(usual + late, 0.0), 0, False
+        else:  # pictures come when they come
+            self._step, self._regular, lost = max(usual + late, 0.0), 0, 0
         self._due = time + self._step
-        lost = steady and usual > 0 and self._least <= late < _PAUSE
-        return max(round(late / usual), 0) if lost else 0
+        return lost if self._least <= late < _PAUSE else 0

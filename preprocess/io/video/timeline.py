@@ -179,7 +179,7 @@ class Timeline:
                 continue
             stamp, place = _stamp(packet), max(place, (packet.pos or 0) + packet.size)
             if packet.stream.index == stream.index:
-                for shown in order.add(stamp):
+                for shown in order.add(stamp, packet.dts):
                     clock.time(shown)
             elif stamp is not None:
                 ends = (stamp + (packet.duration or 0)) * packet.time_base
@@ -208,13 +208,16 @@ class _Order:
     def __init__(self, back: int) -> None:
         self._back, self._held, self._newest = back, [], -(2**63)  # type: int, list[int], int
 
-    def add(self, stamp: int | None) -> Iterator[int | None]:
-        if stamp is None or stamp < self._newest - self._back:  # another part begins
+    def add(self, stamp: int | None, decoded: int | None) -> Iterator[int | None]:
+        """Args: when it is shown and when it is decoded, which is never much earlier than before
+        but where another part begins."""
+        decoded = stamp if decoded is None else decoded
+        if stamp is None or decoded is None or decoded < self._newest - self._back:
             yield from self.rest()
-        if stamp is None:
+        if stamp is None or decoded is None:
             yield None
             return
-        self._newest = max(self._newest, stamp)
+        self._newest = max(self._newest, decoded)
         heapq.heappush(self._held, stamp)
         if len(self._held) > _REORDERED:
             yield heapq.heappop(self._held)
