@@ -15,6 +15,7 @@ import numpy as np
 
 from .formats import SAMPLE_RATE, DecodeError
 from .media import Frames, open_media, skipped, streams
+from .video.joined import is_followed
 
 _RATES = (1_000, 768_000)  # Hz, of what may come in
 _MAX_CHANNELS = 64
@@ -92,6 +93,10 @@ class SoundReader:
         lines, said = skipped(self.damaged, "sound"), self._said()
         if said > self._end + _NEAR:
             lines.append(f"the sound ends at {self._end:.1f} s of {said:.1f} s")
+        if not self._container.streams.video and is_followed(
+            self.path, self._container.format.name
+        ):
+            lines.append("another recording follows in the file, which players do not play")
         return lines
 
     def _said(self) -> float:

@@ -105,6 +105,18 @@ def test_a_missing_tail_is_said(tmp_path: Path, suffix: str) -> None:
             assert [note for note in reader.notes() if "damaged" not in note] == said
 
 
+@pytest.mark.parametrize("suffix", ["wav", "m4a"])
+def test_recordings_of_which_players_hear_the_first_alone(tmp_path: Path, suffix: str) -> None:
+    file = write_sound(tmp_path / f"a.{suffix}", buzz(2.0))
+    for times in (1, 2):
+        file.write_bytes(times * file.read_bytes())
+        with SoundReader(file) as reader:
+            assert sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE == pytest.approx(2, abs=0.2)
+            assert ["another recording follows" in note for note in reader.notes()] == [True] * (
+                times - 1
+            )
+
+
 def test_names_longer_than_the_file_are_refused_before_memory_is_taken_for_them(tmp_path: Path):
     file = write_sound(tmp_path / "a.wav", buzz(0.2))
     data = file.read_bytes()

@@ -267,7 +267,7 @@ def test_a_broadcast_that_goes_on_with_other_streams(tmp_path):
     assert "of streams that begin late" in note
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("flv", "flv")])
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("flv", "flv"), ("wmv", "wmv2")])
 def test_films_of_which_players_see_the_first_alone(tmp_path, suffix, codec):
     clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), codec)
     notes: list[str] = []
