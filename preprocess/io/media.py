@@ -22,6 +22,7 @@ _UNREADABLE = 1000  # errors in a row after which a file is read no further
 _RESTART = 1.0  # seconds that time runs back where another part of a file begins
 _STEADY = ("mpegts", "mpeg", "mxf", "ogg", "flac")  # formats in which time passes evenly
 _SILENT = ("matroska,webm",)  # in which it does but for silence, of which a sign comes now and then
+_TRIM = 0.05  # seconds of sound that are left out where recordings are joined
 _SILENCE = 0.5  # seconds between such signs, and more than that
 _REGULAR = 8  # equal steps of time after which several of them are a gap
 _JITTER = 0.1  # share of a step by which equal ones may differ
@@ -303,7 +304,9 @@ class _Gaps:
     def __init__(self, container: Any, stream: Any) -> None:
         name = container.format.name
         self._applies = name in _STEADY or (name in _SILENT and stream.type == "audio")
-        self._least = 0.0 if name in _STEADY else _SILENCE
+        self._least = 0.0
+        if stream.type == "audio":
+            self._least = _TRIM if name in _STEADY else _SILENCE
         self._base = stream.time_base
         self._due: float | None = None  # time of the next frame, in seconds
         self._step = 0.0  # from the frame before to that

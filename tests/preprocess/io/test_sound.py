@@ -93,7 +93,15 @@ def test_what_never_became_a_packet_is_counted(tmp_path: Path, suffix: str, code
             assert ("damaged packets of sound skipped" in note) == damaged
 
 
-@pytest.mark.parametrize("suffix", "flac mkv aiff au".split())
+def test_recordings_of_ogg_put_one_after_the_other_are_whole(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.ogg", buzz(2.0, 48_000), 48_000)
+    file.write_bytes(3 * file.read_bytes())
+    with SoundReader(file) as reader:
+        assert sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE == pytest.approx(6, abs=0.2)
+        assert reader.notes() == []
+
+
+@pytest.mark.parametrize("suffix", "wav flac mkv aiff au".split())
 def test_a_missing_tail_is_said(tmp_path: Path, suffix: str) -> None:
     codec = {"aiff": "pcm_s16be", "au": "pcm_s16be"}.get(suffix, "")
     file = write_sound(tmp_path / f"a.{suffix}", buzz(6.0, 48_000), 48_000, codec)
