@@ -29,12 +29,12 @@ class Heard:
         windows: start in seconds and samples of each, int16, 16 kHz mono; the last may be shorter
             than the others.
         format: how the file stores it.
-        damaged: packets that could not be decoded, and were left out.
+        notes: what was damaged or is missing, for people.
     """
 
     windows: list[tuple[float, np.ndarray]]
     format: SoundFormat
-    damaged: int = 0
+    notes: tuple[str, ...] = ()
 
 
 Result = Heard | Failure | StorageError
@@ -64,7 +64,7 @@ def listen(
     try:
         with local_copy(file, alive) as local, SoundReader(local) as reader:
             chosen = spread_windows(_watched(reader.blocks(seconds), alive), seconds, most)
-            described, damaged = reader.format, reader.damaged
+            described, notes = reader.format, tuple(reader.notes())
     except DecodeError as error:
         kind = "no_sound" if isinstance(error, NoSoundError) else "unreadable"
         # Named as it was asked for: what was read may be a copy.
@@ -76,7 +76,7 @@ def listen(
     if not chosen:
         reason = f"{file}: expected at least {_SHORTEST} s of sound but got less, or silence"
         return Failure(item.path, "no_sound", reason)
-    return Heard([(start, _stored(block)) for start, block in chosen], described, damaged)
+    return Heard([(start, _stored(block)) for start, block in chosen], described, notes)
 
 
 def _watched(blocks: Iterator[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:

@@ -14,7 +14,6 @@ from preprocess.arguments import finish
 from preprocess.cache.errors import Failure
 from preprocess.cache.sound import SoundSettings, to_table
 from preprocess.cache.writer import CacheWriter
-from preprocess.io.media import skipped
 from preprocess.io.sources import Item
 from preprocess.io.storage import is_remote
 from preprocess.work.pool import Lost, work
@@ -126,7 +125,7 @@ def _worth_starting(items: Sequence[Item]) -> int:
 def _record(writer: CacheWriter[SoundSettings], item: Item, result: Heard | Failure) -> None:
     if isinstance(result, Heard):
         writer.add_table(to_table(item, result.windows, result.format, writer.settings))
-        writer.note(item.path, skipped(result.damaged, "sound"))
+        writer.note(item.path, result.notes)
     else:
         writer.fail(result)
 

@@ -22,7 +22,6 @@ from preprocess.faces.crop import crop_whole
 from preprocess.faces.tracks import ClipFace, clip_faces
 from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
-from preprocess.io.media import skipped
 
 from .fusion import Fusion
 from .quality import nothing_to_judge
@@ -160,8 +159,11 @@ def score_video(
         raise DecodeError(f"expected the path of a clip but got {type(clip).__name__}")
     clip, broken = Path(clip), None
     notes: list[str] = []
-    if not clip.is_file():
-        raise DecodeError("expected a clip but got no file", clip)
+    try:
+        if not clip.is_file():
+            raise DecodeError("expected a clip but got no file", clip)
+    except OSError as error:  # a name that is too long
+        raise DecodeError(f"expected a clip but got: {error.strerror or error}", clip) from error
     faces: list[ClipFace] = []
     try:
         faces = _look(detector, clip, frames, no_face == "whole", alive, looked, notes)
@@ -175,8 +177,8 @@ def score_video(
     voice_ratio, no_voice = None, ""
     if voice:
         try:
-            windows, voice_ratio, damaged = _listen(clip, alive)
-            notes += skipped(damaged, "sound")
+            windows, voice_ratio, said = _listen(clip, alive)
+            notes += said
         except DecodeError as error:
             if broken:
                 raise broken from error
@@ -295,7 +297,10 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
     return float(logsumexp(log_ratios, b=looks / np.sum(looks)))
 
 
-def _listen(clip: Path, alive: Callable[[], None]) -> tuple[tuple[VoiceWindow, ...], float, int]:
+def _listen(
+    clip: Path, alive: Callable[[], None]
+) -> tuple[tuple[VoiceWindow, ...], float, tuple[str, ...]]:
+    """Windows of sound, the log ratio of all of them, and what was damaged."""
     evidence = Fusion.load().in_one_range().voice
     heard = shipped_voice().analyze(clip, alive=alive)
     windows = tuple(
@@ -304,7 +309,7 @@ def _listen(clip: Path, alive: Callable[[], None]) -> tuple[tuple[VoiceWindow, .
         else window
         for window in heard.windows
     )
-    return windows, evidence.log_ratio(_log_odds(heard.score)), heard.damaged
+    return windows, evidence.log_ratio(_log_odds(heard.score)), heard.notes
 
 
 @cache

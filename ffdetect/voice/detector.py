@@ -46,11 +46,13 @@ class VoiceScore:
         score: probability of fake, 0 to 1: the mean logit of the windows loud enough to count.
         windows: the whole recording in order, whatever was heard.
         damaged: packets that could not be decoded, and were left out.
+        notes: what was damaged or is missing, for people.
     """
 
     score: float
     windows: tuple[VoiceWindow, ...]
     damaged: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class VoiceDetector:
@@ -97,7 +99,7 @@ class VoiceDetector:
         if isinstance(source, str | Path):
             with SoundReader(source) as reader:
                 judged = self._judge(reader.blocks(WINDOW), str(source), alive)
-                return replace(judged, damaged=reader.damaged)
+                return replace(judged, damaged=reader.damaged, notes=tuple(reader.notes()))
         return self._judge(sound_blocks(source, sample_rate, WINDOW), "<samples>", alive)
 
     @torch.inference_mode()

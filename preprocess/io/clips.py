@@ -184,10 +184,11 @@ class _Clip:
         if not self._timeline.broken:
             damaged = max(damaged, self.frames.flagged)
         lines = skipped(damaged, "pictures")
-        if said is not None and self._ended:
+        if said is not None and (self._ended or said > self._timeline.seconds):
             lines.append(f"the pictures end at {self._timeline.end:.1f} s of {said:.1f} s")
         if self._timeline.rest > _REST:
             lines.append(
-                f"the last {self._timeline.rest:.0%} of the file are of streams that begin late"
+                f"the last {self._timeline.rest:.0%} of the file cannot be read, or are of streams "
+                "that begin late"
             )
         return [*lines, *self.display.notes]

@@ -35,7 +35,10 @@ def to_srgb(image: Image.Image, profiled: bool = True) -> Image.Image:
     if image.mode == "RGB" and not profile and not image.has_transparency_data:
         return image
     if image.mode.startswith("I"):
-        image = _from_integers(np.asarray(image))
+        values, hidden = np.asarray(image), image.info.get("transparency")
+        image = _from_integers(values)
+        if isinstance(hidden, int):  # one shade is, of a PNG
+            image.putalpha(Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
     elif image.mode == "F":
         image = _from_floats(np.asarray(image))
     if not image.has_transparency_data:

@@ -23,11 +23,12 @@ IMAGE_SUFFIXES = frozenset(
 )
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m2v .3gp .3g2 .ts .mts .m2t .m2ts "
-    ".wmv .asf .flv .f4v .ogv .vob .mxf .dv .y4m .rm .rmvb".split()
+    ".wmv .asf .flv .f4v .ogv .ogm .vob .mxf .dv .y4m .rm .rmvb .mk3d .m1v .mp2v .ivf .nut "
+    ".mjpg .mjpeg .h264 .264 .h265 .265 .hevc".split()
 )
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .mp3 .m4a .m4b .aac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr .caf .au .w64 "
-    ".mka .weba".split()
+    ".wav .flac .mp3 .mp2 .mpga .m4a .m4b .aac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr "
+    ".caf .au .w64 .mka .weba".split()
 )
 _MEDIA = {
     **dict.fromkeys(IMAGE_SUFFIXES, "picture"),
@@ -52,6 +53,7 @@ _FTYP = {
     **dict.fromkeys(("M4A ", "M4B ", "M4P "), "sound"),
     "crx ": "",  # a camera's raw file
 }
+_LAYERS = bytes.fromhex("e2e3 f2f3f4f5 fafbfcfd")  # of MPEG's sound, after 0xFF
 _STARTS = (
     (b"\xff\xd8\xff", "picture"),  # JPEG
     (b"\x89PNG\r\n\x1a\n", "picture"),
@@ -75,13 +77,16 @@ _STARTS = (
     (b".RMF", "clip"),
     (b"YUV4MPEG2 ", "clip"),
     (b"DKIF", "clip"),
+    (b"nut/multimedia container\0", "clip"),
     (b"fLaC", "sound"),
     (b"ID3", "sound"),
     (b"#!AMR", "sound"),
     (b"caff", "sound"),
     (b"\xff\xf1", "sound"),
-    (b"\xff\xf9", "sound"),
-    (b"\xff\xfb", "sound"),  # AAC, MP3
+    (b"\xff\xf9", "sound"),  # AAC
+    *((bytes((0xFF, second)), "sound") for second in _LAYERS),  # MP3, MP2
+    (b".snd", "sound"),
+    (b"riff\x2e\x91\xcf\x11", "sound"),  # Wave64
 )
 
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")

@@ -20,6 +20,13 @@ _CHUNKS = 1000  # parts of a file that are looked at for lists of names
 _LOOK = 500  # packets that tell which streams are stills
 _UNREADABLE = 1000  # errors in a row after which a file is read no further
 _RESTART = 1.0  # seconds that time runs back where another part of a file begins
+_STEADY = ("mpegts", "mpeg", "mxf", "ogg", "flac")  # formats in which time passes evenly
+_SILENT = ("matroska,webm",)  # in which it does but for silence, of which a sign comes now and then
+_TRIM = 0.05  # seconds of sound that are left out where recordings are joined
+_SILENCE = 0.5  # seconds between such signs, and more than that
+_REGULAR = 8  # equal steps of time after which several of them are a gap
+_JITTER = 0.1  # share of a step by which equal ones may differ
+_PAUSE = 10.0  # seconds; a longer gap is where another part of a file begins
 _ONE_TO_ONE = frozenset("h264 hevc mpeg1video mpeg2video".split())  # one frame of each packet
 
 
@@ -32,12 +39,12 @@ def open_media(path: Path, expected: str) -> Any:
     """
     import av
 
-    if not path.is_file() or not path.stat().st_size:
-        kind = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no file"
-        what = "an empty file" if path.is_file() else kind
-        raise DecodeError(f"expected {expected} but got {what}", path)
-    if _promises_too_much(path):
-        raise DecodeError(f"expected {expected} but its list of names is longer than it", path)
+    try:
+        fault = _fault(path)
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror or error}"
+    if fault:
+        raise DecodeError(f"expected {expected} but {fault}", path)
     # Play lists inside of other formats could name other files and hosts.
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     try:
@@ -46,8 +53,18 @@ def open_media(path: Path, expected: str) -> Any:
         reason = getattr(error, "strerror", None) or error
         with path.open("rb") as stream:
             known = media_of_content(stream.read(HEAD)) in ("clip", "sound")
-        fault = DecodeError if known else UnknownFormatError
-        raise fault(f"expected {expected} but it cannot be decoded: {reason}", path) from error
+        kind = DecodeError if known else UnknownFormatError
+        raise kind(f"expected {expected} but it cannot be decoded: {reason}", path) from error
+
+
+def _fault(path: Path) -> str:
+    """Why a path is none to open, "" if it is."""
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or device" if path.exists() else "no file"
+        return f"got {kind}"
+    if not path.stat().st_size:
+        return "got an empty file"
+    return "its list of names is longer than it" if _promises_too_much(path) else ""
 
 
 def _promises_too_much(path: Path) -> bool:
@@ -156,7 +173,8 @@ class Frames:
         self.damaged, self.flagged, self.reason, self.whole = 0, 0, "", True
         self._bad: int | None = None  # time stamp of the last damage
         self._started = False  # whether there was a key frame
-        self._missing = _Missing(container, stream)
+        self._missing = _Missing(container, stream, from_start=True)
+        self._gaps = _Gaps(container, stream)
         self._source = self._run()
 
     def __iter__(self) -> Iterator[Any]:
@@ -172,7 +190,8 @@ class Frames:
             av.error.FFmpegError: it cannot be reached.
         """
         self._container.seek(stamp, stream=self._stream)
-        self._missing = _Missing(self._container, self._stream)
+        self._missing = _Missing(self._container, self._stream, from_start=False)
+        self._gaps = _Gaps(self._container, self._stream)
         self._started = False
         self._source = self._run()
 
@@ -204,12 +223,12 @@ class Frames:
 
     def _judge(self, frame: Any) -> None:
         stamp = frame.pts
-        self._count(self._missing.came(frame), stamp)
+        self._count(max(self._missing.came(frame), self._gaps.came(frame)), stamp)
         if frame.is_corrupt and self._started:
             self._lose("a picture is patched", stamp)
         elif frame.is_corrupt:  # what precedes the first key frame may be, in whole files
             self.whole = False
-        elif getattr(frame, "key_frame", False):
+        elif getattr(frame, "key_frame", True):  # as all frames of sound are
             self._started = True
             # Frames come in another order than packets: a key frame may be older than the damage.
             known = stamp is not None and self._bad is not None
@@ -221,22 +240,24 @@ class Frames:
         if missing and self.whole:
             self.damaged += missing
             self.reason = self.reason or "packets gave no picture"
-            self.whole, self._bad = False, stamp
+            # What is missing lies before the frame: one that needs no other is whole.
+            self.whole, self._bad = False, None if stamp is None else stamp - 1
 
 
 class _Missing:
     """Finds packets that gave no frame, without an error: some decoders pass over damage so.
 
     Frames come in order of time, so a time stamp that was sent and lies before that of a frame
-    will not come any more. What precedes the first key frame is not expected to come.
+    will not come any more. After a jump, what precedes the first key frame is not expected to come.
     """
 
-    def __init__(self, container: Any, stream: Any) -> None:
+    def __init__(self, container: Any, stream: Any, *, from_start: bool) -> None:
         self._applies = (
             stream.codec_context.name in _ONE_TO_ONE
             and container.format.name != "avi"  # it has no time stamps, and FFmpeg makes some up
         )
         self._back = round(_RESTART / stream.time_base) if self._applies else 0
+        self._from_start = from_start
         self._first: int | None = None
         self._parts: deque[set[int]] = deque([set()])  # of files put one after the other
         self._sent = self._came = -(2**63)
@@ -245,14 +266,16 @@ class _Missing:
         stamp = packet.pts
         if not self._applies or stamp is None or not packet.size or packet.is_discard:
             return
-        if self._first is None and packet.is_keyframe:
+        if self._first is None and (packet.is_keyframe or self._from_start):
             self._first = stamp
         if self._first is None:
             return
-        if stamp < self._sent - self._back:
+        # Packets come in order of decoding: over a pause, what is shown before it may come after.
+        decoded = stamp if packet.dts is None else packet.dts
+        if decoded < self._sent - self._back:
             self._parts.append(set())
-            self._first = self._sent = stamp
-        self._sent = max(self._sent, stamp)
+            self._first, self._sent = stamp, decoded
+        self._sent = max(self._sent, decoded)
         if stamp >= self._first:
             self._parts[-1].add(stamp)
 
@@ -272,3 +295,36 @@ class _Missing:
     def left(self) -> int:
         """How many did not come before the end."""
         return sum(map(len, self._parts)) if self._applies else 0
+
+
+class _Gaps:
+    """Finds what was lost before it became a packet, by the time that passes meanwhile, in formats
+    in which it passes evenly."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        name = container.format.name
+        self._applies = name in _STEADY or (name in _SILENT and stream.type == "audio")
+        self._least = 0.0
+        if stream.type == "audio":
+            self._least = _TRIM if name in _STEADY else _SILENCE
+        self._base = stream.time_base
+        self._due: float | None = None  # time of the next frame, in seconds
+        self._step = 0.0  # from the frame before to that
+        self._regular = 0  # how many came so; pictures do not say how long they are
+
+    def came(self, frame: Any) -> int:
+        """How many frames there should have been between this one and the one before."""
+        due, usual = self._due, self._step
+        time = due if frame.pts is None else float(frame.pts * self._base)
+        if not self._applies or time is None:
+            return 0
+        late = 0.0 if due is None else time - due
+        lost, samples = max(round(late / usual), 0) if usual else 0, getattr(frame, "samples", 0)
+        if samples:
+            self._step = samples / frame.sample_rate
+        elif abs(late - lost * usual) <= _JITTER * usual and (not lost or self._regular > _REGULAR):
+            self._regular += 1
+        else:  # pictures come when they come
+            self._step, self._regular, lost = max(usual + late, 0.0), 0, 0
+        self._due = time + self._step
+        return lost if self._least <= late < _PAUSE else 0

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 
 from .formats import SAMPLE_RATE, DecodeError
-from .media import Frames, open_media, streams
+from .media import Frames, open_media, skipped, streams
+from .video.joined import is_followed
 
 _RATES = (1_000, 768_000)  # Hz, of what may come in
 _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
 _BURST = 4.0  # coded sound is louder than that only where it is damaged
+_NEAR = 0.2  # seconds between lengths that are the same
+_UNKNOWN = 0x7FFF0000  # bytes; headers of WAV say so, or more, where nobody knew
+_TELLING = ("mov", "matroska", "flv", "flac", "aiff", "au")  # formats that say how long they are
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 
@@ -77,12 +81,36 @@ class SoundReader:
         )
         if self.format.sample_rate:  # else it has begun so late that its first packet must tell
             _check_format(self.format, str(self.path))
+        self._stream, self._end = stream, 0.0
         self._frames = Frames(self._container, stream)
 
     @property
     def damaged(self) -> int:
         """Packets that could not be decoded, and were left out, so far."""
         return self._frames.damaged
+
+    def notes(self) -> list[str]:
+        """What was damaged or is missing, for people, when all blocks were read."""
+        lines, said = skipped(self.damaged, "sound"), self._said()
+        if said > self._end + _NEAR:
+            lines.append(f"the sound ends at {self._end:.1f} s of {said:.1f} s")
+        if not self._container.streams.video and is_followed(
+            self.path, self._container.format.name
+        ):
+            lines.append("another recording follows in the file, which players do not play")
+        return lines
+
+    def _said(self) -> float:
+        """Until when there should be sound, in seconds of the file's time; 0 where it is not known
+        or not of the sound alone."""
+        container, stream = self._container, self._stream
+        if container.format.name == "wav":  # of which FFmpeg tells what is there
+            return self._end * _said_bytes(self.path) / self.path.stat().st_size
+        if container.format.name.split(",")[0] not in _TELLING:
+            return 0.0
+        if stream.duration:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        return 0.0 if container.streams.video else (container.duration or 0) / 1e6
 
     def blocks(self, seconds: float) -> Iterator[np.ndarray]:
         """Yield the sound from its start: float32, 16 kHz, mono, -1 to 1 (louder is not cut,
@@ -124,6 +152,8 @@ class SoundReader:
                 layout = frame.layout.nb_channels
                 self.format = SoundFormat(self.format.codec, frame.sample_rate, layout)
                 _check_format(self.format, str(self.path))
+            start = self._end if frame.pts is None else float(frame.pts * frame.time_base)
+            self._end = start + frame.samples / frame.sample_rate
             yield from resampler.convert(frame)
         yield from resampler.flush()
 
@@ -137,6 +167,13 @@ class SoundReader:
         self.close()
 
 
+def _said_bytes(wav: Path) -> int:
+    """How long a file of WAV says it is; 0 where it is written without going back to its header."""
+    with wav.open("rb") as file:
+        said = int.from_bytes(file.read(8)[4:], "little")
+    return said + 8 if said < _UNKNOWN else 0
+
+
 def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
     """Sound from memory as `SoundReader.blocks` gives that of a file.
 
@@ -148,16 +185,15 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
         DecodeError: another shape or dtype, not one sample, samples that are not finite, or a
             sample rate that no sound has.
     """
-    samples, name = np.asarray(samples), "<samples>"
-    columns = samples[:, None] if samples.ndim == 1 else samples
-    if columns.ndim != 2 or not (
-        np.issubdtype(columns.dtype, np.floating) or columns.dtype == np.int16
-    ):
-        raise DecodeError(
-            "expected float or int16 samples of shape N or N x channels "
-            f"but got {samples.dtype} of shape {samples.shape}",
-            name,
-        )
+    name, expected = "<samples>", "expected float or int16 samples of shape N or N x channels but"
+    try:
+        given = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists in disorder, some tensors
+        raise DecodeError(f"{expected} got {type(samples).__name__}: {error}", name) from error
+    columns = given[:, None] if given.ndim == 1 else given
+    whole = columns.dtype.kind == "i" and columns.dtype.itemsize == 2  # in any order of bytes
+    if columns.ndim != 2 or not (np.issubdtype(columns.dtype, np.floating) or whole):
+        raise DecodeError(f"{expected} got {given.dtype} of shape {given.shape}", name)
     try:
         rate = round(float(sample_rate))
     except (TypeError, ValueError, OverflowError):
@@ -165,7 +201,7 @@ def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Itera
     _check_format(SoundFormat("array", rate, columns.shape[1]), name)
     if not len(columns):
         raise NoSoundError("expected sound but got 0 samples", name)
-    scale = 2.0**-15 if columns.dtype == np.int16 else 1.0
+    scale = 2.0**-15 if whole else 1.0
     return _cut(_converted(columns, rate, scale), round(seconds * SAMPLE_RATE))
 
 

@@ -88,6 +88,19 @@ def damage(source: Path, target: Path, chosen: Iterable[int], kind: str = "video
     return target
 
 
+def overwrite(source: Path, target: Path, chosen: Iterable[int]) -> Path:
+    """A copy in which the bytes of some packets are noise where they lie, so that not even a parser
+    knows of them."""
+    data, noise, chosen = bytearray(source.read_bytes()), np.random.default_rng(0), set(chosen)
+    with av.open(str(source)) as file:
+        for number, packet in enumerate(file.demux(file.streams[0])):
+            if number in chosen:
+                at = data.index(bytes(packet)[:32])
+                data[at : at + packet.size] = noise.bytes(packet.size)
+    target.write_bytes(data)
+    return target
+
+
 def with_matrix(mp4: bytes, a: float, b: float, c: float, d: float) -> bytes:
     """The same mp4 with another display matrix in its first track header."""
     place = mp4.index(b"tkhd") + 4 + 40  # version 0: the matrix lies 40 bytes into the box

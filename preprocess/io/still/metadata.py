@@ -1,35 +1,60 @@
 """Damage to what a file says beside its pixels, which would keep decoders from reading these:
-the same JPEG or PNG without it."""
+the same JPEG or PNG without it, or with the mark at a JPEG's end that alone is missing."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import IO
 
+from PIL import Image
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 
 _MOST = 2**28  # bytes; larger files are left as they are
 _ICC = b"ICC_PROFILE\0"
+_END = b"\xff\xd9"  # of a JPEG
+_FILLER = b"\x55" * 64  # bits that look like none that decoders make up
+_MOST_PIXELS = 10**8
 _TRANSPARENT = {0: 2, 2: 6}  # bytes of tRNS by colour type; 3 has up to one for each of 256
 
 
 def without_metadata(stream: IO[bytes]) -> bytes | None:
     """A JPEG or PNG file with nothing in it but pixels and what they are to be shown like (camera
     metadata, a colour profile, transparency), as far as these are whole; None of other files, and
-    where there is nothing to leave out."""
+    where there is nothing to mend."""
     stream.seek(0)
     data = stream.read(_MOST + 1)
     if len(data) > _MOST:
         return None
     if data.startswith(b"\xff\xd8\xff"):
-        parts = b"".join(_jpeg_parts(data))
+        parts = _ended(b"".join(_jpeg_parts(data)))
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
         parts = b"".join(_png_parts(data))
     else:
         return None
-    return parts if len(parts) < len(data) else None
+    return parts if len(parts) != len(data) else None
+
+
+def _ended(jpeg: bytes) -> bytes:
+    """With its end mark, where nothing but that was cut off: then bits in its place change no
+    pixel, as they would in place of pixels."""
+    if jpeg.endswith(_END):
+        return jpeg
+    rest = jpeg.removesuffix(_END[:1])
+    try:
+        pixels, filled = (_decoded(rest + end) for end in (_END, _FILLER + _END))
+    except Exception:  # Pillow raises many kinds on what is damaged in other ways
+        return jpeg
+    return rest + _END if pixels == filled else jpeg
+
+
+def _decoded(jpeg: bytes) -> bytes:
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise ValueError("too large to be mended")
+        return image.tobytes()
 
 
 def _jpeg_parts(data: bytes) -> Iterator[bytes]:

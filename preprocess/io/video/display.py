@@ -57,6 +57,8 @@ class Display:
         self._coded_aspect = self._context.sample_aspect_ratio
         self._crop = read_crop(path, container, stream)
         self.notes: list[str] = []
+        if stream.metadata.get("alpha_mode") == "1" and not _has_alpha(self._context.format):
+            self._note("its transparency is not read; what lies below it was shown")
         check_size(self._context.width, self._context.height, self._name, max_megapixels)
 
     def check(self, frame: Any) -> None:
@@ -144,12 +146,16 @@ class Display:
             self._note(f"it is HDR ({transfer}), shown in SDR by tone mapping")
             signal = frame.to_ndarray(format="rgb48le").astype(np.float32) / 65535
             return from_hdr(signal, transfer)
-        if any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8":
+        if _has_alpha(frame.format) or frame.format.name == "pal8":
             # Over white, as still pictures are.
             rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
             colour, alpha = rgba[..., :3], rgba[..., 3:]
             return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
         return frame.to_ndarray(format="rgb24")
+
+
+def _has_alpha(pixel_format: Any) -> bool:
+    return pixel_format is not None and any(part.is_alpha for part in pixel_format.components)
 
 
 def luma(frame: Any) -> np.ndarray:

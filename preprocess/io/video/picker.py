@@ -63,6 +63,10 @@ class Picker:
 
     def add(self, frame: Any, time: float, cut: bool, whole: bool) -> Iterator[Pick]:
         """What is certain to be taken, now that this frame is there."""
+        last = self._last
+        paused = self.moments and not self._held and self._is_past(time)
+        if last and paused and (self._taken is None or self._taken.time < last.time):
+            yield self._take(last)  # it is shown at that moment, and until this one comes
         if cut:
             yield from self._end_shot(time)
             self._shot, self._start, self._shown = self._shot + 1, time, False

@@ -25,6 +25,7 @@ _BACK = (0.0, 2.0, 10.0)  # seconds before a moment at which a key frame is look
 _SIGN = 1000  # packets between signs of life
 _INDEXED = ("mov", "matroska", "avi", "asf", "flv")  # formats that know where their end lies
 _BROADCAST = ("mpegts", "mpeg")  # formats that may be cut and joined anywhere
+_LAST = 2**12  # bytes at the end that may be of the packet before: MPEG puts several into one
 
 
 def rate_of(stream: Any) -> float:
@@ -79,7 +80,8 @@ class Timeline:
         end: when the last picture ends.
         said: what the file says of its length, where it is longer than what is there; else None.
         broken: whether time jumps, as where files were put one after the other.
-        rest: share of a broadcast that follows on the last packet of streams that begin early.
+        rest: share of a broadcast that follows on the last packet of streams that begin early:
+            others, or nothing that can be read.
 
     Raises:
         DecodeError: see `media.open_media`.
@@ -177,7 +179,7 @@ class Timeline:
                 continue
             stamp, place = _stamp(packet), max(place, (packet.pos or 0) + packet.size)
             if packet.stream.index == stream.index:
-                for shown in order.add(stamp):
+                for shown in order.add(stamp, packet.dts):
                     clock.time(shown)
             elif stamp is not None:
                 ends = (stamp + (packet.duration or 0)) * packet.time_base
@@ -185,7 +187,7 @@ class Timeline:
         for shown in order.rest():
             clock.time(shown)
         end = clock.now + clock.step
-        if container.format.name in _BROADCAST:
+        if container.format.name in _BROADCAST and self._size - place > _LAST:
             self.rest = 1 - place / self._size
         return _Extent(end, others, clock.broken) if end > 0 else None
 
@@ -206,13 +208,16 @@ class _Order:
     def __init__(self, back: int) -> None:
         self._back, self._held, self._newest = back, [], -(2**63)  # type: int, list[int], int
 
-    def add(self, stamp: int | None) -> Iterator[int | None]:
-        if stamp is None or stamp < self._newest - self._back:  # another part begins
+    def add(self, stamp: int | None, decoded: int | None) -> Iterator[int | None]:
+        """Args: when it is shown and when it is decoded, which is never much earlier than before
+        but where another part begins."""
+        decoded = stamp if decoded is None else decoded
+        if stamp is None or decoded is None or decoded < self._newest - self._back:
             yield from self.rest()
-        if stamp is None:
+        if stamp is None or decoded is None:
             yield None
             return
-        self._newest = max(self._newest, stamp)
+        self._newest = max(self._newest, decoded)
         heapq.heappush(self._held, stamp)
         if len(self._held) > _REORDERED:
             yield heapq.heappop(self._held)

@@ -10,7 +10,7 @@ import pytest
 from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
 
-from ..media import damage, number_of, numbered, write
+from ..media import damage, number_of, numbered, overwrite, write
 
 COUNT = 100  # frames, 4 s
 KINDS = [
@@ -107,18 +107,39 @@ def test_a_hole_in_a_broadcast(tmp_path, suffix):
     assert len(notes) == 1 and "damaged packet" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("ts", "libx264"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")]
+)
+@pytest.mark.parametrize("start", [0, 43])
+def test_what_never_became_a_packet_is_counted(whole, tmp_path, suffix, codec, start):
+    clip = whole(suffix, codec)
+    assert look(clip)[1] == []
+    bad = overwrite(clip, tmp_path / f"bad.{suffix}", range(start, start + 2))
+    notes: list[str] = []
+    keys = list(key_frames(bad, frames=8, notes=notes))
+    assert len(keys) == 8 and len(notes) == 1 and "skipped" in notes[0]
+
+
+def test_pictures_of_a_broadcast_that_come_at_uneven_times_are_whole(tmp_path):
+    stamps = [2 * number + number % 2 + 10 * (number > 60) for number in range(COUNT)]
+    clip = write(tmp_path / "a.ts", map(numbered, range(COUNT)), stamps=stamps)
+    notes: list[str] = []
+    assert len(list(key_frames(clip, frames=8, notes=notes))) == 8 and not notes
+
+
 def test_nothing_but_damage(whole, tmp_path):
     bad = damage(whole("avi", "mjpeg"), tmp_path / "bad.avi", range(COUNT))
     with pytest.raises(DecodeError, match=r"bad\.avi: expected .* not one frame could be decoded"):
         list(key_frames(bad, frames=4))
 
 
-def test_a_missing_tail_is_said(tmp_path):
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_missing_tail_is_said(tmp_path, share):
     clip = write(tmp_path / "a.mkv", map(numbered, range(COUNT)))
-    clip.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.7)])
+    clip.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * share)])
     notes: list[str] = []
     keys = list(key_frames(clip, frames=8, notes=notes))
-    assert 1.5 < keys[-1].time < 3.2
+    assert 4 * share - 1.3 < keys[-1].time < 4 * share + 0.4
     assert any("the pictures end at" in note and "of 4.0 s" in note for note in notes)
 
 

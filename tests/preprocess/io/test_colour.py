@@ -294,6 +294,16 @@ def test_grey_of_any_depth(picture, bits, mode):
     np.testing.assert_array_equal(decode_image(source).pixels, np.repeat(grey[..., None], 3, 2))
 
 
+def test_one_shade_of_16_bit_grey_may_be_transparent():
+    grey = np.full((4, 6), 30_000, np.uint16)
+    grey[:2] = 40_000
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG", transparency=30_000)
+    assert b"tRNS" in buffer.getvalue()
+    pixels = decode_image(buffer.getvalue()).pixels
+    assert (pixels[:2] == 40_000 >> 8).all() and (pixels[2:] == 255).all()
+
+
 @pytest.mark.parametrize("scale", [1, 1 / 255])
 def test_floating_point_of_0_to_1_and_of_0_to_255(picture, scale):
     grey = picture[..., 1].copy()

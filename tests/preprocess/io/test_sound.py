@@ -76,6 +76,55 @@ def test_broken_tail_yields_what_is_there(tmp_path: Path) -> None:
     assert 2 * 16_000 < len(read(file)) < 4.2 * 16_000
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("ogg", ""), ("flac", ""), ("mkv", ""), ("ts", "aac")]
+)
+def test_what_never_became_a_packet_is_counted(tmp_path: Path, suffix: str, codec: str) -> None:
+    whole = write_sound(tmp_path / f"a.{suffix}", buzz(8.0, 48_000), 48_000, codec)
+    data = whole.read_bytes()
+    tenth = len(data) // 10
+    bad = tmp_path / f"bad.{suffix}"
+    bad.write_bytes(data[: 4 * tenth] + bytes(tenth) + data[5 * tenth :])
+    for file, damaged in ((whole, False), (bad, True)):
+        with SoundReader(file) as reader:
+            heard = sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE
+            assert (heard < 7.7) == damaged
+            [note] = reader.notes() or [""]
+            assert ("damaged packets of sound skipped" in note) == damaged
+
+
+def test_recordings_of_ogg_put_one_after_the_other_are_whole(tmp_path: Path) -> None:
+    file = write_sound(tmp_path / "a.ogg", buzz(2.0, 48_000), 48_000)
+    file.write_bytes(3 * file.read_bytes())
+    with SoundReader(file) as reader:
+        assert sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE == pytest.approx(6, abs=0.2)
+        assert reader.notes() == []
+
+
+@pytest.mark.parametrize("suffix", "wav flac mkv aiff au".split())
+def test_a_missing_tail_is_said(tmp_path: Path, suffix: str) -> None:
+    codec = {"aiff": "pcm_s16be", "au": "pcm_s16be"}.get(suffix, "")
+    file = write_sound(tmp_path / f"a.{suffix}", buzz(6.0, 48_000), 48_000, codec)
+    for share in (1, 0.5):
+        file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+        with SoundReader(file) as reader:
+            heard = sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE
+            said = [f"the sound ends at {heard:.1f} s of 6.0 s"] if share < 1 else []
+            assert [note for note in reader.notes() if "damaged" not in note] == said
+
+
+@pytest.mark.parametrize("suffix", ["wav", "m4a"])
+def test_recordings_of_which_players_hear_the_first_alone(tmp_path: Path, suffix: str) -> None:
+    file = write_sound(tmp_path / f"a.{suffix}", buzz(2.0))
+    for times in (1, 2):
+        file.write_bytes(times * file.read_bytes())
+        with SoundReader(file) as reader:
+            assert sum(map(len, reader.blocks(1.0))) / SAMPLE_RATE == pytest.approx(2, abs=0.2)
+            assert ["another recording follows" in note for note in reader.notes()] == [True] * (
+                times - 1
+            )
+
+
 def test_names_longer_than_the_file_are_refused_before_memory_is_taken_for_them(tmp_path: Path):
     file = write_sound(tmp_path / "a.wav", buzz(0.2))
     data = file.read_bytes()
@@ -130,13 +179,29 @@ def test_samples_from_memory() -> None:
     assert len(whole) == 16_000
     again = np.concatenate(list(sound_blocks((stereo * 32767).astype(np.int16), 48_000, 1.0)))
     assert np.abs(whole - again).max() < 1e-3
-    for bad in (np.zeros((2, 2, 2), np.float32), np.zeros(9, np.int64)):
+    swapped = np.concatenate(list(sound_blocks((stereo * 32767).astype(">i2"), 48_000, 1.0)))
+    assert np.array_equal(again, swapped)
+    for bad in (np.zeros((2, 2, 2), np.float32), np.zeros(9, np.int64), [[0.0], [0.0, 1.0]]):
         with pytest.raises(DecodeError, match="expected float or int16"):
             sound_blocks(bad, 16_000, 1.0)
     with pytest.raises(NoSoundError, match="0 samples"):
         sound_blocks(np.zeros(0, np.float32), 16_000, 1.0)
     with pytest.raises(DecodeError, match="finite"):
         list(sound_blocks(np.full(9, np.nan), 16_000, 1.0))
+
+
+def test_tensors_that_numpy_does_not_take() -> None:
+    torch = pytest.importorskip("torch")
+    samples = torch.from_numpy(buzz(1.0))
+    assert len(list(sound_blocks(samples, 16_000, 0.5))) == 2
+    for bad in (samples.bfloat16(), samples.clone().requires_grad_()):
+        with pytest.raises(DecodeError, match=r"expected float or int16 .* but got Tensor: "):
+            sound_blocks(bad, 16_000, 1.0)
+
+
+def test_a_name_that_no_file_system_takes() -> None:
+    with pytest.raises(DecodeError, match=r"a\.wav: expected a clip .* cannot be read: File name"):
+        SoundReader("a" * 5000 + "a.wav")
 
 
 def test_the_next_stream_where_nothing_of_the_first_can_be_decoded(tmp_path: Path) -> None:

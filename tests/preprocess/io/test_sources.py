@@ -11,6 +11,7 @@ from PIL import Image, features
 
 from preprocess.io.sources import Listing, find_items, is_clip
 
+from ..sounds import buzz, write_sound
 from .test_clips import write_clip
 
 
@@ -133,6 +134,28 @@ def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
     }
     assert "  left out, hidden: 2 ('.hidden.jpg', '.thumbnails')" in listing.report().splitlines()
     assert find_items(tmp_path, media=["sound"]).items[0].path == "s.wav"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [
+        ("mp3", "libmp3lame", 8_000),  # each of MPEG's three kinds begins in another way
+        ("mp3", "libmp3lame", 24_000),
+        ("mp3", "libmp3lame", 44_100),
+        ("mp2", "mp2", 22_050),
+        ("mp2", "mp2", 44_100),
+        ("au", "pcm_s16be", 16_000),
+        ("w64", "pcm_s16le", 16_000),
+    ],
+)
+def test_content_tells_sound(tmp_path, suffix, codec, rate):
+    made = write_sound(tmp_path / f"x.{suffix}", buzz(1.0, rate), rate, codec)
+    content = made.read_bytes()
+    if content.startswith(b"ID3"):  # which most files have, and streams have not
+        content = content[10 + int.from_bytes(content[6:10], "big") :]
+    (tmp_path / "no_ending").write_bytes(content)
+    paths = [item.path for item in find_items(tmp_path, media=["sound"]).items]
+    assert paths == ["no_ending", f"x.{suffix}"]
 
 
 def content_of(suffix: str, astronaut, folder: Path) -> bytes:

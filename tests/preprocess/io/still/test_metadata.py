@@ -86,6 +86,17 @@ def test_a_jpeg_keeps_its_orientation(picture):
     assert np.array_equal(decode_image(damaged).pixels, decode_image(jpeg).pixels)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_without_its_end_mark_is_whole(picture, options):
+    jpeg = encode(picture, "JPEG", quality=95, **options)
+    whole = decode_image(jpeg).pixels
+    for cut in (1, 2):
+        assert np.array_equal(decode_image(jpeg[:-cut]).pixels, whole)
+    for cut in (10, len(jpeg) // 3):
+        with pytest.raises(DecodeError, match="a whole jpeg picture but it is damaged"):
+            decode_image(jpeg[:-cut])
+
+
 def test_the_header_alone_can_be_read(tmp_path, picture):
     file = tmp_path / "a.png"
     file.write_bytes(with_chunk(encode(picture, "PNG"), PNG_CHUNKS["text that is large"]))

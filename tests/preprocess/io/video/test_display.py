@@ -169,6 +169,15 @@ def test_transparent_pixels_are_shown_over_white(tmp_path, photo):
     assert (pixels[:40] == 255).all() and difference(pixels[40:], photo[40:]) < 1
 
 
+def test_transparency_that_is_not_read_is_named(tmp_path, photo):
+    for pix, named in (("yuva420p", 1), ("yuv420p", 0)):
+        clip = write(tmp_path / f"{pix}.webm", [photo] * 3, "libvpx-vp9", pix=pix)
+        notes: list[str] = []
+        assert list(key_frames(clip, frames=1, notes=notes))
+        assert [note for note in notes if "its transparency is not read" in note] == notes
+        assert len(notes) == named
+
+
 def test_lines_of_two_moments_are_parted_where_things_moved(tmp_path, photo):
     photo = cv2.GaussianBlur(photo, (0, 0), 2)  # still lines differ little from those beside them
     later = np.roll(photo, 8, axis=1)

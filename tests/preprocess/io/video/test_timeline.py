@@ -76,6 +76,30 @@ def test_files_put_one_after_the_other(tmp_path, suffix, codec, late):
     assert not notes
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+def test_a_pause_over_which_frames_are_reordered(tmp_path, suffix):
+    stamps = [*range(25), *range(100, 125)]  # 3 s in which one picture is seen
+    options = {"bf": "3", "b-adapt": "0", "preset": "fast"}
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), stamps=stamps, options=options)
+    notes: list[str] = []
+    keys = list(key_frames(clip, frames=10, notes=notes))
+    assert not notes
+    assert keys[0].time == pytest.approx(0.25, abs=0.2) and keys[-1].time < 5
+    assert [number_of(keys[i].picture.pixels) for i in (0, 1, -1)] == pytest.approx(
+        [6, 19, 44], abs=4
+    )
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+def test_what_is_seen_through_a_pause_is_taken(tmp_path, suffix):
+    stamps = [0, 500, 1000]  # pictures of 20 s, which differ too little for cuts
+    codec = "libvpx" if suffix == "webm" else "libx264"
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, (20, 24, 28)), codec, stamps=stamps)
+    keys = list(key_frames(clip, frames=3))
+    assert [key.time for key in keys] == pytest.approx([0, 20, 40], abs=0.1)
+    assert [number_of(key.picture.pixels) for key in keys] == pytest.approx([20, 24, 28], abs=2)
+
+
 def test_a_stamp_that_runs_back_a_little_does_not_stretch_time(tmp_path):
     # AVI has no time stamps of frames that are sent in another order than shown.
     clip = write(tmp_path / "a.avi", map(numbered, range(50)), options={"bf": "2"})
@@ -243,7 +267,7 @@ def test_a_broadcast_that_goes_on_with_other_streams(tmp_path):
     assert "of streams that begin late" in note
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("flv", "flv")])
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("flv", "flv"), ("wmv", "wmv2")])
 def test_films_of_which_players_see_the_first_alone(tmp_path, suffix, codec):
     clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), codec)
     notes: list[str] = []
