@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +40,24 @@ def check_folder(prog: str) -> None:
         sys.exit(2)
 
 
+def check_apart(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse to write a file twice, or over what is read: nobody means to lose it.
+
+    Args:
+        outputs: by the option that names them; None and what is not there yet are fine.
+        inputs: files and folders.
+
+    Raises:
+        ValueError: two of them are the same.
+    """
+    taken = {os.path.realpath(file) for file in inputs if file is not None}
+    for option, file in outputs.items():
+        place = os.path.realpath(file) if file is not None else ""
+        if place in taken:
+            raise ValueError(f"expected a file for {option} that nothing else uses but got {file}")
+        taken |= {place} - {""}
+
+
 def status_of(main: Callable[[], int]) -> int:
     """Run a command; its status, or 130 if it was stopped where it says nothing of that itself."""
     try:
@@ -50,10 +69,14 @@ def status_of(main: Callable[[], int]) -> int:
 
 def finish(main: Callable[[], int]) -> NoReturn:
     """Run a command and end with its status, or with 1 where nobody reads on (`| head`) or nothing
-    more can be printed."""
+    more can be printed. Letters that a terminal does not have are printed escaped."""
+    for stream in (sys.stdout, sys.stderr):  # each None where it was closed
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = status_of(main)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 1)  # so that flushing at the end does not fail again
