@@ -24,7 +24,7 @@ from preprocess.work.cores import computing, cores
 
 from .analysis import NoFaceError, PictureScorer, check_no_face, together
 from .results import Analysis, ScoredFace
-from .tta import SHIFT, TTA, check_count, check_tta, views
+from .tta import MOST_THREADS, SHIFT, TTA, check_count, check_tta, views
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ class Detector(PictureScorer):
         self.precision = precision
         if threads is None:
             threads = min(torch.get_num_threads(), cores())
-        check_count("threads", threads)
+        check_count("threads", threads, MOST_THREADS)
         self.threads = threads
         self.max_megapixels = MAX_MEGAPIXELS
         self.shipped = ""
@@ -312,6 +312,11 @@ class Detector(PictureScorer):
             for batch in crops.split(size):
                 seen = [judge(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())
+        if not all(batch.isfinite().all() for batch in batches):
+            raise ValueError(
+                "expected finite scores but these weights give nan or infinity with precision "
+                f"{self.precision!r}"
+            )
         return batches
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:

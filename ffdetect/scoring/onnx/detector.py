@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from ffdetect.scoring.analysis import PictureScorer, together
-from ffdetect.scoring.tta import TTA, check_count, check_tta, windows
+from ffdetect.scoring.tta import MOST_THREADS, TTA, check_count, check_tta, windows
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_onnx import open_networks, open_session
 from preprocess.io.decode import MAX_MEGAPIXELS
@@ -34,7 +34,7 @@ class OnnxDetector(PictureScorer):
     """
 
     def __init__(self, folder: Path, settings: ExportSettings, threads: int) -> None:
-        check_count("threads", threads)
+        check_count("threads", threads, MOST_THREADS)
         self.threads = threads
         self.crop_settings = settings.crop
         self.about = settings.about
