@@ -31,7 +31,7 @@ def check_tta(tta: str) -> None:
 
 def check_count(name: str, value: object, most: float = math.inf) -> None:
     """Raises ValueError for what is no whole number of 1 to `most`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= most:
         wanted = "of at least 1" if most == math.inf else f"of 1 to {most}"
         raise ValueError(f"expected {name} to be a whole number {wanted} but got {value!r}")
 
