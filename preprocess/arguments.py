@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
+
+_OF_A_CACHE = re.compile(r"cache\.(json|journal|lock)|failures\.csv|part-\d+\.arrow")
 
 
 def new_parser(prog: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:
@@ -41,21 +44,26 @@ def check_folder(prog: str) -> None:
 
 
 def check_apart(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
-    """Refuse to write a file twice, or over what is read: nobody means to lose it.
+    """Refuse to write a file twice, over what is read, or over a cache's own files: nobody means to
+    lose them.
 
     Args:
         outputs: by the option that names them; None and what is not there yet are fine.
         inputs: files and folders.
 
     Raises:
-        ValueError: two of them are the same.
+        ValueError: two of them are the same, or one is part of a cache.
     """
     taken = {os.path.realpath(file) for file in inputs if file is not None}
     for option, file in outputs.items():
-        place = os.path.realpath(file) if file is not None else ""
-        if place in taken:
+        if file is None:
+            continue
+        place = Path(os.path.realpath(file))
+        if str(place) in taken or (
+            _OF_A_CACHE.fullmatch(place.name) and place.with_name("cache.json").exists()
+        ):
             raise ValueError(f"expected a file for {option} that nothing else uses but got {file}")
-        taken |= {place} - {""}
+        taken.add(str(place))
 
 
 def status_of(main: Callable[[], int]) -> int:

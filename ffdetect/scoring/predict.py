@@ -86,9 +86,12 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     if not args.megapixels > 0:
         parser.error(f"expected --megapixels above 0 but got {args.megapixels:g}")
     try:
-        check_apart({"--out": args.out, "--json": args.json}, (args.data, args.labels))
         media = [medium for medium in _TABLES if medium != "sound" or not args.no_voice]
         listing = find_items(args.data, args.labels, media)
+        outputs = {"--out": args.out, "--json": args.json}
+        names = {file.name for file in outputs.values() if file}
+        alike = [item.local for item in listing.items if item.file.name in names]
+        check_apart(outputs, (args.data, args.labels, *alike))
         detector = Detector.load(args.weights, args.device, args.precision, threads=None)
         detector.max_megapixels = args.megapixels
         detector.check_tta(args.tta)

@@ -304,6 +304,17 @@ def test_nothing_that_is_read_is_written_over(run, pictures, tmp_path, capsys, o
     assert file.read_bytes() == before
 
 
+def test_a_picture_of_the_folder_is_not_written_over(run, pictures, tmp_path, capsys):
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures, folder)
+    before = (folder / "0.jpg").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        run(folder, out=folder / "0.jpg")
+    assert "expected a file for --out that nothing else uses" in capsys.readouterr().err
+    assert (folder / "0.jpg").read_bytes() == before
+    assert run(folder, out=folder / "prediction.txt") == 0
+
+
 def test_two_results_are_not_written_to_one_file(run, pictures, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(pictures, "--json", str(tmp_path / "prediction.txt"))
