@@ -293,9 +293,11 @@ class Detector(PictureScorer):
 
         self.check_tta(tta)
         check_count("batch_size", batch_size)
-        if isinstance(crops, np.ndarray):
+        if isinstance(crops, np.ndarray) and crops.dtype == np.uint8 and crops.ndim == 4:
             crops = torch.from_numpy(np.ascontiguousarray(crops)).movedim(-1, 1)
         size = self.crop_settings.size
+        if not isinstance(crops, np.ndarray | torch.Tensor):
+            raise ValueError(f"expected an array or tensor of crops but got {type(crops).__name__}")
         if crops.dtype != torch.uint8 or crops.shape[1:] != (3, size, size):
             raise ValueError(
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} "

@@ -81,7 +81,7 @@ class OnnxDetector(PictureScorer):
         V x N; the first of the V views is the crop itself."""
         self.check_tta(tta)
         check_count("batch_size", batch_size)
-        size = self.crop_settings.size
+        size, crops = self.crop_settings.size, np.asarray(crops)
         if crops.dtype != np.uint8 or crops.shape[1:] != (size, size, 3):
             raise ValueError(
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} {crops.shape}"

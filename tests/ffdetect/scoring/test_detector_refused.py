@@ -205,6 +205,14 @@ def test_a_number_of_threads_that_no_machine_has_is_refused(tiny_weights, thread
         Detector.load(tiny_weights, "cpu", threads=threads)
 
 
+@pytest.mark.parametrize(
+    "crops", [[1, 2], None, np.zeros(3, np.uint8), np.array(["x"]), np.zeros((1, 256, 256, 3))]
+)
+def test_what_are_no_crops_is_refused(tiny, crops):
+    with pytest.raises(ValueError, match=r"^expected (uint8 crops of 256 x 256 px|an array)"):
+        tiny.score_crops(crops)
+
+
 def test_weights_whose_scores_are_not_numbers_are_refused(tmp_path, tiny_weights, astronaut):
     """Finite themselves, but what they compute is not; nan would pass for "no face"."""
     tensors, metadata = read_tensors(tiny_weights)
