@@ -78,13 +78,15 @@ def status_of(main: Callable[[], int]) -> int:
 def finish(main: Callable[[], int]) -> NoReturn:
     """Run a command and end with its status, or with 1 where nobody reads on (`| head`) or nothing
     more can be printed. Letters that a terminal does not have are printed escaped."""
-    for stream in (sys.stdout, sys.stderr):  # each None where it was closed
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed; what is opened next would take its number, too
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         status = status_of(main)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 1)  # so that flushing at the end does not fail again

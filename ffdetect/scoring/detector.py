@@ -298,7 +298,11 @@ class Detector(PictureScorer):
         size = self.crop_settings.size
         if not isinstance(crops, np.ndarray | torch.Tensor):
             raise ValueError(f"expected an array or tensor of crops but got {type(crops).__name__}")
-        if crops.dtype != torch.uint8 or crops.shape[1:] != (3, size, size):
+        if (
+            isinstance(crops, np.ndarray)
+            or crops.dtype != torch.uint8
+            or crops.shape[1:] != (3, size, size)
+        ):
             raise ValueError(
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} "
                 f"{tuple(crops.shape)}"

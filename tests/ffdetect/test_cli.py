@@ -78,6 +78,19 @@ def test_letters_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
     assert done.stdout.startswith(r"\u9762.png: ")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output_keeps_nothing_from_being_done(
+    astronaut_folder, tmp_path: Path, closed: str
+) -> None:
+    """As under daemons; progress is shown on one of them."""
+    data, out = astronaut_folder(real=1, fake=0), tmp_path / "cache"
+    command = f'"$0" -m ffdetect crop "$1" --out "$2" --workers 0 --maps none {closed}'
+    arguments = ["sh", "-c", command, sys.executable, str(data), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(arguments, cwd=tmp_path, env=environment).returncode == 0
+    assert len(CacheReader(out)) == 1
+
+
 def in_a_process(
     arguments: list[str], folder: Path, stdout: object = subprocess.PIPE, **environment: str
 ) -> subprocess.CompletedProcess[str]:
