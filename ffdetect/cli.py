@@ -31,7 +31,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from preprocess.arguments import check_folder, status_of
+from preprocess.arguments import check_folder, finish, status_of
 
 # Name: module, what it does.
 MODULES = {
@@ -114,7 +114,16 @@ def serve(context: typer.Context) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command and exits with its status."""
     check_folder("ffdetect")
-    app(list(sys.argv[1:] if argv is None else argv), prog_name="ffdetect")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def run() -> int:
+        try:
+            app(arguments, prog_name="ffdetect")
+        except SystemExit as ended:  # it always ends so
+            return int(ended.code or 0)
+        return 0
+
+    finish(run)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,17 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_apart, finish, new_parser
 from preprocess.cache.reader import CacheReader
-from preprocess.io.labels import FileIndex, read_labels
+from preprocess.io.labels import FileIndex, Label, join, read_labels, text_of_table
 from preprocess.io.storage import write_json
 
 from .evaluation.breakdown import break_down
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         if args.rounds < 1:
             raise ValueError(f"expected --rounds of at least 1 but got {args.rounds}")
+        check_apart({"--json": args.json}, (args.labels, *map(Path, args.scores)))
         scored = _read(args)
         result = break_down(
             scored.target,
@@ -77,6 +80,8 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
 def _read(args: argparse.Namespace) -> Scored:
     tables = [path for path in args.scores if Path(path).is_file()]
     if not tables:
+        if args.labels and not any(map(os.path.isdir, args.scores)):
+            raise ValueError(f"{args.scores[0]}: expected a table of scores but got no such file")
         if args.labels:
             raise ValueError("expected tables with --labels but got caches, which have labels")
         return _from_cache(args)
@@ -111,23 +116,35 @@ def _from_cache(args: argparse.Namespace) -> Scored:
 def _from_tables(tables: Sequence[str], labels: Path) -> Scored:
     scores: dict[str, float] = {}
     for table in tables:
-        scores |= read_predictions(Path(table))
+        for name, score in read_predictions(Path(table)).items():
+            if scores.setdefault(name, score) != score:
+                raise ValueError(f"{table}: expected one score of {name} but tables give two")
     index = FileIndex(scores, labels.parent)
-    rows, without = {}, 0
+    named: dict[str, list[Label]] = {}
+    without = 0
     for label in read_labels(labels):
         path = index.find(label.name)
-        if isinstance(path, str) and label.target >= 0:
-            rows[path] = label
+        if isinstance(path, str):
+            named.setdefault(path, []).append(label)
         else:
             without += 1
+    joined = {path: join(same) for path, same in named.items()}
+    rows = {path: label for path, (label, _) in joined.items() if label.target >= 0}
     if not rows:
         raise ValueError(f"{labels}: expected labels of files in {tables[0]} but found none")
     target = np.array([label.target for label in rows.values()])
+    if len(np.unique(target)) < 2:
+        raise ValueError(
+            f"{labels}: expected labels of real and fake files but got {(target == 0).sum()} real "
+            f"and {(target == 1).sum()} fake with a score in {tables[0]}"
+        )
     about = f"{len(rows)} files with a score and a label"
     if rest := len(scores) - len(rows):
         about += f", {rest} without a label"
     if without:
         about += f"; {without} labels without a score"
+    problems = Counter(problem for _, found in joined.values() for problem in found)
+    about += "".join(f"; {kind}: {count}" for kind, count in problems.items())
     return Scored(
         target,
         np.array([scores[path] for path in rows]),
@@ -141,19 +158,27 @@ def read_predictions(file: Path) -> dict[str, float]:
     """The scores of a table of `ffdetect predict`: file -> probability of fake.
 
     Raises:
-        ValueError: it is no such table.
+        ValueError: it is no such table, or gives a file two scores.
     """
-    rows = csv.reader(io.StringIO(file.read_text("utf-8-sig"), newline=""))
+    try:
+        text = text_of_table(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    rows = filter(None, csv.reader(io.StringIO(text, newline="")))  # without empty lines
     header = next(rows, [])
     if len(header) != 2 or header[1] != "y_pred":
         raise ValueError(
             f"{file}: expected a table with the columns of img_name,y_pred "
             f"but got {','.join(header)!r}"
         )
+    scores: dict[str, float] = {}
     try:
-        scores = {name: float(score) for name, score in rows}
-    except ValueError as error:
-        raise ValueError(f"{file}: expected a name and a score in every row: {error}") from error
+        for name, written in rows:
+            score = float(written)
+            if scores.setdefault(name, score) != score:
+                raise ValueError(f"{name} has the scores {scores[name]} and {score}")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file}: expected a name and its score in every row: {error}") from error
     odd = next((name for name, score in scores.items() if not 0 <= score <= 1), None)
     if odd is not None:
         raise ValueError(f"{file}: expected scores from 0 to 1 but got {scores[odd]} for {odd}")

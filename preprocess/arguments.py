@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
+
+_OF_A_CACHE = re.compile(r"cache\.(json|journal|lock)|failures\.csv|part-\d+\.arrow")
 
 
 def new_parser(prog: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:
@@ -39,6 +43,29 @@ def check_folder(prog: str) -> None:
         sys.exit(2)
 
 
+def check_apart(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse to write a file twice, over what is read, or over a cache's own files: nobody means to
+    lose them.
+
+    Args:
+        outputs: by the option that names them; None and what is not there yet are fine.
+        inputs: files and folders.
+
+    Raises:
+        ValueError: two of them are the same, or one is part of a cache.
+    """
+    taken = {os.path.realpath(file) for file in inputs if file is not None}
+    for option, file in outputs.items():
+        if file is None:
+            continue
+        place = Path(os.path.realpath(file))
+        if str(place) in taken or (
+            _OF_A_CACHE.fullmatch(place.name) and place.with_name("cache.json").exists()
+        ):
+            raise ValueError(f"expected a file for {option} that nothing else uses but got {file}")
+        taken.add(str(place))
+
+
 def status_of(main: Callable[[], int]) -> int:
     """Run a command; its status, or 130 if it was stopped where it says nothing of that itself."""
     try:
@@ -50,7 +77,13 @@ def status_of(main: Callable[[], int]) -> int:
 
 def finish(main: Callable[[], int]) -> NoReturn:
     """Run a command and end with its status, or with 1 where nobody reads on (`| head`) or nothing
-    more can be printed."""
+    more can be printed. Letters that a terminal does not have are printed escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed; what is opened next would take its number, too
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = status_of(main)
         sys.stdout.flush()

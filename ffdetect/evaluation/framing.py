@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from preprocess.arguments import finish, new_parser
-from preprocess.cache.errors import CacheError, Failure
+from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.extract import face_rows
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     writer.add(rows)
                 else:
                     writer.fail(Failure(item.path, "no_face", "no face in the matched picture"))
-    except (CacheError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{writer.faces} matched faces in {args.out} ({time.strftime('%Y-%m-%d')})")
     return 0 if writer.faces else 1

@@ -12,11 +12,14 @@ from .report import Report
 
 
 def markdown(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """A Markdown table; bars and ends of lines in a cell stay in it."""
     cells = [
         list(columns),
         ["---"] * len(columns),
-        *[[str(cell) for cell in line] for line in lines],
+        *[
+            [" ".join(str(cell).splitlines()).replace("|", r"\|") for cell in line]
+            for line in lines
+        ],
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 

@@ -67,6 +67,8 @@ class Calibration:
             _check_number(f"threshold at {fpr:g}", threshold, 0, 1)
         if self.real_threshold is not None:
             _check_number("threshold of real", self.real_threshold, 0, 1)
+        if not isinstance(self.date, str):
+            raise ValueError(f"expected a date as YYYY-MM-DD but got {self.date!r}")
         ordered = [self.thresholds[fpr] for fpr in FPRS]
         if ordered != sorted(ordered):
             raise ValueError(f"expected thresholds to rise as the rate falls but got {ordered}")

@@ -18,6 +18,7 @@ like a frame of video, which has a line of its own; frames of clips have margins
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,6 +50,13 @@ class Kind:
     margin: float = 0.0
     frame_margin: float = 0.0
     clip_margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "frame_margin", "clip_margin"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
+                raise ValueError(f"expected a finite {name} but got {value!r}")
 
     @property
     def readers(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -33,15 +34,17 @@ def read_tensors(file: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     """
     file = as_weights_path(file)
     expected = f"{file}: expected a weights file (.safetensors) but got"
-    if not file.is_file():
-        raise WeightsError(f"{expected} {'a folder' if file.is_dir() else 'no such file'}")
+    if not os.path.isfile(file):  # noqa: PTH113 - a Path raises where its name is too long
+        raise WeightsError(f"{expected} {'a folder' if os.path.isdir(file) else 'no such file'}")  # noqa: PTH112
     try:
         with safe_open(file, "pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             metadata = stored.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{expected} {_what(file) or f'a damaged one: {error}'}") from error
-    bad = [name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if complex_ := [name for name, tensor in tensors.items() if tensor.is_complex()]:
+        raise WeightsError(f"{file}: expected real numbers but {complex_[0]} holds complex ones")
+    bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if bad:
         raise WeightsError(
             f"{file}: expected finite numbers but {len(bad)} of {len(tensors)} tensors hold nan "
@@ -70,6 +73,12 @@ def as_weights_path(weights: object) -> Path:
             f"expected the path of a weights file but got {type(weights).__name__} {weights!r}"
         )
     return Path(weights)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        tensor = tensor.float()  # of formats of 8 bits nothing else is known
+    return bool(tensor.isfinite().all())
 
 
 def _what(file: Path) -> str | None:

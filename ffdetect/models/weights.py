@@ -120,6 +120,8 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
             {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
         )
         about = settings["about"]
+        if not isinstance(about, dict):
+            raise ValueError(f"expected what is said about the weights by name but got {about!r}")
         calibration = settings.get("calibration")  # older files have none
         if calibration is not None:
             calibration = Calibration.from_dict(calibration)

@@ -6,13 +6,13 @@ Nothing of it is part of a score, nothing is fetched, and what is missing proves
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from preprocess.arguments import new_parser
 from preprocess.io.sources import printable
+from preprocess.io.storage import to_json
 
 from .read import read_provenance
 from .readers.c2pa_manifest import check_trust_list
@@ -52,7 +52,7 @@ def show(files: Iterable[Path], *, as_json: bool = False, trust_list: Path | Non
             print(printable(str(error)), file=sys.stderr)
             continue
         read += 1
-        print(json.dumps(found.to_dict()) if as_json else printable(as_text(found)))
+        print(to_json(found.to_dict()) if as_json else printable(as_text(found)))
     return 0 if read else 1
 
 

@@ -24,7 +24,7 @@ from preprocess.work.cores import computing, cores
 
 from .analysis import NoFaceError, PictureScorer, check_no_face, together
 from .results import Analysis, ScoredFace
-from .tta import SHIFT, TTA, check_count, check_tta, views
+from .tta import MOST_THREADS, SHIFT, TTA, check_count, check_tta, views
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ class Detector(PictureScorer):
         self.precision = precision
         if threads is None:
             threads = min(torch.get_num_threads(), cores())
-        check_count("threads", threads)
+        check_count("threads", threads, MOST_THREADS)
         self.threads = threads
         self.max_megapixels = MAX_MEGAPIXELS
         self.shipped = ""
@@ -293,10 +293,16 @@ class Detector(PictureScorer):
 
         self.check_tta(tta)
         check_count("batch_size", batch_size)
-        if isinstance(crops, np.ndarray):
+        if isinstance(crops, np.ndarray) and crops.dtype == np.uint8 and crops.ndim == 4:
             crops = torch.from_numpy(np.ascontiguousarray(crops)).movedim(-1, 1)
         size = self.crop_settings.size
-        if crops.dtype != torch.uint8 or crops.shape[1:] != (3, size, size):
+        if not isinstance(crops, np.ndarray | torch.Tensor):
+            raise ValueError(f"expected an array or tensor of crops but got {type(crops).__name__}")
+        if (
+            isinstance(crops, np.ndarray)
+            or crops.dtype != torch.uint8
+            or crops.shape[1:] != (3, size, size)
+        ):
             raise ValueError(
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} "
                 f"{tuple(crops.shape)}"
@@ -312,6 +318,11 @@ class Detector(PictureScorer):
             for batch in crops.split(size):
                 seen = [judge(view) for view in views(batch.to(self.device), tta)]
                 batches.append(torch.stack(seen).float())
+        if not all(batch.isfinite().all() for batch in batches):
+            raise ValueError(
+                "expected finite scores but these weights give nan or infinity with precision "
+                f"{self.precision!r}"
+            )
         return batches
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ its voice. Each kind has a table of its own, of the files' names and their score
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -20,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_apart, finish, new_parser
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
@@ -87,6 +88,10 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         media = [medium for medium in _TABLES if medium != "sound" or not args.no_voice]
         listing = find_items(args.data, args.labels, media)
+        outputs = {"--out": args.out, "--json": args.json}
+        names = {file.name for file in outputs.values() if file}
+        alike = [item.local for item in listing.items if item.file.name in names]
+        check_apart(outputs, (args.data, args.labels, *alike))
         detector = Detector.load(args.weights, args.device, args.precision, threads=None)
         detector.max_megapixels = args.megapixels
         detector.check_tta(args.tta)
@@ -248,13 +253,18 @@ def write_predictions(
         if written:
             file = out.with_name(f"{out.stem}_{column.removesuffix('_name')}{out.suffix}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        stream = io.StringIO(newline="")
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([column, "y_pred"])
-        writer.writerows((p.path, f"{p.score:.6f}") for p in rows)
-        write_whole(file, stream.getvalue().encode())
+        write_whole(file, _table(column, rows).encode())
         written[file] = len(rows)
     return written
+
+
+def _table(column: str, rows: Sequence[Prediction]) -> str:
+    lines = io.StringIO(newline="")
+    for row in ((column, "y_pred"), *((p.path, f"{p.score:.6f}") for p in rows)):
+        # Only what a line may end with is quoted within a name, so a line ends with both.
+        csv.writer(line := io.StringIO(newline=""), lineterminator="\r\n").writerow(row)
+        lines.write(line.getvalue().removesuffix("\r\n") + "\n")
+    return lines.getvalue()
 
 
 def evaluate(predictions: Sequence[Prediction], listing: Listing) -> str:
@@ -280,21 +290,27 @@ def _predict_resumable(
     """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
     run = {
         "data": str(args.data.resolve()),
-        "weights": str(args.weights),
+        "weights": [str(args.weights), _state(args.weights)],
+        "precision": args.precision,
         "frames": args.frames,
         "tta": args.tta,
         "voice": not args.no_voice,
         "about": _about(detector),
     }
     head = json.dumps(run, sort_keys=True)
-    done = _read_partial(partial, head)
-    done = {path: p for path, p in done.items() if p.status is not Status.UNREADABLE}
+    kept = _read_partial(partial, head)
+    states = {item.path: _state(item.local) for item in items}
+    done = {
+        path: prediction
+        for path, (prediction, state) in kept.items()
+        if prediction.status is not Status.UNREADABLE and states.get(path) == state
+    }
     todo = [item for item in items if item.path not in done]
     partial.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("w", newline="", encoding="utf-8") as stream:
         stream.write(head + "\n")
         writer = csv.writer(stream)
-        writer.writerows(_row(p) for p in done.values())
+        writer.writerows(_row(p, states[p.path]) for p in done.values())
         stream.flush()
         with tqdm(total=len(items), initial=len(done), unit="file") as bar:
             for prediction in predict_items(
@@ -306,14 +322,24 @@ def _predict_resumable(
                 tta=args.tta,
             ):
                 done[prediction.path] = prediction
-                writer.writerow(_row(prediction))
+                writer.writerow(_row(prediction, states[prediction.path]))
                 stream.flush()
                 bar.update()
     return [done[item.path] for item in items]
 
 
-def _row(prediction: Prediction) -> tuple[str, str, str, str]:
-    return prediction.path, repr(prediction.score), prediction.status.value, prediction.note
+def _state(file: Path | None) -> str:
+    """What changes where a file does; "" of one that is not there."""
+    try:
+        found = file.stat() if file else None
+    except (OSError, ValueError):
+        found = None
+    return f"{found.st_size} {found.st_mtime_ns}" if found else ""
+
+
+def _row(prediction: Prediction, state: str) -> tuple[str, str, str, str, str]:
+    p = prediction
+    return p.path, repr(p.score), p.status.value, p.note, state
 
 
 def _about(detector: Detector) -> dict:
@@ -321,8 +347,9 @@ def _about(detector: Detector) -> dict:
     return {**detector.about, "calibration": calibration}
 
 
-def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:
-    """What a stopped run of the same command left; a torn last row is dropped."""
+def _read_partial(partial: Path, head: str) -> dict[str, tuple[Prediction, str]]:
+    """What a stopped run of the same command left, with the state of each file then; what is torn
+    or damaged is dropped."""
     if not partial.is_file():
         return {}
     # Bytes, since text would lose its \r\n; the torn row may end within a letter.
@@ -331,10 +358,13 @@ def _read_partial(partial: Path, head: str) -> dict[str, Prediction]:
         return {}
     whole = rest[: rest.rfind("\r\n") + 2]
     rows = csv.reader(io.StringIO(whole, newline=""))
-    return {
-        path: Prediction(path, float(score), Status(status), note)
-        for path, score, status, note in (row for row in rows if len(row) == 4)
-    }
+    kept = {}
+    with contextlib.suppress(csv.Error):
+        for row in rows:
+            with contextlib.suppress(ValueError):  # of other fields
+                path, score, status, note, state = row
+                kept[path] = Prediction(path, float(score), Status(status), note), state
+    return kept
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:

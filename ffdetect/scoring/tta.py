@@ -5,6 +5,7 @@ Nothing is resampled, since that erases what generators leave behind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from numbers import Integral
@@ -19,6 +20,7 @@ TTA = {"none": 1, "flip": 2, "flip+crops": 6}
 # windows also lie differently on the strides of a network and on the blocks of a JPEG file; even,
 # so that the 2 x 2 blocks of the NPR residual stay what they are.
 SHIFT = 20
+MOST_THREADS = 1024  # to start more takes minutes, or the process's end
 
 
 def check_tta(tta: str) -> None:
@@ -27,10 +29,11 @@ def check_tta(tta: str) -> None:
         raise ValueError(f"expected tta to be one of {list(TTA)} but got {tta!r}")
 
 
-def check_count(name: str, value: object) -> None:
-    """Raises ValueError for what is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"expected {name} to be a whole number of at least 1 but got {value!r}")
+def check_count(name: str, value: object, most: float = math.inf) -> None:
+    """Raises ValueError for what is no whole number of 1 to `most`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= most:
+        wanted = "of at least 1" if most == math.inf else f"of 1 to {most}"
+        raise ValueError(f"expected {name} to be a whole number {wanted} but got {value!r}")
 
 
 def views(crops: torch.Tensor, tta: str) -> Iterator[torch.Tensor]:

@@ -11,11 +11,15 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from preprocess.io.formats import HEAD, is_text, media_of_content
 
@@ -29,6 +33,10 @@ from .settings import MEBIBYTE, Settings
 from .workers import Workers
 
 _FORM = 2**16  # bytes of a form around its files
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"]
+_FIELDS = 16  # beside the files
+# RFC 5987, as older versions of Python's requests write a name that is not ASCII.
+_EXTENDED = re.compile(rb"filename\*=[\w-]+'[\w-]*'([^\s;\"]*)", re.IGNORECASE)
 _NAME = 120  # characters of a name that are given back
 _UNSEEN = re.compile(r"[^\w .,()+@#=-]+")
 _ABOUT = """Scores how likely faces and voices are to be deepfakes. A score is a reason to look,
@@ -64,6 +72,8 @@ class Service:
         settings = self.settings
         if path.startswith("/v1/images"):
             return min(settings.image_bytes * settings.max_images, settings.queue_bytes) + _FORM
+        if path.startswith(("/v1/clips", "/v1/sounds")):
+            return settings.media_bytes + _FORM
         return max(settings.media_bytes, settings.image_bytes) + _FORM
 
     async def score(self, files: list[bytes], wanted: Wanted) -> list:
@@ -245,11 +255,16 @@ def make_app(service: Service) -> FastAPI:
         """For Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.api_route(
-        "/v1/{path:path}", methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False
-    )
-    async def nothing(path: str) -> None:
+    known = [route for route in app.routes if isinstance(route, APIRoute)]
+
+    @app.api_route("/metrics", methods=_METHODS, include_in_schema=False)
+    @app.api_route("/v1/{path:path}", methods=_METHODS, include_in_schema=False)
+    async def nothing(request: Request) -> None:
         """Everything else, before the page gets to see it."""
+        here = [route for route in known if route.path_regex.match(request.scope["path"])]
+        if methods := ", ".join(sorted({name for route in here for name in route.methods or ()})):
+            detail = f"expected {methods} but got {request.method}"
+            raise HTTPException(405, detail, {"Allow": methods})
         raise ServiceError("not_found", "there is nothing here; /openapi.json tells what there is")
 
     app.add_middleware(
@@ -261,13 +276,49 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
+class _Form(MultiPartParser):
+    """Knows whether the end was seen, without which the last file, or all, would be missed."""
+
+    ended = False
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        if part.content_disposition is not None:
+            part.content_disposition = _EXTENDED.sub(_quoted, part.content_disposition)
+        super().on_headers_finished()
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def _quoted(match: re.Match[bytes]) -> bytes:
+    return b'filename="%s"' % re.sub(rb'[\r\n"\\]', b"_", unquote_to_bytes(match[1]))
+
+
 @asynccontextmanager
 async def read_form(request: Request, most: int) -> AsyncIterator[FormData]:
+    """The fields of a request, whose files are gone afterwards.
+
+    Args:
+        most: files.
+
+    Raises:
+        ServiceError: "unsupported_type", "bad_request": no form, a damaged one, too many files.
+    """
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
         raise ServiceError("unsupported_type", "expected a body of type multipart/form-data")
-    async with request.form(max_files=most, max_fields=16) as form:
+    parser = _Form(request.headers, request.stream(), max_files=most, max_fields=_FIELDS)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise ServiceError("bad_request", error.message) from error
+    try:
+        if not parser.ended:
+            raise ServiceError("bad_request", "expected a whole form but its end is missing")
         yield form
+    finally:
+        await form.close()
 
 
 def _files(form: FormData, field: str) -> list[UploadFile]:

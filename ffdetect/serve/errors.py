@@ -94,7 +94,9 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
-        return respond(Fault(code, str(error.detail)), _id(request))
+        answer = respond(Fault(code, str(error.detail)), _id(request))
+        answer.headers.update(error.headers or {})  # which methods there are
+        return answer
 
 
 def responses(*codes: str) -> dict[int | str, dict]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ServiceError, respond
@@ -22,6 +23,7 @@ ID_HEADER = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DISCARDED = 2**28  # bytes of a body that is too large which are read, so that the answer is seen
+_GONE = 499  # in logs and metrics, as others call it
 _PROBES = ("/v1/health", "/v1/ready", "/metrics")  # asked for all the time: not logged
 # Nothing that a page of ours shows comes from elsewhere, and the browser sees to it.
 _HEADERS = {
@@ -55,6 +57,8 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         start = time.perf_counter()
         given = Headers(scope=scope).get(ID_HEADER, "")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
@@ -74,6 +78,8 @@ class Requests:
 
         try:
             await self._app(scope, body.receive, respond_with)
+        except ClientDisconnect:  # before its request was whole: nobody waits for an answer
+            status = _GONE
         except Exception as error:
             log("failed", request=request_id, error=type(error).__name__)
             if status:
@@ -125,14 +131,18 @@ class _Body:
         """
         if self._ended:  # what comes now is that the client went away
             return await self._receive()
+        if self._declared > self._limit + _DISCARDED:
+            raise self._too_large()
         message = await self._next()
         if max(self.size, self._declared) > self._limit:
             while not self._ended and self.size < _DISCARDED:
                 await self._next()
-            raise ServiceError(
-                "too_large", f"expected at most {self._limit / 2**20:.4g} MiB in a request"
-            )
+            raise self._too_large()
         return message
+
+    def _too_large(self) -> ServiceError:
+        most = f"{self._limit / 2**20:.4g} MiB"
+        return ServiceError("too_large", f"expected at most {most} in a request")
 
     async def _next(self) -> Message:
         left = self._deadline - time.monotonic()
@@ -140,6 +150,8 @@ class _Body:
             message = await asyncio.wait_for(self._receive(), max(left, 0))
         except asyncio.TimeoutError:
             self._ended = True
+            if self._declared > self._limit:  # however long it would have taken
+                raise self._too_large() from None
             raise ServiceError(
                 "too_slow", f"expected the request within {self._seconds:g} s"
             ) from None

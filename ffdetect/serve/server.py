@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import socket
 import sys
@@ -14,16 +15,20 @@ from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from types import FrameType
 
+import h11
 import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from pydantic_settings import CliApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffdetect.weights import SHIPPED
 from preprocess.work.pool import prepare
 
 from .app import Service, make_app
-from .middleware import new_token
+from .errors import respond
+from .messages import Fault
+from .middleware import ID_HEADER, new_token
 from .observe import log, log_to_stderr
 from .settings import Settings
 from .workers import refuse_connections
@@ -117,6 +122,24 @@ def listen(settings: Settings) -> socket.socket:
     return found
 
 
+class Protocol(H11Protocol):
+    """What is no HTTP gets an error of the same shape as what is."""
+
+    def send_400_response(self, msg: str) -> None:
+        request_id = secrets.token_hex(8)
+        answer = respond(
+            Fault("bad_request", "expected a valid request of HTTP/1.1 but got something else"),
+            request_id,
+        )
+        headers = [*answer.raw_headers, (ID_HEADER.encode(), request_id.encode())]
+        response = h11.Response(
+            status_code=400, reason=b"Bad Request", headers=[*headers, (b"connection", b"close")]
+        )
+        for event in (response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
 class Server(uvicorn.Server):
     """Goes on answering after the first signal until what was accepted is done and fetched."""
 
@@ -124,6 +147,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +33,7 @@ from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
 from ffdetect.models.weights import save_checkpoint
 from preprocess.arguments import finish, new_parser
 from preprocess.faces.face import CropSettings
-from preprocess.io.storage import write_json
+from preprocess.io.storage import to_json, write_json
 
 from .left_out import LeftOut, clip_figures, clip_scores, families, figures, save_fusion
 from .recipes import BEST, FAST, GAN, Faces, Recipe, Solver
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             save_fusion(clips, command, args.fusion)
     if args.report:
         write_json(args.report, result)
-    print(json.dumps(result, indent=1))
+    print(to_json(result, indent=1))
     return 0
 
 

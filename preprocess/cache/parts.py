@@ -164,7 +164,7 @@ def _as_stream(table: pa.Table) -> pa.Buffer:
 
 def read_index(path: AnyPath) -> dict:
     """What `cache.json` says: format, settings, counts, and a checksum for each part; those of a
-    run that goes on, or was killed, from its journal.
+    run that goes on, or was killed, from its journal. "finished" are the names of the others.
 
     Raises:
         CacheError: no cache, another format version, or a damaged index.
@@ -182,6 +182,7 @@ def read_index(path: AnyPath) -> dict:
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
         if not all(isinstance(value, str) for value in values["parts"].values()):
             raise ValueError("expected a checksum for each part")
+        values["finished"] = set(values["parts"])
         values["parts"].update(listed)
         return values
     except CacheError:

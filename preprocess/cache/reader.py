@@ -23,6 +23,7 @@ from .parts import (
     fetch_small_columns,
     list_parts,
     open_part,
+    part_number,
     read_index,
     small_columns,
 )
@@ -43,6 +44,7 @@ class Reader(Generic[SettingsT]):
 
     Args:
         paths: a cache's folder or URL, a glob of these, or a sequence.
+        whole: refuse a cache that has lost parts; a writer makes their rows again.
 
     Raises:
         CacheError: no cache, a damaged one, other settings, or the same row in two caches.
@@ -56,7 +58,9 @@ class Reader(Generic[SettingsT]):
 
     kind: type[SettingsT] | None = None  # any
 
-    def __init__(self, paths: str | AnyPath | Iterable[str | AnyPath]) -> None:
+    def __init__(
+        self, paths: str | AnyPath | Iterable[str | AnyPath], *, whole: bool = True
+    ) -> None:
         if isinstance(paths, str) or not isinstance(paths, Iterable):
             paths = [paths]
         given = list(paths)
@@ -69,6 +73,9 @@ class Reader(Generic[SettingsT]):
         indices = [read_index(path) for path in self.paths]
         self.settings = self._shared_settings([index["settings"] for index in indices])
         listed = [list_parts(path) for path in self.paths]
+        if whole:
+            for path, index, parts in zip(self.paths, indices, listed, strict=True):
+                _refuse_lost(path, index["finished"], {part.name for part in parts})
         self.parts = [part for parts in listed for part in parts]
         self._checksums = [
             index["parts"].get(part.name)
@@ -209,6 +216,20 @@ class SoundCache(Reader[SoundSettings]):
     def high(self, index: int) -> np.ndarray:
         """float16 128 x T in dB, 4 to 8 kHz, see `preprocess.io.mel.sound_maps`."""
         return self._value(index, "high").to_numpy()
+
+
+def _refuse_lost(path: AnyPath, finished: set[str], there: set[str]) -> None:
+    """A listed part may be missing only where a run was killed before it had written it: on a disk
+    the journal lists it, on an object store it is the last."""
+    lost = sorted(finished - there)
+    if is_remote(path):
+        last = max(map(part_number, there), default=-1)
+        lost = [name for name in lost if part_number(name) < last]
+    if lost:
+        raise CacheError(
+            f"{path}: expected its part {lost[0]} but it is not there ({len(lost)} are lost); "
+            f"see python -m preprocess.check {path}"
+        )
 
 
 def _expand(path: AnyPath) -> list[AnyPath]:

@@ -68,7 +68,7 @@ class CacheWriter(Generic[SettingsT]):
     def _take_over(self, failures: list[Failure]) -> None:
         """Go on with the cache that is there."""
         self.failures = failures
-        reader: Reader[SettingsT] = Reader(self.path)
+        reader: Reader[SettingsT] = Reader(self.path, whole=False)
         self.faces = len(reader)
         self._in_hand: list[pa.Table] = []
         self.notes: dict[str, tuple[str, ...]] = {}

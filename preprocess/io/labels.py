@@ -135,7 +135,7 @@ def read_labels(file: AnyPath) -> list[Label]:
     if not reach(file, file.is_file):
         raise FileNotFoundError(f"{file}: expected a label file")
     try:
-        rows = _rows(_text(read_bytes(file)))
+        rows = _rows(text_of_table(read_bytes(file)))
         header = [_column(field) for field in next(rows, [])]
         labels = list(_labels(rows, header))
         splits = clean_splits([label.split for label in labels])
@@ -147,7 +147,7 @@ def read_labels(file: AnyPath) -> list[Label]:
     return [replace(label, split=split) for label, split in zip(labels, splits, strict=True)]
 
 
-def _text(data: bytes) -> str:
+def text_of_table(data: bytes) -> str:
     """UTF-8, or UTF-16 and UTF-32 as spreadsheets write them, with a mark at the start or without.
 
     Raises:
@@ -281,6 +281,23 @@ def _agreed(written: str, told: dict[str, str]) -> tuple[str, int]:
     return next(((told[column], target) for column, target in targets.items()), (written, -1))
 
 
+def join(labels: Sequence[Label]) -> tuple[Label, list[str]]:
+    """What the rows of one file say together, and the kinds of problems there are: where they
+    disagree the first one counts, but for the target, which then is unknown."""
+    problems = ["file labelled twice"] if len(labels) > 1 else []
+    targets = {label.target for label in labels} - {-1}
+    if len(targets) > 1:
+        problems.append("file labelled both real and fake")
+    values: dict[str, str] = {}
+    for column in ("generator", "group", "split"):
+        known = list(dict.fromkeys(value for x in labels if (value := getattr(x, column))))
+        if len(known) > 1:
+            problems.append(f"file labelled with more than one {column}")
+        values[column] = known[0] if known else ""
+    target = targets.pop() if len(targets) == 1 else -1
+    return replace(labels[0], target=target, **values), problems
+
+
 class FileIndex:
     """The listed files, by any name that a label may call them.
 
@@ -358,7 +375,7 @@ def _writings(name: str) -> Iterator[str]:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def _places(root: AnyPath) -> list[str]:

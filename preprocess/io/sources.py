@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .formats import HEAD, is_other, is_text, may_be_text, media_of_content, media_of_name
-from .labels import FileIndex, Label, read_labels
+from .labels import FileIndex, Label, join, read_labels
 from .storage import as_path, is_remote, names_in, reach, read_head, walk
 
 if TYPE_CHECKING:
@@ -301,27 +301,18 @@ def _label_by_tables(
 
 
 def _labelled(item: Item, labels: Sequence[Label], listing: Listing, odd: set[str]) -> Item:
-    """An item with what its rows say, where they agree; where they do not, the first row counts,
-    but for the target, which then is unknown. `odd` collects targets that mean nothing here."""
-    targets = {label.target for label in labels} - {-1}
-    if len(labels) > 1:
-        listing.note("file labelled twice", item.path)
-    if len(targets) > 1:
-        listing.note("file labelled both real and fake", item.path)
-    if not targets:
-        _note_target(listing, item.path, labels[0].written[:40], odd)
-    values: dict[str, str] = {}
-    for column in ("generator", "group", "split"):
-        known = list(dict.fromkeys(value for x in labels if (value := getattr(x, column))))
-        if len(known) > 1:
-            listing.note(f"file labelled with more than one {column}", item.path)
-        values[column] = known[0] if known else ""
+    """An item with what its rows say. `odd` collects targets that mean nothing here."""
+    label, problems = join(labels)
+    for problem in problems:
+        listing.note(problem, item.path)
+    if all(row.target < 0 for row in labels):
+        _note_target(listing, item.path, label.written[:40], odd)
     return replace(
         item,
-        target=targets.pop() if len(targets) == 1 else -1,
-        generator=values["generator"],
-        group=values["group"] or item.group,
-        split=values["split"],
+        target=label.target,
+        generator=label.generator,
+        group=label.group or item.group,
+        split=label.split,
     )
 
 

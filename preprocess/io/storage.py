@@ -42,8 +42,7 @@ Value = TypeVar("Value")
 
 _WAITS = (1.0, 3.0, 9.0)  # seconds before another try; the libraries below have tried some times
 _CHUNK = 4 * 2**20
-# Answers about one file, which no second try changes.
-_ANSWERS = (
+_ANSWERS = (  # about one file, which no second try changes
     FileNotFoundError,
     PermissionError,
     FileExistsError,
@@ -289,8 +288,8 @@ def put(file: UPath, data: bytes | memoryview, *, new: bool = False) -> None:
 
 
 def write_whole(file: AnyPath, data: bytes | memoryview) -> None:
-    """Write a file whole or not at all (on a disk by way of a temporary one): a reader sees the old
-    one or the new one. OSError, StorageError: it cannot be written."""
+    """Write a file whole or not at all: a reader sees the old one or the new one. OSError,
+    StorageError: it cannot be written."""
     if is_remote(file):
         return put(file, data)
     check_target(file)
@@ -307,11 +306,16 @@ def write_whole(file: AnyPath, data: bytes | memoryview) -> None:
 def write_json(file: Path, values: object) -> None:
     """Write values of JSON's types whole or not at all, and the folders above the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, (json.dumps(values, indent=1) + "\n").encode())
+    write_whole(file, (to_json(values, indent=1) + "\n").encode())
+
+
+def to_json(values: object, indent: int | None = None) -> str:
+    """JSON as everyone reads it: nan and infinity, which it does not have, are null."""
+    return json.dumps(json.loads(json.dumps(values), parse_constant=lambda _: None), indent=indent)
 
 
 def write_new(file: Path, data: bytes | memoryview) -> None:
-    """Write a file that is not there yet to the disk, and never through a link to another."""
+    """Write a file that is not there yet, and never through a link to another."""
     with file.open("xb") as stream:
         stream.write(data)
         stream.flush()
@@ -393,5 +397,4 @@ def kept_copy(file: UPath, checksum: str, verify: Callable[[bytes], str]) -> Pat
 
 def free_space(folder: Path) -> str:
     """For people: how much room there is."""
-    free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
-    return f"{free:.0f} MiB free"
+    return f"{shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0:.0f} MiB free"

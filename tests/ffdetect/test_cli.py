@@ -61,6 +61,49 @@ def test_faces_are_cropped_and_checked(astronaut_folder, tmp_path, capsys) -> No
     assert status_of("crop", *nothing) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize("arguments", [["--help"], ["provenance", "a.png"]])
+def test_a_full_standard_output_is_said(tmp_path: Path, arguments: list[str]) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = in_a_process(arguments, tmp_path, stdout=full)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "面.png")
+    done = in_a_process(["provenance", "面.png"], tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(r"\u9762.png: ")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output_keeps_nothing_from_being_done(
+    astronaut_folder, tmp_path: Path, closed: str
+) -> None:
+    """As under daemons; progress is shown on one of them."""
+    data, out = astronaut_folder(real=1, fake=0), tmp_path / "cache"
+    command = f'"$0" -m ffdetect crop "$1" --out "$2" --workers 0 --maps none {closed}'
+    arguments = ["sh", "-c", command, sys.executable, str(data), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(arguments, cwd=tmp_path, env=environment).returncode == 0
+    assert len(CacheReader(out)) == 1
+
+
+def in_a_process(
+    arguments: list[str], folder: Path, stdout: object = subprocess.PIPE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ffdetect", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def complete(line: str) -> list[str]:
     environment = {
         **os.environ,

@@ -149,15 +149,56 @@ def status(*arguments: object) -> int:
     ("content", "message"),
     [
         ("a,b\n", "expected a table with the columns of img_name,y_pred but got 'a,b'"),
-        ("img_name,y_pred\nx.jpg,much\n", "expected a name and a score in every row"),
+        ("img_name,y_pred\nx.jpg,much\n", "expected a name and its score in every row"),
         ("img_name,y_pred\nx.jpg,7\n", "expected scores from 0 to 1 but got 7.0 for x.jpg"),
         ("img_name,y_pred\nx.jpg,0.5\n", "expected labels of files in"),
+        ("img_name,y_pred\nx.jpg,0.5\nx.jpg,0.7\n", "x.jpg has the scores 0.5 and 0.7"),
+        ("img_name,y_pred\nreal/2.jpg,0.5\n", "expected labels of real and fake files but got 1"),
+        (b"img_name,y_pred\n\xe4.jpg,0.5\n", "expected UTF-8 or UTF-16 but got byte 0xe4 in line"),
     ],
 )
 def test_what_is_no_table_of_scores_is_named(table, tmp_path, capsys, content, message):
-    (tmp_path / "odd.txt").write_text(content, "utf-8")
+    (tmp_path / "odd.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert status(tmp_path / "odd.txt", *table[1:]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and "odd.txt" in said
+
+
+def test_tables_may_be_saved_by_spreadsheets(table, tmp_path):
+    written = Path(table[0]).read_text("utf-8")
+    figures = []
+    for data in (written.encode(), written.replace("\n", "\r\n\r\n").encode("utf-16")):
+        Path(table[0]).write_bytes(data)
+        out = tmp_path / "figures.json"
+        assert main([*table, "--json", str(out), "--rounds", "5"]) == 0
+        figures.append(json.loads(out.read_text("utf-8")))
+    assert figures[0] == figures[1]
+
+
+def test_two_tables_with_other_scores_of_a_file_are_refused(table, tmp_path, capsys):
+    other = tmp_path / "other.txt"
+    other.write_text("img_name,y_pred\nreal/2.jpg,0.987\n", "utf-8")
+    assert status(table[0], other, *table[1:]) == 2
+    assert "expected one score of real/2.jpg but tables give two" in capsys.readouterr().err
+
+
+def test_rows_of_one_file_are_joined_as_everywhere(table, capsys):
+    """A file labelled both real and fake has no label, whichever row comes last."""
+    with Path(table[2]).open("a", encoding="utf-8") as stream:
+        stream.write("\nfake/1.jpg,0,,\nfake/3.jpg,1,,\nfake/5.jpg,,,")
+    assert main([*table, "--rounds", "5"]) == 0
+    said = capsys.readouterr().out
+    assert "38 files with a score and a label, 2 without a label; 1 labels without a score" in said
+    assert "file labelled twice: 3; file labelled both real and fake: 1" in said
+    assert "| 19 fake, 19 real |" in said
+
+
+def test_figures_are_not_written_over_what_they_are_of(table, capsys):
+    for file in (table[0], table[2]):
+        before = Path(file).read_bytes()
+        assert status(*table, "--json", file) == 2
+        assert "expected a file for --json that nothing else uses" in capsys.readouterr().err
+        assert Path(file).read_bytes() == before
 
 
 def test_wrong_arguments_end_with_a_message(table, matched, tmp_path, capsys):
@@ -166,6 +207,7 @@ def test_wrong_arguments_end_with_a_message(table, matched, tmp_path, capsys):
         ([matched, *table[1:]], "expected tables with --labels but got caches"),
         ([table[0], matched, *table[1:]], "expected a file"),
         ([tmp_path / "nowhere"], "nowhere: expected"),
+        ([tmp_path / "nowhere", *table[1:]], "nowhere: expected a table of scores but got no such"),
         ([matched, "--weights", tmp_path / "nowhere"], "nowhere: expected"),
         ([*table, "--rounds", 0], "expected --rounds of at least 1"),
     ):

@@ -165,6 +165,16 @@ def test_a_run_killed_between_index_and_part(tmp_path, monkeypatch, capsys):
     assert run(cache) == 0
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_lost_part_is_no_smaller_cache(cache, number):
+    """Whoever trains or judges on the rest would not know; after a repair it is meant so."""
+    (cache / f"part-{number:05}.arrow").unlink()
+    with pytest.raises(CacheError, match=rf"c: expected its part part-{number:05}.arrow but"):
+        CacheReader(cache)
+    assert run(cache, "--repair") == 0
+    assert len(CacheReader(cache)) == len(ROWS) - 2
+
+
 def test_a_lost_part_in_the_middle_is_never_written_over(cache):
     (cache / "part-00001.arrow").unlink()
     with CacheWriter(cache, SMALL) as writer:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from preprocess import extract
+from preprocess.arguments import status_of
 from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from tests.preprocess.test_crop import part_times, run, write_labels
@@ -85,7 +86,7 @@ def test_a_stop_before_there_is_a_cache_is_130_without_a_trace(
     with monkeypatch.context() as patch:
         place = "preprocess.cache.writer" if "." in stage else "preprocess.run"
         patch.setattr(f"{place}.{stage}", stop)
-        assert run(folder, "--out", out) == 130
+        assert status_of(lambda: run(folder, "--out", out)) == 130
     assert capsys.readouterr().err == "stopped\n"
     assert run(folder, "--out", out) == 0
 

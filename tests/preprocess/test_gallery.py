@@ -232,3 +232,13 @@ def test_a_name_of_two_lines_is_captioned(tmp_path):
     with CacheWriter(tmp_path / "cache", SMALL) as writer:
         writer.add([make_row(0, path="two\nlines.jpg")])
     assert gallery(CacheReader(tmp_path / "cache")).width > 3 * SIDE
+
+
+@pytest.mark.parametrize("name", ["cache.json", "part-00000.arrow", "failures.csv"])
+def test_a_sheet_is_not_written_over_a_cache(tmp_path, capsys, name):
+    write_cache(tmp_path / "c", [0, 1])
+    before = (tmp_path / "c" / name).read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path / "c"), "--out", str(tmp_path / "c" / name)])
+    assert "expected a file for --out that nothing else uses" in capsys.readouterr().err
+    assert (tmp_path / "c" / name).read_bytes() == before

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from ffdetect.scoring.analysis import PictureScorer, together
-from ffdetect.scoring.tta import TTA, check_count, check_tta, windows
+from ffdetect.scoring.tta import MOST_THREADS, TTA, check_count, check_tta, windows
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_onnx import open_networks, open_session
 from preprocess.io.decode import MAX_MEGAPIXELS
@@ -34,7 +34,7 @@ class OnnxDetector(PictureScorer):
     """
 
     def __init__(self, folder: Path, settings: ExportSettings, threads: int) -> None:
-        check_count("threads", threads)
+        check_count("threads", threads, MOST_THREADS)
         self.threads = threads
         self.crop_settings = settings.crop
         self.about = settings.about
@@ -81,7 +81,7 @@ class OnnxDetector(PictureScorer):
         V x N; the first of the V views is the crop itself."""
         self.check_tta(tta)
         check_count("batch_size", batch_size)
-        size = self.crop_settings.size
+        size, crops = self.crop_settings.size, np.asarray(crops)
         if crops.dtype != np.uint8 or crops.shape[1:] != (size, size, 3):
             raise ValueError(
                 f"expected uint8 crops of {size} x {size} px but got {crops.dtype} {crops.shape}"

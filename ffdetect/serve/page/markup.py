@@ -6,13 +6,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from ffdetect.serve import schemas
 from ffdetect.serve.messages import Fault, Maps, Scored
+from preprocess.io.storage import to_json
 
 CANNOT = (
     "A score is a reason to look, never a proof: real faces can score high, and fakes low.",
@@ -100,7 +100,7 @@ def downloads(shown: Sequence[Shown]) -> str:
     answers = [_answer(one) for one in shown]
     files = (
         ("ffdetect.csv", "text/csv", text.getvalue().encode()),
-        ("ffdetect.json", "application/json", json.dumps(answers, indent=1).encode()),
+        ("ffdetect.json", "application/json", to_json(answers, indent=1).encode()),
     )
     links = " ".join(
         f'<a download="{name}" href="{_data(data, kind)}">Download {name}</a>'

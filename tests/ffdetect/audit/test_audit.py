@@ -198,6 +198,9 @@ def test_bad_input(tmp_path, capsys):
 
     assert "expected a picture, a clip or a folder" in refused(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
+    for gate in ("nan", "-0.1", "80"):  # a gate that never shuts, or always is
+        said = refused(tmp_path / "empty", f"--fail-above={gate}")
+        assert "expected --fail-above from 0 to 1" in said
     assert "expected real and fake files but got 0 real, 0 fake" in refused(tmp_path / "empty")
     data = make_data(tmp_path / "data", count=2)
     assert "expected --match FAKE=REAL" in refused(data, "--match", "gan")

@@ -147,6 +147,13 @@ def test_a_clip_gives_matched_frames(astronaut, tmp_path):
     assert faces["frame"].tolist() == [1, 3, 5] and framing(faces) == MATCHED
 
 
+def test_labels_that_cannot_be_used_end_with_a_message(tmp_path, capsys):
+    (tmp_path / "manifest.csv").write_text("path,target,split\na.png,0,fold 1\n")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--out", str(tmp_path / "cache")])
+    assert "manifest.csv: expected splits train, dev (val) or test" in capsys.readouterr().err
+
+
 def test_missing_data_ends_with_a_message(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "cache")])

@@ -124,3 +124,7 @@ def test_a_table_has_a_line_a_row():
     assert markdown(["a", "b"], [[1, "x"], [2.5, "y"]]) == (
         "| a | b |\n| --- | --- |\n| 1 | x |\n| 2.5 | y |"
     )
+
+
+def test_names_do_not_break_a_table():
+    assert markdown(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"

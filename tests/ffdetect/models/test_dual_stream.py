@@ -191,6 +191,13 @@ def test_wrong_settings_are_refused(kinds, message):
         DualStreamSettings(kinds)
 
 
+@pytest.mark.parametrize("value", ["x", None, True, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["margin", "frame_margin", "clip_margin"])
+def test_a_margin_is_a_finite_number(name, value):
+    with pytest.raises(ValueError, match=f"expected a finite {name} but got"):
+        Kind(("lite_rgb",), **{name: value})
+
+
 def test_frames_are_told_by_what_kinds_read():
     with pytest.raises(ValueError, match=r"told by readers of kinds but got .'clip_native'"):
         DualStreamSettings(KINDS, frames=("lite_rgb", "clip_native"))

@@ -101,17 +101,36 @@ def foreign_files(folder, weights):
     return paths
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(tmp_path, tiny_weights, value):
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (float("nan"), torch.float32),
+        (float("inf"), torch.float64),
+        (float("nan"), torch.float8_e4m3fn),  # which cannot be asked
+    ],
+)
+def test_weights_that_are_not_finite_are_refused(tmp_path, tiny_weights, value, dtype):
     """As a training that diverged leaves them."""
     with safe_open(tiny_weights, "pt") as stored:
         metadata = stored.metadata()
     tensors = load_file(tiny_weights)
     tensors["fusion.gate.weight"][0, 0] = value
+    tensors["fusion.gate.weight"] = tensors["fusion.gate.weight"].to(dtype)
     save_file(tensors, tmp_path / "w.safetensors", metadata)
     for load in (load_checkpoint, read_tensors):
         with pytest.raises(WeightsError, match=r"1 of \d+ tensors hold nan .*fusion.gate"):
             load(tmp_path / "w.safetensors")
+
+
+def test_complex_weights_are_refused(tmp_path):
+    save_file({"a": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="expected real numbers but a holds complex ones"):
+        read_tensors(tmp_path / "w.safetensors")
+
+
+def test_a_name_that_no_file_can_have_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"expected a weights file .* but got no such file"):
+        read_tensors(tmp_path / ("x" * 5000))
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
@@ -180,6 +199,7 @@ def rewrite(source, target, change, tensors=None):
         lambda s: s["network"].update(dropout=0.5),
         lambda s: s.update(network=None),
         lambda s: s.pop("about"),
+        lambda s: s.update(about="a text"),
         lambda s: s.pop("normalisation"),
         lambda s: s.update(maps=None),
         lambda s: "{not json",
@@ -288,6 +308,7 @@ def test_a_calibration_changes_nothing_else(tmp_path, half):
         lambda c: c["thresholds"].update({"0.1": None}),
         lambda c: c.update(reals="many"),
         lambda c: c.update(sources=3),
+        lambda c: c.update(date=20240101),
     ],
 )
 def test_a_damaged_calibration_is_refused_by_name(tmp_path, tiny_weights, change):

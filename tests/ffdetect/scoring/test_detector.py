@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import shutil
 from pathlib import Path
 
@@ -129,6 +131,15 @@ def test_scores_hardly_depend_on_the_number_of_threads(tiny, crops, monkeypatch)
         monkeypatch.setattr(tiny, "threads", threads)
         scores.append(tiny.score_crops(crops))
     np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["tiny", "fast"])
+def test_a_detector_goes_to_other_processes_and_is_copied(tiny_weights, astronaut, weights):
+    """As data loaders and pools hand it on."""
+    detector = Detector.load(tiny_weights if weights == "tiny" else weights, "cpu")
+    expected = detector.score(astronaut)
+    for made in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
+        assert made.score(astronaut) == pytest.approx(expected, abs=1e-5)
 
 
 def test_networks_compute_with_the_threads_that_were_asked_for(tiny_weights, astronaut):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ffdetect import Detector, NoFaceError
 from ffdetect.models.device import pick_device
+from ffdetect.models.tensor_file import read_tensors, write_tensors
 from ffdetect.models.weights import WeightsError
 from preprocess.cache.reader import CacheReader
 from tests.ffdetect.helpers import encode
@@ -196,3 +197,27 @@ def test_cuda_is_refused_where_there_is_none(tiny_weights):
 def test_missing_weights_are_refused_by_name(tmp_path):
     with pytest.raises(WeightsError, match=r"nothing.safetensors: expected a weights file"):
         Detector.load(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize("threads", [0, 1.5, True, 10**6])
+def test_a_number_of_threads_that_no_machine_has_is_refused(tiny_weights, threads):
+    with pytest.raises(ValueError, match="expected threads to be a whole number of 1 to 1024"):
+        Detector.load(tiny_weights, "cpu", threads=threads)
+
+
+@pytest.mark.parametrize(
+    "crops", [[1, 2], None, np.zeros(3, np.uint8), np.array(["x"]), np.zeros((1, 256, 256, 3))]
+)
+def test_what_are_no_crops_is_refused(tiny, crops):
+    with pytest.raises(ValueError, match=r"^expected (uint8 crops of 256 x 256 px|an array)"):
+        tiny.score_crops(crops)
+
+
+def test_weights_whose_scores_are_not_numbers_are_refused(tmp_path, tiny_weights, astronaut):
+    """Finite themselves, but what they compute is not; nan would pass for "no face"."""
+    tensors, metadata = read_tensors(tiny_weights)
+    huge = {n: torch.full_like(t.float(), 3e38) if "gate" in n else t for n, t in tensors.items()}
+    write_tensors(tmp_path / "w.safetensors", huge, metadata)
+    detector = Detector.load(tmp_path / "w.safetensors", "cpu")
+    with pytest.raises(ValueError, match="expected finite scores but these weights give nan"):
+        detector.score(astronaut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import re
@@ -9,15 +10,19 @@ import socket
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import pytest
 
 from ffdetect import Detector
+from ffdetect.serve.app import Service
+from ffdetect.serve.settings import Settings
 from ffdetect.voice import VoiceDetector
 
 from ..helpers import encode
 from ..provenance import files
 from .conftest import wave_file
+from .running import until
 
 
 def problem(answer, status: int, code: str) -> str:
@@ -130,8 +135,93 @@ def test_requests_that_make_no_sense(service, portrait):
     broken = {"content-type": "multipart/form-data; boundary=x"}
     problem(post("/v1/images", content=b"--y\r\n", headers=broken), 400, "bad_request")
     problem(service.client.get("/v1/nothing"), 404, "not_found")
-    problem(service.client.get("/v1/images"), 404, "not_found")
     problem(service.client.get("/v1/jobs/0"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/images", "POST"),
+        ("PUT", "/v1/jobs/0", "DELETE, GET"),
+        ("PATCH", "/v1/health", "GET"),
+        ("POST", "/metrics", "GET"),
+    ],
+)
+def test_another_method_is_told_which_there_are(service, method, path, allowed):
+    answer = service.client.request(method, path)
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
+
+
+def test_head_is_get_without_a_body(service):
+    for path, status in (("/v1/health", 200), ("/metrics", 200), ("/v1/nothing", 404)):
+        answer = service.client.head(path)
+        assert (answer.status_code, answer.content) == (status, b"")
+
+
+def part(name: bytes, content: bytes) -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; ' + name
+    return head + b"\r\n\r\n" + content + b"\r\n"
+
+
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+
+
+def test_no_part_of_a_form_is_lost_without_a_word(service, portrait):
+    whole = part(b'filename="a"', portrait) + part(b'filename="b"', portrait) + b"--x--\r\n"
+    answer = service.client.post("/v1/images", content=whole, headers=FORM)
+    assert [image["name"] for image in answer.json()["images"]] == ["a", "b"]
+    for cut in (4, 8, 2000):
+        answer = service.client.post("/v1/images", content=whole[:-cut], headers=FORM)
+        assert "end is missing" in problem(answer, 400, "bad_request")
+
+
+def test_names_may_be_sent_in_the_extended_way(service, portrait):
+    """As older versions of Python's requests do it for names that are not ASCII."""
+    form = part(b"filename*=utf-8''sm%C3%B6r%22g.jpg", portrait) + b"--x--\r\n"
+    answer = service.client.post("/v1/images", content=form, headers=FORM)
+    assert answer.json()["images"][0]["name"] == "smör_g.jpg"
+
+
+def raw(service, request: bytes, patience: float = 5) -> httpx.Response:
+    """The answer to bytes that no client would send."""
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), patience) as connection:
+        connection.sendall(request)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"]
+)
+def test_what_is_no_http_gets_the_same_shape(service, request_):
+    assert "HTTP/1.1" in problem(raw(service, request_), 400, "bad_request")
+
+
+def test_far_too_much_is_not_waited_for(service):
+    head = "POST /v1/clips HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n"
+    head += f"Content-Type: {FORM['content-type']}\r\n\r\n"
+    problem(raw(service, head.encode()), 413, "too_large")
+
+
+def test_whoever_goes_away_is_no_failure_of_the_service(service):
+    before = service.log().count("Traceback")
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = "POST /v1/images HTTP/1.1\r\nHost: x\r\nX-Request-ID: gone-away\r\n"
+        head += "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 99\r\n\r\n--x"
+        connection.sendall(head.encode())
+    found = until(lambda: [e for e in service.events() if e.get("request") == "gone-away"])
+    assert [(e["event"], e["status"]) for e in found] == [("request", 499)]
+    assert service.log().count("Traceback") == before
+
+
+def test_clips_have_a_limit_of_their_own(tmp_path):
+    settings = Settings(max_media_mb=2, max_image_mb=20)
+    limits = Service(settings, tmp_path).body_limit
+    assert limits("/v1/clips") == limits("/v1/sounds") < 3 * 2**20 < limits("/v1/images")
 
 
 def test_a_clip_is_answered_by_a_job(service, clip):

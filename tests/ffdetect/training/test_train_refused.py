@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 import torch
 
 from ffdetect.models.registry import create_network
 from ffdetect.models.weights import save_checkpoint
+from ffdetect.training import calibrate, train
 from preprocess.cache.reader import CacheReader
 from preprocess.io.alone import alone
 from tests.ffdetect.helpers import write_cache
@@ -149,3 +151,15 @@ def test_what_cannot_be_written_ends_with_a_message(faces_cache, tmp_path, capsy
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "error: " in capsys.readouterr().err and not out.exists()
+
+
+def test_weights_are_not_written_over_a_cache(faces_cache, tiny_weights, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    shutil.copytree(faces_cache, cache)
+    for command, arguments in ((train, [cache]), (calibrate, [tiny_weights, cache])):
+        for name in ("cache.json", "part-00000.arrow"):
+            before = (cache / name).read_bytes()
+            with pytest.raises(SystemExit, match="2"):
+                command.main([*map(str, arguments), "--out", str(cache / name)])
+            assert "expected a file for --out that nothing else uses" in capsys.readouterr().err
+            assert (cache / name).read_bytes() == before

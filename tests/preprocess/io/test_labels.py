@@ -313,3 +313,13 @@ def test_a_column_of_scores_does_not_fill_the_screen(tmp_path):
     labels.write_text("path,target\n" + "".join(f"{i:02}.png,0.{i:02}7\n" for i in range(30)))
     report = find_items(tmp_path / "set", labels).report().splitlines()
     assert len(report) == 7 and report[-1].startswith("  target is yet another value: 25 (")
+
+
+def test_spaces_around_the_names_of_files_do_not_count(tmp_path):
+    """Programs that write tables do not quote them, and those that read them take them away."""
+    make_files(tmp_path / "set", " a.png", "b.png ")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,target\n a.png,0\nb.png ,1\n")
+    listing = find_items(tmp_path / "set", labels)
+    assert {item.path: item.target for item in listing.items} == {" a.png": 0, "b.png ": 1}
+    assert not listing.problems

@@ -282,3 +282,14 @@ def test_credentials_are_refused_in_urls_and_cut_out_of_messages():
         assert SECRET not in storage.without_secrets(f"cannot open {url} now")
     with pytest.raises(ValueError, match=r"pip install 'ffdetect\[cloud\]'"):
         as_path("gs://bucket/x")
+
+
+def test_numbers_that_json_does_not_have_are_null(tmp_path):
+    def refuse(name: str):
+        raise AssertionError(name)
+
+    values = {"a": [float("nan"), 1.5], "b": {"c": (float("inf"), "NaN")}}
+    storage.write_json(tmp_path / "new" / "f.json", values)
+    text = (tmp_path / "new" / "f.json").read_text("utf-8")
+    found = json.loads(text, parse_constant=refuse)
+    assert found == {"a": [None, 1.5], "b": {"c": [None, "NaN"]}}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -237,3 +239,9 @@ def test_wrong_arguments_of_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit:
         export.main([str(tmp_path / "nothing.safetensors"), "--out", str(tmp_path / "out")])
     assert exit.value.code == 2 and "nothing.safetensors" in capsys.readouterr().err
+
+
+def test_a_detector_goes_to_other_processes_and_is_copied(exported, astronaut):
+    expected = exported.score(astronaut)
+    for made in (pickle.loads(pickle.dumps(exported)), copy.deepcopy(exported)):
+        assert made.score(astronaut) == pytest.approx(expected, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The predict command: its table, what it does with odd files, and going on after a stop."""
+"""The predict command: its table, and what it does with odd files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from ffdetect.models.weights import save_checkpoint, write_calibration
 from ffdetect.scoring import predict
-from ffdetect.scoring.detector import Detector
 from ffdetect.voice import VoiceDetector
-from preprocess.faces.face import CropSettings
 from tests.ffdetect.clips import write_talk
-from tests.ffdetect.helpers import CALIBRATION, encode, tiny_network
+from tests.ffdetect.helpers import encode
 from tests.preprocess.sounds import buzz, write_sound
 from tests.real import needs
 
@@ -211,6 +208,7 @@ def test_no_file_is_left_out_and_odd_ones_are_named(run, tiny, pictures, noise, 
 
 def test_odd_names_come_through(run, pictures, tmp_path):
     names = ["comma, and.jpg", 'quote".jpg', "two\nlines.jpg", "smörgås 面孔.jpg", " space.jpg"]
+    names += ["mac\rlines.jpg", "both\r\nlines.jpg"]
     folder = tmp_path / "names"
     (folder / "sub, dir").mkdir(parents=True)
     for name in names:
@@ -247,101 +245,6 @@ def test_labels_of_one_kind_are_told(run, pictures, tmp_path, capsys):
     assert "AUC needs both real and fake" in out
     assert "label without a file: 1 ('other.jpg')" in out
     assert "file without a label: 4" in out
-
-
-def stop_after(monkeypatch, count: int) -> list[str]:
-    """Lets the command stop after so many crops, as Ctrl-C would; tells which were cut out."""
-    original, seen = Detector.crop_largest, []
-
-    def crop_largest(self, picture):
-        if len(seen) == count:
-            raise KeyboardInterrupt
-        seen.append(picture.name)
-        return original(self, picture)
-
-    monkeypatch.setattr(Detector, "crop_largest", crop_largest)
-    return seen
-
-
-def test_a_stopped_run_goes_on_where_it_was(run, pictures, tmp_path, monkeypatch, capsys):
-    assert run(pictures, "--batch-size", "2") == 0
-    file = tmp_path / "prediction.txt"
-    undisturbed = table(file)
-    file.unlink()
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        assert run(pictures, "--batch-size", "2") == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
-    partial = tmp_path / "prediction.txt.partial"
-    assert not file.exists() and partial.exists()
-    with partial.open("ab") as stream:  # the last row was torn in the middle of a letter
-        stream.write("4.jpg,0.99,ä".encode()[:-1])
-    seen = stop_after(monkeypatch, 100)
-    assert run(pictures, "--batch-size", "2") == 0
-    assert [name.rsplit("/", 1)[-1] for name in seen] == ["4.jpg", "5.jpg"]
-    pd.testing.assert_frame_equal(table(file), undisturbed, atol=1e-4)
-    assert not partial.exists()
-
-
-def test_a_second_stop_loses_nothing(run, pictures, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        assert run(pictures, "--batch-size", "2") == 130
-    with monkeypatch.context() as patch:
-        stop_after(patch, 0)
-        assert run(pictures, "--batch-size", "2") == 130
-    seen = stop_after(monkeypatch, 100)
-    assert run(pictures, "--batch-size", "2") == 0
-    assert len(seen) == 2
-
-
-def test_odd_names_and_notes_survive_a_stop(run, pictures, noise, tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "names"
-    folder.mkdir()
-    shutil.copy(pictures / "0.jpg", folder / "a, b\nc ä.jpg")
-    (folder / "a noise.png").write_bytes(encode(noise, "PNG"))
-    (folder / "a text.png").write_text("no picture")
-    shutil.copy(pictures / "1.jpg", folder / "z.jpg")
-    assert run(folder, "--batch-size", "1") == 0
-    undisturbed = table(tmp_path / "prediction.txt")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        assert run(folder, "--batch-size", "1") == 130
-    capsys.readouterr()
-    seen = stop_after(monkeypatch, 100)
-    assert run(folder, "--batch-size", "1") == 0
-    assert len(seen) == 1
-    pd.testing.assert_frame_equal(table(tmp_path / "prediction.txt"), undisturbed, atol=1e-4)
-    err = capsys.readouterr().err
-    assert "a noise.png: no face, scored whole" in err and "a text.png: unreadable" in err
-
-
-def test_scores_of_other_weights_are_not_taken_over(run, pictures, tmp_path, monkeypatch):
-    other = tmp_path / "other.safetensors"
-    save_checkpoint(other, tiny_network(seed=1), CropSettings(), {"seed": 1})
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        assert run(pictures, "--batch-size", "2", "--weights", str(other)) == 130
-    head = (tmp_path / "prediction.txt.partial").read_text().splitlines()[0]
-    assert json.loads(head)["about"]["seed"] == 1
-    seen = stop_after(monkeypatch, 100)
-    assert run(pictures) == 0
-    assert len(seen) == 6
-
-
-@pytest.mark.parametrize("change", ["views", "calibration"])
-def test_scores_of_another_kind_are_not_taken_over(run, pictures, tmp_path, monkeypatch, change):
-    weights = tmp_path / "w.safetensors"
-    save_checkpoint(weights, tiny_network(), CropSettings(), {})
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        assert run(pictures, "--batch-size", "2", "--weights", str(weights)) == 130
-    if change == "calibration":
-        write_calibration(weights, weights, CALIBRATION)
-    views = ["--tta", "flip"] if change == "views" else []
-    seen = stop_after(monkeypatch, 100)
-    assert run(pictures, "--weights", str(weights), *views) == 0
-    assert len(seen) == 6
 
 
 def test_nothing_readable_is_a_failure(run, tmp_path, capsys):
@@ -385,6 +288,37 @@ def test_wrong_arguments_end_with_a_message(run, pictures, capsys, more, message
         run(pictures, *more)
     assert caught.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("option", ["--out", "--json"])
+@pytest.mark.parametrize("read", ["picture", "labels"])
+def test_nothing_that_is_read_is_written_over(run, pictures, tmp_path, capsys, option, read):
+    picture, labels = tmp_path / "a.jpg", tmp_path / "labels.csv"
+    shutil.copy(pictures / "0.jpg", picture)
+    labels.write_text("path,target\na.jpg,0\n")
+    file = {"picture": picture, "labels": labels}[read]
+    before = file.read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        run(picture, "--labels", str(labels), option, str(file))
+    assert f"expected a file for {option} that nothing else uses" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_a_picture_of_the_folder_is_not_written_over(run, pictures, tmp_path, capsys):
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures, folder)
+    before = (folder / "0.jpg").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        run(folder, out=folder / "0.jpg")
+    assert "expected a file for --out that nothing else uses" in capsys.readouterr().err
+    assert (folder / "0.jpg").read_bytes() == before
+    assert run(folder, out=folder / "prediction.txt") == 0
+
+
+def test_two_results_are_not_written_to_one_file(run, pictures, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(pictures, "--json", str(tmp_path / "prediction.txt"))
+    assert "expected a file for --json that nothing else uses" in capsys.readouterr().err
 
 
 def test_missing_data_ends_with_a_message(run, tmp_path, capsys):
