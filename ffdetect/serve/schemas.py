@@ -247,6 +247,8 @@ class Sound(Answer):
     windows: list[Window]
     damaged: int
     """packets that could not be decoded, and were left out"""
+    notes: list[str]
+    """what was damaged or is missing"""
     provenance: Provenance | None = None
 
 

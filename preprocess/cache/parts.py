@@ -182,7 +182,7 @@ def read_index(path: AnyPath) -> dict:
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
         if not all(isinstance(value, str) for value in values["parts"].values()):
             raise ValueError("expected a checksum for each part")
-        values["finished"] = set(values["parts"])
+        values["finished"] = list(values["parts"])
         values["parts"].update(listed)
         return values
     except CacheError:

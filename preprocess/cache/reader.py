@@ -75,7 +75,7 @@ class Reader(Generic[SettingsT]):
         listed = [list_parts(path) for path in self.paths]
         if whole:
             for path, index, parts in zip(self.paths, indices, listed, strict=True):
-                _refuse_lost(path, index["finished"], {part.name for part in parts})
+                _refuse_lost(path, set(index["finished"]), {part.name for part in parts})
         self.parts = [part for parts in listed for part in parts]
         self._checksums = [
             index["parts"].get(part.name)

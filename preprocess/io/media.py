@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ _CONTAINERS = (
 _CHUNKS = 1000  # parts of a file that are looked at for lists of names
 _LOOK = 500  # packets that tell which streams are stills
 _UNREADABLE = 1000  # errors in a row after which a file is read no further
-_RESTART = 1.0  # seconds that time runs back where another part of a file begins
+RESTART = 1.0  # seconds that time runs back where another part of a file begins
 _STEADY = ("mpegts", "mpeg", "mxf", "ogg", "flac")  # formats in which time passes evenly
 _SILENT = ("matroska,webm",)  # in which it does but for silence, of which a sign comes now and then
 _TRIM = 0.05  # seconds of sound that are left out where recordings are joined
@@ -232,7 +233,7 @@ class Frames:
             self._started = True
             # Frames come in another order than packets: a key frame may be older than the damage.
             known = stamp is not None and self._bad is not None
-            if not known or not 0 <= self._bad - stamp < _RESTART / self._stream.time_base:
+            if not known or not 0 <= self._bad - stamp < RESTART / self._stream.time_base:
                 self.whole = True
 
     def _count(self, missing: int, stamp: int | None = None) -> None:
@@ -242,6 +243,30 @@ class Frames:
             self.reason = self.reason or "packets gave no picture"
             # What is missing lies before the frame: one that needs no other is whole.
             self.whole, self._bad = False, None if stamp is None else stamp - 1
+
+
+class Decoding:
+    """Tells from packets where another part of a file begins: there the time of decoding runs back.
+
+    The time at which pictures are shown may run back far without that: over a pause, what is shown
+    before it may come after what is shown behind it. It counts where the other is not known; the
+    first packets may lack it, and the next then come from before.
+    """
+
+    def __init__(self, time_base: Fraction) -> None:
+        self._back = round(RESTART / time_base)
+        self._newest, self._known = -(2**63), False
+
+    def restarts(self, shown: int, decoded: int | None) -> bool:
+        """Args: time stamps of the next packet."""
+        if decoded is None and self._known:
+            return False
+        if decoded is not None and not self._known:
+            self._known, self._newest = True, decoded
+        now = shown if decoded is None else decoded
+        again = now < self._newest - self._back
+        self._newest = now if again else max(self._newest, now)
+        return again
 
 
 class _Missing:
@@ -256,26 +281,24 @@ class _Missing:
             stream.codec_context.name in _ONE_TO_ONE
             and container.format.name != "avi"  # it has no time stamps, and FFmpeg makes some up
         )
-        self._back = round(_RESTART / stream.time_base) if self._applies else 0
+        self._back = round(RESTART / stream.time_base) if self._applies else 0
+        self._decoding = Decoding(stream.time_base) if self._applies else None
         self._from_start = from_start
         self._first: int | None = None
         self._parts: deque[set[int]] = deque([set()])  # of files put one after the other
-        self._sent = self._came = -(2**63)
+        self._came = -(2**63)
 
     def sent(self, packet: Any) -> None:
         stamp = packet.pts
-        if not self._applies or stamp is None or not packet.size or packet.is_discard:
+        if not self._decoding or stamp is None or not packet.size or packet.is_discard:
             return
         if self._first is None and (packet.is_keyframe or self._from_start):
             self._first = stamp
         if self._first is None:
             return
-        # Packets come in order of decoding: over a pause, what is shown before it may come after.
-        decoded = stamp if packet.dts is None else packet.dts
-        if decoded < self._sent - self._back:
+        if self._decoding.restarts(stamp, packet.dts):
             self._parts.append(set())
-            self._first, self._sent = stamp, decoded
-        self._sent = max(self._sent, decoded)
+            self._first = stamp
         if stamp >= self._first:
             self._parts[-1].add(stamp)
 

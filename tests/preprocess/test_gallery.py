@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from preprocess import gallery as command
+from preprocess.arguments import status_of
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.gallery import gallery
@@ -224,7 +225,8 @@ def test_a_stop_is_130_without_a_trace(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "gallery", stop)
-    assert command.main([str(tmp_path / "c"), "--out", str(tmp_path / "sheet.png")]) == 130
+    arguments = [str(tmp_path / "c"), "--out", str(tmp_path / "sheet.png")]
+    assert status_of(lambda: command.main(arguments)) == 130
     assert capsys.readouterr().err == "stopped\n"
 
 

@@ -11,9 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from preprocess.io.media import open_media, packets
+from preprocess.io.media import RESTART, Decoding, open_media, packets
 
-_RESTART = 1.0  # seconds back, from which on another part of a file has begun
 _GAP = 10.0  # seconds ahead that are no pause in a broadcast, but another part
 _REORDERED = 16  # packets that may precede one which is shown earlier (H.264)
 _CUT_OFF = 2.0  # files that say to be longer by more than this factor do not know
@@ -60,7 +59,7 @@ class Clock:
         else:
             self._start = stamp if self._start is None else self._start
             time = float((stamp - self._start) * self._base) + self._shift
-            if self._running and not self.now - _RESTART < time < self.now + self._gap:
+            if self._running and not self.now - RESTART < time < self.now + self._gap:
                 self._shift += after - time
                 self.broken, time = True, after
             self.now = after if self._running and time <= self.now else time
@@ -170,7 +169,7 @@ class Timeline:
             self._moved = True
         except av.error.FFmpegError:
             return None
-        clock, order = Clock(container, stream), _Order(round(_RESTART / base))
+        clock, order = Clock(container, stream), _Order(Decoding(base))
         others, first, place = 0.0, float((start or 0) * base), 0
         for number, packet in enumerate(packets(container)):
             if number % _SIGN == 0:
@@ -205,19 +204,17 @@ class _Extent:
 class _Order:
     """Puts time stamps in the order in which frames are shown."""
 
-    def __init__(self, back: int) -> None:
-        self._back, self._held, self._newest = back, [], -(2**63)  # type: int, list[int], int
+    def __init__(self, decoding: Decoding) -> None:
+        self._held: list[int] = []
+        self._decoding = decoding
 
     def add(self, stamp: int | None, decoded: int | None) -> Iterator[int | None]:
-        """Args: when it is shown and when it is decoded, which is never much earlier than before
-        but where another part begins."""
-        decoded = stamp if decoded is None else decoded
-        if stamp is None or decoded is None or decoded < self._newest - self._back:
+        """Args: when it is shown and when it is decoded."""
+        if stamp is None or self._decoding.restarts(stamp, decoded):
             yield from self.rest()
-        if stamp is None or decoded is None:
+        if stamp is None:
             yield None
             return
-        self._newest = max(self._newest, decoded)
         heapq.heappush(self._held, stamp)
         if len(self._held) > _REORDERED:
             yield heapq.heappop(self._held)
@@ -225,7 +222,6 @@ class _Order:
     def rest(self) -> Iterator[int]:
         while self._held:
             yield heapq.heappop(self._held)
-        self._newest = -(2**63)
 
 
 def _stamp(packet: Any) -> int | None:
