@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ import pytest
 
 from preprocess.io.clips import key_frames
 from preprocess.io.formats import DecodeError
-from preprocess.io.media import Frames
+from preprocess.io.media import Decoding, Frames
 from preprocess.io.video import timeline
 from tests.preprocess.media import number_of, numbered, write
 
@@ -276,3 +277,13 @@ def test_films_of_which_players_see_the_first_alone(tmp_path, suffix, codec):
     clip.write_bytes(2 * clip.read_bytes())
     assert len(list(key_frames(clip, frames=5, notes=notes))) == 5
     assert notes == ["another film follows in the file, which players do not show"]
+
+
+def test_another_part_begins_where_the_time_of_decoding_runs_back():
+    """Milliseconds: shown, decoded. The first packets may lack the second."""
+    pause = [(0, None), (120_000, None), (60_000, 0), (180_000, 60_000), (90_000, None)]
+    decoding = Decoding(Fraction(1, 1000))
+    assert not any(decoding.restarts(*stamps) for stamps in pause)
+    assert decoding.restarts(0, 0) and not decoding.restarts(40, 40)
+    shown_alone = Decoding(Fraction(1, 1000))
+    assert [shown_alone.restarts(at, None) for at in (0, 5000, 4500, 0)] == [False] * 3 + [True]
