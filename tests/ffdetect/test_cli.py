@@ -121,3 +121,12 @@ def test_shells_complete_commands_and_options() -> None:
     assert set(complete("ffdetect c")) >= {"crop", "check", "calibrate"}
     assert complete("ffdetect crop --ma") == ["--margin", "--maps"]
     assert complete("ffdetect crop dat") == []  # left to the shell: names of files
+
+
+def test_a_command_that_is_stopped_ends_with_130(monkeypatch, capsys) -> None:
+    def stop(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("preprocess.check.main", stop)
+    assert status_of("check", "cache") == 130
+    assert capsys.readouterr().err == "stopped\n"
