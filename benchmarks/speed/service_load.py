@@ -1,10 +1,12 @@
 """python -m benchmarks.speed.service_load PICTURES: what `ffdetect serve` does under load.
 
 Clients on this machine ask one service for scores of pictures, one a request, each as soon as it
-has its answer. Per number of clients: pictures a second beside `Detector.score_batch` on the same
-files, the latency of answers, and what was refused because the queue was full. In the end a third
-of the requests is hostile (truncated, empty, no picture, enormous), and the latency of the others
-is compared. Requests without an answer are lost, and there should be none.
+has its answer. Per number of clients: pictures a second, the latency of answers, and what was refused
+because the queue was full; beside them `Detector.score_batch` on the same files, and
+`Detector.score` on one after the other, which is all that can be had by a client who waits for
+every answer. In the end a third of the requests is hostile (truncated, empty, no picture,
+enormous), and the latency of the others is compared. Requests without an answer are lost, and there
+should be none.
 
 With --requests so many small pictures are sent afterwards (of 32 to 64 px, most without a face),
 and the memory of all processes is read on the way: it should come to rest. --clients without a
@@ -217,8 +219,9 @@ def markdown(values: dict[str, Any]) -> str:
     lines = []
     if "loads" in values:
         lines += [
-            f"`score_batch`: {values['score_batch pictures a second']} pictures/s. Memory of the "
-            f"service: {values['megabytes before']} MB before, {values['megabytes after']} after.",
+            f"`score_batch`: {values['score_batch pictures a second']} pictures/s, `score` on one "
+            f"after the other {values['score pictures a second']}. Memory of the service: "
+            f"{values['megabytes before']} MB before, {values['megabytes after']} after.",
             "",
             "| clients | pictures/s | p50 s | p99 s | refused (429) | wrong | lost |",
             "|---|---|---|---|---|---|---|",
@@ -265,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options += [f"--{name}", str(getattr(args, name))]
     values: dict[str, Any] = {"processor": platform.processor() or platform.machine()}
     if args.clients:
-        values["score_batch pictures a second"] = round(_batch_rate(args.weights, chosen), 2)
+        values |= direct_rates(args.weights, chosen)
     pictures = [file.read_bytes() for file in chosen]
     with tempfile.TemporaryDirectory() as folder:
         service = Service(Path(folder), options)
@@ -299,13 +302,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _batch_rate(weights: str, files: Sequence[Path]) -> float:
-    """Pictures a second of `score_batch`."""
+def direct_rates(weights: str, files: Sequence[Path]) -> dict[str, float]:
+    """Pictures a second without a service, all together and one after the other."""
     detector = Detector.load(weights, threads=None)
-    detector.score_batch(files[:4])
-    start = time.perf_counter()
-    detector.score_batch(files)
-    return len(files) / (time.perf_counter() - start)
+
+    def one_by_one(files: Sequence[Path]) -> None:
+        for file in files:
+            detector.score(file)
+
+    rates = {}
+    for name, score in (("score_batch", detector.score_batch), ("score", one_by_one)):
+        score(files[:4])
+        start = time.perf_counter()
+        score(files)
+        seconds = time.perf_counter() - start
+        rates[f"{name} pictures a second"] = round(len(files) / seconds, 2)
+    return rates
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -253,12 +254,32 @@ class _Resampler:
                 return
             self._inner, self._mixed_here = _inner_resampler(), True
             parts = self._inner.resample(_mono_frame(_channels(frame), frame.sample_rate))
-        yield from (part.to_ndarray()[0] for part in parts)
+        yield from self._taken(parts)
 
     def flush(self) -> Iterator[np.ndarray]:
         if self._format is not None:
-            yield from (part.to_ndarray()[0] for part in self._inner.resample(None))
+            yield from self._taken(self._inner.resample(None))
         self._format = None
+
+    def _taken(self, parts: list) -> Iterator[np.ndarray]:
+        layout = "mono" if self._format is None or self._mixed_here else self._format[1]
+        gain = _gain(layout)
+        for part in parts:
+            samples = part.to_ndarray()[0]
+            yield samples if gain == 1 else samples * gain
+
+
+@cache
+def _gain(layout: str) -> np.float32:
+    """What takes FFmpeg's mix of channels that are all alike back to their own loudness: of floats
+    it makes the sum of channels, each by its weight, not the mean."""
+    import av
+
+    values = np.ones((1, 1024 * av.AudioLayout(layout).nb_channels), np.float32)
+    ones = av.AudioFrame.from_ndarray(values, "flt", layout)
+    ones.sample_rate = SAMPLE_RATE
+    mixed = av.AudioResampler("fltp", "mono", SAMPLE_RATE).resample(ones)[0].to_ndarray()[0]
+    return np.float32(1 / mixed[len(mixed) // 2])
 
 
 def _inner_resampler():

@@ -317,3 +317,13 @@ def test_channels_that_cancel_out_in_memory() -> None:
     sound = buzz(2.5)
     heard = np.concatenate(list(sound_blocks(np.stack([sound, -sound], 1), 16_000, 1.0)))
     np.testing.assert_allclose(heard, sound, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["stereo", "quad", "5.1", "7.1"])
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 44_100])
+def test_channels_that_are_alike_are_as_loud_as_one(tmp_path: Path, layout: str, rate: int) -> None:
+    sound = buzz(1.0, rate)
+    channels = np.stack([sound] * av.AudioLayout(layout).nb_channels)
+    several = read(write_sound(tmp_path / "several.flac", channels, rate, layout=layout))
+    alone = read(write_sound(tmp_path / "alone.flac", sound, rate))
+    np.testing.assert_allclose(several, alone, atol=2e-3)
