@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.arguments import check_apart, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.labels import FileIndex, Label, join, read_labels, text_of_table
 from preprocess.io.storage import write_json
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         if args.rounds < 1:
             raise ValueError(f"expected --rounds of at least 1 but got {args.rounds}")
-        check_apart({"--json": args.json}, (args.labels, *map(Path, args.scores)))
+        check_outputs({"--json": args.json}, (args.labels, *map(Path, args.scores)))
         scored = _read(args)
         result = break_down(
             scored.target,

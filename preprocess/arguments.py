@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from preprocess.io.alone import check_target
+
 _OF_A_CACHE = re.compile(r"cache\.(json|journal|lock)|failures\.csv|part-\d+\.arrow")
 
 
@@ -43,16 +45,16 @@ def check_folder(prog: str) -> None:
         sys.exit(2)
 
 
-def check_apart(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
-    """Refuse to write a file twice, over what is read, or over a cache's own files: nobody means to
-    lose them.
+def check_outputs(outputs: dict[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse what cannot be written before hours are spent on it, and to write a file twice, over
+    what is read, or over a cache's own files: nobody means to lose them.
 
     Args:
-        outputs: by the option that names them; None and what is not there yet are fine.
+        outputs: files by the option that names them; None and what is not there yet are fine.
         inputs: files and folders.
 
     Raises:
-        ValueError: two of them are the same, or one is part of a cache.
+        ValueError: two of them are the same, one is part of a cache, or cannot be written.
     """
     taken = {os.path.realpath(file) for file in inputs if file is not None}
     for option, file in outputs.items():
@@ -64,6 +66,20 @@ def check_apart(outputs: dict[str, Path | None], inputs: Iterable[Path | None] =
         ):
             raise ValueError(f"expected a file for {option} that nothing else uses but got {file}")
         taken.add(str(place))
+        if reason := _hindrance(place):
+            raise ValueError(f"{file}: cannot be written: {reason}")
+
+
+def _hindrance(file: Path) -> str | None:
+    """What keeps a file from being written, as far as it shows before."""
+    try:
+        check_target(file)
+        folder = next(folder for folder in file.parents if folder.exists())
+    except OSError as error:
+        return error.strerror or str(error)
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"no permission to write in {folder}"
 
 
 def status_of(main: Callable[[], int]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from preprocess.arguments import check_apart, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             f"but got {args.count}, {args.columns}"
         )
     try:
-        check_apart({"--out": args.out})
+        check_outputs({"--out": args.out})
         reader = CacheReader(args.cache)
     except (ValueError, StorageError) as error:
         parser.error(printable(str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -62,3 +63,33 @@ def test_libraries_do_not_end_a_command_in_a_folder_that_is_gone(module, name):
 def test_a_command_ends_without_a_traceback(command, status, message):
     ended = run(command)
     assert (ended.returncode, ended.stderr) == (status, message)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("ffdetect.solving.solve", ["store", "--manifest", "m.csv", "--out"]),
+        ("ffdetect.solving.solve", ["s", "--manifest", "m", "--out", "o", "--report"]),
+        ("ffdetect.voice.train", ["cache", "m.csv", "--whisper", "w.safetensors", "--out"]),
+        ("ffdetect.scoring.plot_video", ["clip.mp4", "--out"]),
+        ("ffdetect.scoring.predict", ["data", "--json"]),
+        ("ffdetect.training.calibrate", ["w.safetensors", "cache", "--out"]),
+        ("preprocess.gallery", ["cache", "--out"]),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    module, arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "data").mkdir()
+    main = importlib.import_module(module).main
+    for out in ("file/new.png", "."):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, out])
+        assert ended.value.code == 2
+        assert f"{out}: cannot be written: " in capsys.readouterr().err
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+        main([*arguments, "new.png"])
+    assert "no permission to write in" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """python -m benchmarks.speed.service_load PICTURES: what `ffdetect serve` does under load.
 
 Clients on this machine ask one service for scores of pictures, one a request, each as soon as it
-has its answer. Per number of clients: pictures a second, the latency of answers, and what was refused
-because the queue was full; beside them `Detector.score_batch` on the same files, and
+has its answer. Per number of clients: pictures a second, the latency of answers, and what was
+refused because the queue was full; beside them `Detector.score_batch` on the same files, and
 `Detector.score` on one after the other, which is all that can be had by a client who waits for
 every answer. In the end a third of the requests is hostile (truncated, empty, no picture,
 enormous), and the latency of the others is compared. Requests without an answer are lost, and there

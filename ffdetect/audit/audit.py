@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ffdetect.evaluation.matching import add_match, parse_matches
-from preprocess.arguments import check_apart, new_parser
+from preprocess.arguments import check_outputs, new_parser
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
 from preprocess.io.storage import write_json
@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         _need_sklearn()
         if args.fail_above is not None and not 0 <= args.fail_above <= 1:
             raise ValueError(f"expected --fail-above from 0 to 1 but got {args.fail_above:g}")
-        check_apart({"--json": args.json}, (args.data, args.labels))
+        check_outputs({"--json": args.json}, (args.data, args.labels))
         found = audit(_measure(args), parse_matches(args.match), args.seed)
     except (ValueError, OSError, ImportError) as error:
         parser.error(printable(str(error)))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.io.formats import HOP, SAMPLE_RATE, DecodeError
 from preprocess.io.mel import sound_maps
 from preprocess.io.sound import SoundReader
@@ -187,9 +187,8 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     args = parser.parse_args(argv)
     if args.frames < 1:
         parser.error(f"expected --frames of at least 1 but got {args.frames}")
-    if args.out.resolve() == args.clip.resolve():
-        parser.error(f"{args.clip}: expected another --out, this one is the clip itself")
     try:
+        check_outputs({"--out": args.out}, (args.clip,))
         detector = Detector.load(args.weights, args.device)
     except ValueError as error:
         parser.error(str(error))

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
-from preprocess.arguments import check_apart, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         outputs = {"--out": args.out, "--json": args.json}
         names = {file.name for file in outputs.values() if file}
         alike = [item.local for item in listing.items if item.file.name in names]
-        check_apart(outputs, (args.data, args.labels, *alike))
+        check_outputs(outputs, (args.data, args.labels, *alike))
         detector = Detector.load(args.weights, args.device, args.precision, threads=None)
         detector.max_megapixels = args.megapixels
         detector.check_tta(args.tta)

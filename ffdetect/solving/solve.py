@@ -31,7 +31,7 @@ from ffdetect.evaluation.splits import Fold, Rows, group_folds, outer_folds
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.dual_stream import DualStream, DualStreamSettings, Kind
 from ffdetect.models.weights import save_checkpoint
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.faces.face import CropSettings
 from preprocess.io.storage import to_json, write_json
 
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
+        check_outputs({"--out": args.out, "--report": args.report, "--fusion": args.fusion})
         recipe = recipe_of(args)
         faces = read_faces(args, recipe.degraded)
     except (ValueError, OSError) as error:

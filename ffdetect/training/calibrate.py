@@ -31,7 +31,7 @@ from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
-from preprocess.arguments import check_apart, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     args = parser.parse_args(argv)
     try:
         matches = parse_matches(args.match)
-        check_apart({"--out": args.out})
+        check_outputs({"--out": args.out})
         detector = Detector.load(args.judge or args.weights, args.device, threads=None)
         _check_judge(args)
         reader = CacheReader(args.caches)

@@ -19,7 +19,7 @@ from ffdetect.models.base import Scorer, Trainable
 from ffdetect.models.device import pick_device
 from ffdetect.models.gated import GatedNetwork, GatedSettings
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
-from preprocess.arguments import check_apart, finish
+from preprocess.arguments import check_outputs, finish
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
 from preprocess.io.alone import alone
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     except ImportError:
         parser.error("training needs the [train] extra: pip install 'ffdetect[train]'")
     try:
-        check_apart({"--out": args.out})
+        check_outputs({"--out": args.out})
         device = pick_device(args.device)
         run = _prepare(args)
         # Of several ranks the first alone writes.

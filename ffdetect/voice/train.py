@@ -15,7 +15,7 @@ import numpy as np
 from ffdetect.evaluation.calibration import operating_points
 from ffdetect.models.calibration import Calibration
 from ffdetect.models.tensor_file import WeightsError
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.cache.errors import CacheError
 
 from .features import FeatureCache
@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--out", type=Path, default=Path("voice.safetensors"), help="(%(default)s)")
     args = parser.parse_args(argv)
+    try:
+        check_outputs({"--out": args.out}, (args.manifest, args.whisper))
+    except ValueError as error:
+        parser.error(str(error))
     try:
         cache = FeatureCache.open(args.cache, args.manifest, args.whisper, args.work, args.workers)
         voices = Voices(cache.views(VIEWS), cache.table)

@@ -72,7 +72,7 @@ def test_without_a_face_and_without_sound(tmp_path, tiny_weights, capsys):
 def test_wrong_arguments_end_with_a_message(tmp_path, capsys):
     clip = str(tmp_path / "clip.mp4")
     for more, message in (
-        (["--out", clip], "expected another --out"),
+        (["--out", clip], "expected a file for --out that nothing else uses"),
         (["--out", "a.png", "--frames", "0"], "expected --frames of at least 1 but got 0"),
         (["--out", "a.png", "--weights", "none.safetensors"], "expected a weights file"),
     ):

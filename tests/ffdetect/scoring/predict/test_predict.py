@@ -260,7 +260,9 @@ def test_nothing_readable_is_a_failure(run, tmp_path, capsys):
 def test_an_out_that_cannot_be_written_is_named(run, pictures, tmp_path, capsys):
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "prediction.txt"
-    assert run(pictures / "0.jpg", out=out) == 1
+    with pytest.raises(SystemExit) as ended:
+        run(pictures / "0.jpg", out=out)
+    assert ended.value.code == 2
     assert f"{out}: cannot be written" in capsys.readouterr().err
 
 
