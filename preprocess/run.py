@@ -123,6 +123,7 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
         try:
             with writer:
                 _check_labels(writer, items)
+                _note_changes(writer, items)
                 command.fill(items, writer, args)
         except KeyboardInterrupt:
             stopped = True
@@ -278,6 +279,15 @@ def _check_labels(writer: CacheWriter, items: Sequence[Item]) -> None:
             f"{writer.path}: {len(changed)} files were cached with another label "
             f"(first: {changed[0]!r}); choose another --out, or start afresh with --overwrite"
         )
+
+
+def _note_changes(writer: CacheWriter, items: Sequence[Item]) -> None:
+    """Rows stay as they were written, whatever became of their file."""
+    note = "it was changed after it was cached; --overwrite starts afresh"
+    for item in items:
+        written = writer.written.get(item.path)
+        if written and not is_remote(item.file) and item.local.stat().st_mtime > written:
+            writer.note(item.path, [note])
 
 
 def _failed(report: Path | None, error: Exception) -> int:

@@ -97,6 +97,12 @@ class Reader(Generic[SettingsT]):
         """On first use, so that writing a cache loads no pandas."""
         return self.rows.to_pandas()
 
+    def written(self) -> dict[str, float]:
+        """Source path -> when its rows were written, in seconds since 1970; 0 at a URL."""
+        times = [0.0 if is_remote(part) else part.stat().st_mtime for part in self.parts]
+        rows = np.diff(self._ends, prepend=0)
+        return dict(zip(self.rows["path"].to_pylist(), np.repeat(times, rows), strict=True))
+
     def _small_columns(self) -> list[pa.Table]:
         names = small_columns(self.settings)
 

@@ -37,6 +37,7 @@ class CacheWriter(Generic[SettingsT]):
 
     Attributes:
         done: source paths that need no work, with the target of their rows (None: a failure).
+        written: when the rows that were there were written, see `Reader.written`.
         faces: rows, those in hand included.
         failures: the files that gave no row.
 
@@ -78,6 +79,7 @@ class CacheWriter(Generic[SettingsT]):
         paths, targets = (reader.rows[name].to_pylist() for name in ("path", "target"))
         self.done: dict[str, int | None] = dict(zip(paths, targets, strict=True))
         self.done.update({failure.path: None for failure in self.failures})
+        self.written = reader.written()
         self._listed = len(self.failures)  # of the failures, those on the disk
         if JOURNAL_NAME in names_in(self.path):  # of a killed run
             self._fold()

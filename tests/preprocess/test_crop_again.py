@@ -100,6 +100,20 @@ def test_overwrite_does_it_all_again(astronaut_folder, out, cropped):
     assert len(reader) == 2 and reader.settings.crop.margin == 0.5 and reader.settings.maps == ()
 
 
+def test_a_picture_that_was_replaced_is_said(astronaut_folder, out, cropped, capsys):
+    folder = astronaut_folder()
+    assert run(folder, "--out", out) == 0 and run(folder, "--out", out) == 0
+    assert "noted" not in capsys.readouterr().out
+    shutil.copy(folder / "fake" / "0.jpg", folder / "fake" / "1.jpg")
+    shutil.copyfile(folder / "fake" / "1.jpg", folder / "fake" / "0.jpg")  # it is newer now
+    cropped.clear()
+    for _ in range(2):  # the second time a part is newer than the picture, but not its own
+        assert run(folder, "--out", out) == 0
+        said = capsys.readouterr().out
+        assert "noted     1, first fake/0.jpg: it was changed after it was cached" in said
+    assert cropped == ["fake/1.jpg"]
+
+
 def test_retry_tries_failures_again(astronaut_folder, out, cropped):
     folder = astronaut_folder()
     broken = folder / "fake" / "broken.png"
