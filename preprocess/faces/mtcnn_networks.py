@@ -22,6 +22,7 @@ from torch import nn
 from .mtcnn_interface import Network, Networks
 
 _BATCH = 256  # candidates that go through a network at once
+_BLOCK = 16  # channels that ONNX Runtime computes together, at most
 _FILES = ("pnet.pt", "rnet.pt", "onet.pt")  # in facenet-pytorch's wheel
 Weights = dict[str, torch.Tensor]
 
@@ -56,7 +57,7 @@ class Proposer(nn.Module):
     """PNet: float32 H x W x 3 in 0..255 -> probabilities h x w, shifts h x w x 4.
 
     Its first activation, max(x, 0) + slope * min(x, 0), does not commute with the pooling that
-    follows where the slope is negative. But it is max(x, slope * x, 0), and a convolution of 16
+    follows where the slope is negative. But there it is max(x, slope * x), and a convolution of 16
     channels takes no longer than one of 10: the other six compute slope * x, and the activation
     comes after the pooling, on a quarter of the pixels.
     """
@@ -68,29 +69,31 @@ class Proposer(nn.Module):
         super().__init__()
         weight, bias = _on_bytes(weights)
         slope = weights["prelu1.weight"]
-        order = torch.cat([torch.where(slope < 0)[0], torch.where(slope >= 0)[0]])
-        self.channels, self.falling = len(slope), int((slope < 0).sum())
-        twins = order[: self.falling]
-        falling = weight[twins] * slope[twins, None, None, None]
+        falling = torch.where(slope < 0)[0]
+        own, twins = range(len(slope)), range(len(slope), len(slope) + len(falling))
         self.first = _convolution(
-            torch.cat([weight[order], falling]),
-            torch.cat([bias[order], bias[twins] * slope[twins]]),
+            torch.cat([weight, weight[falling] * slope[falling, None, None, None]]),
+            torch.cat([bias, bias[falling] * slope[falling]]),
         )
-        self.activation = _Activation(slope[order].clamp(min=0))
+        # Of pooled values: what is added where they are below 0, or below their twin's.
+        channels = self.first.out_channels
+        below = torch.zeros(channels, channels)
+        below[own, own] = -1.0
+        below[falling, twins] = 1.0
+        share = torch.zeros(channels)
+        share[own] = torch.where(slope < 0, 1.0, 1 - slope)
+        self.activation = _Activation(share, _convolution(below[..., None, None]))
         self.second = nn.Sequential(
-            _convolution(weights["conv2.weight"][:, order], weights["conv2.bias"]),
-            _Activation(weights["prelu2.weight"]),
+            _convolution(_wider(weights["conv2.weight"], 1, channels), weights["conv2.bias"]),
+            _Activation(1 - weights["prelu2.weight"]),
             _convolution(weights["conv3.weight"], weights["conv3.bias"]),
-            _Activation(weights["prelu3.weight"]),
+            _Activation(1 - weights["prelu3.weight"]),
             _convolution(*_heads(weights, ("conv4_1", "conv4_2"))),
         )
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = F.max_pool2d(self.first(pixels.permute(2, 0, 1)[None]), 2, ceil_mode=True)
-        own, falling = x[:, : self.channels], x[:, self.channels :]
-        own = self.activation(own)
-        greater = torch.maximum(own[:, : self.falling], falling)
-        (x,) = self.second(torch.cat([greater, own[:, self.falling :]], 1))
+        (x,) = self.second(self.activation(x))
         return _probability(x[0]), x[1:].permute(1, 2, 0)
 
 
@@ -113,10 +116,13 @@ class Judge(nn.Module):
         weights["conv1.weight"], weights["conv1.bias"] = _on_bytes(weights)
         last = len(pools) + 1
         layers: list[nn.Module] = []
+        channels = 3
         for number in range(1, last + 1):
-            name = f"conv{number}"
-            layers.append(_convolution(weights[f"{name}.weight"], weights[f"{name}.bias"]))
-            layers.append(_Activation(weights[f"prelu{number}.weight"]))
+            weight = _wider(weights[f"conv{number}.weight"], 1, channels)
+            channels = -(-len(weight) // _BLOCK) * _BLOCK
+            bias, slope = weights[f"conv{number}.bias"], weights[f"prelu{number}.weight"]
+            layers.append(_convolution(_wider(weight, 0, channels), _wider(bias, 0, channels)))
+            layers.append(_Activation(1 - _wider(slope, 0, channels)))
             layers += [nn.MaxPool2d(pool, 2, ceil_mode=True) for pool in pools[number - 1 : number]]
         self.features = nn.Sequential(*layers)
         hidden = f"dense{last + 1}"
@@ -135,14 +141,21 @@ class Judge(nn.Module):
 
 
 class _Activation(nn.Module):
-    """PReLU by channel, as a sum of ReLUs, which ONNX Runtime fuses with what comes before."""
+    """PReLU by channel, as x + share * ReLU(-x): convolutions of a single pixel, which ONNX Runtime
+    computes in the layout of those around them.
 
-    def __init__(self, slope: torch.Tensor) -> None:
+    Args:
+        share: by channel, 1 less the slope.
+        below: what makes -x of x, where it does more.
+    """
+
+    def __init__(self, share: torch.Tensor, below: nn.Module | None = None) -> None:
         super().__init__()
-        self.slope = nn.Parameter(slope[:, None, None])
+        self.below = below or _scales(-torch.ones_like(share))
+        self.share = _scales(share)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(x) - self.slope * F.relu(-x)
+        return x + self.share(F.relu(self.below(x)))
 
 
 def _probability(logit: torch.Tensor) -> torch.Tensor:
@@ -164,10 +177,26 @@ def _heads(weights: Weights, names: Sequence[str]) -> tuple[torch.Tensor, torch.
     return torch.cat(weight), torch.cat(bias)
 
 
-def _convolution(weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
-    layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2])
-    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+def _convolution(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Conv2d:
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], bias=bias is not None)
+    layer.weight = nn.Parameter(weight)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias)
     return layer
+
+
+def _scales(factors: torch.Tensor) -> nn.Conv2d:
+    """A convolution that multiplies every channel with a factor of its own."""
+    layer = nn.Conv2d(len(factors), len(factors), 1, groups=len(factors), bias=False)
+    layer.weight = nn.Parameter(factors[:, None, None, None].clone())
+    return layer
+
+
+def _wider(weights: torch.Tensor, axis: int, channels: int) -> torch.Tensor:
+    """With zeros for channels that are there to fill a block."""
+    missing = channels - weights.shape[axis]
+    shape = [*weights.shape[:axis], missing, *weights.shape[axis + 1 :]]
+    return torch.cat([weights, torch.zeros(shape)], axis)
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("weights")
 ONNX_FILES = ("pnet.onnx", "rnet.onnx", "onet.onnx")
-_BATCH = 32  # candidates that go through a network at once, to fit the cache
+_BATCH = 8  # candidates that go through a network at once, to fit the cache
 
 
 def open_networks(threads: int = 1, folder: Path = WEIGHTS) -> Networks:
