@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Display:
         self._stream, self._context = stream, stream.codec_context
         self._coded_aspect = self._context.sample_aspect_ratio
         self._crop = read_crop(path, container, stream)
+        self._converted = _make_converter()
         self.notes: list[str] = []
         if stream.metadata.get("alpha_mode") == "1" and not _has_alpha(self._context.format):
             self._note("its transparency is not read; what lies below it was shown")
@@ -144,14 +146,29 @@ class Display:
     def _rgb(self, frame: Any) -> np.ndarray:
         if transfer := TRANSFERS.get(frame.color_trc):
             self._note(f"it is HDR ({transfer}), shown in SDR by tone mapping")
-            signal = frame.to_ndarray(format="rgb48le").astype(np.float32) / 65535
+            signal = self._converted(frame, "rgb48le").astype(np.float32) / 65535
             return from_hdr(signal, transfer)
         if _has_alpha(frame.format) or frame.format.name == "pal8":
             # Over white, as still pictures are.
-            rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
+            rgba = self._converted(frame, "rgba").astype(np.uint16)
             colour, alpha = rgba[..., :3], rgba[..., 3:]
             return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-        return frame.to_ndarray(format="rgb24")
+        return self._converted(frame, "rgb24")
+
+
+def _make_converter() -> Callable[[Any, str], np.ndarray]:
+    """What makes pixels of another format of a frame's. It is kept for the next frame, and has no
+    threads, which PyAV makes anew for every frame otherwise: there is a process for every core."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    one_thread = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+
+    def converted(frame: Any, name: str) -> np.ndarray:
+        return reformatter.reformat(frame, format=name, **one_thread).to_ndarray()
+
+    return converted
 
 
 def _has_alpha(pixel_format: Any) -> bool:
