@@ -61,9 +61,20 @@ class FaceDetector:
         It is the first of `detect`, but for rare pictures (benchmarks/results/largest_face.md), and
         takes a fraction of the time.
         """
-        with computing(self.threads):
-            found = self._faces(self._cascade.find_largest(pixels, self.settings.min_probability))
+        found = self._largest(pixels, 1.0)
         return found[0] if found else None
+
+    def large(self, pixels: np.ndarray, share: float) -> list[Face]:
+        """The largest face and all whose longer side is at least that share of its longer side,
+        largest first; see `largest`."""
+        found = self._largest(pixels, share)
+        least = share * max((face.side for face in found), default=0.0)
+        return [face for face in found if face.side >= least]
+
+    def _largest(self, pixels: np.ndarray, share: float) -> list[Face]:
+        sure = self.settings.min_probability
+        with computing(self.threads):
+            return self._faces(self._cascade.find_largest(pixels, sure, share))
 
     def _faces(self, found: Found) -> list[Face]:
         """Those that are likely enough, largest first."""

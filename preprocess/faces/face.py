@@ -84,5 +84,10 @@ class Face:
         }
 
     @property
+    def side(self) -> float:
+        """The longer one, in pixels."""
+        return float((self.box[2:] - self.box[:2]).max())
+
+    @property
     def area(self) -> float:
         return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))

@@ -76,8 +76,9 @@ class Cascade:
             parts = self._levels(picture.shape)
             return self._search(picture, parts if near is None else _around(near, parts))
 
-    def find_largest(self, pixels: np.ndarray, sure: float) -> Found:
-        """The largest face of a picture, as `find` gives it; of the others, those that turn up.
+    def find_largest(self, pixels: np.ndarray, sure: float, share: float = 1.0) -> Found:
+        """The largest face of a picture and those nearly as large, as `find` gives them; of the
+        others, those that turn up.
 
         Levels are searched from the largest window down, until something is likely to be a face and
         windows are so much smaller that they can show no larger one. From there on the search is
@@ -87,22 +88,25 @@ class Cascade:
         Args:
             pixels: see `find`.
             sure: probability from which on it is a face.
+            share: of the largest face's side, from which on others are found too.
         """
         with self._summed(pixels) as picture:
             parts = self._levels(picture.shape)
             refined, rest = [], [*parts]
-            likely, least = np.zeros((0, 4), np.float32), 0.0  # least: a level below the largest
+            likely = np.zeros((0, 4), np.float32)
+            most, least = 0.0, 0.0  # a level below the largest, and below what is wanted
             while rest and least <= CELL / rest[-1].scale:
                 refined.append(self._refine(picture, self._propose(picture, [rest.pop()]), least))
                 apart = refined[-1].apart(0.7)
                 more = _shifted(apart.boxes, apart.shifts)[apart.scores >= _LIKELY]
                 likely = np.concatenate([likely, more])
-                least = _sides(likely).max(initial=0) * _FACTOR
+                most = _sides(likely).max(initial=0) * _FACTOR
+                least = most * share
             if len(likely):
                 around = _around(_spread(likely[_sides(likely) > least]), rest)
                 refined.append(self._refine(picture, self._propose(picture, around), least))
                 found = self._finish(picture, _Candidates.joined(refined[::-1]), least)
-                if (_sides(found.boxes)[found.probabilities >= sure] > least).any():
+                if (_sides(found.boxes)[found.probabilities >= sure] > most).any():
                     return found
             return self._search(picture, parts)
 

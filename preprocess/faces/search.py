@@ -21,10 +21,14 @@ class ClipSearch:
     the frame before. Otherwise the search is around the faces seen since the last whole frame.
     There it finds what the search of the whole frame does; what it misses is who comes new into the
     picture, for half a second at most.
+
+    Args:
+        share: of the side of a frame's largest face, from which on faces are looked for in whole
+            frames, which takes a fraction of the time; 0 for all faces.
     """
 
-    def __init__(self, detector: FaceDetector) -> None:
-        self._detector = detector
+    def __init__(self, detector: FaceDetector, share: float = 0.0) -> None:
+        self._detector, self._share = detector, share
         self._shot: int | None = None
         self._last = self._whole = 0.0  # times of the last frame, and of the last whole one
         self._count = 0  # faces of the last frame
@@ -43,11 +47,16 @@ class ClipSearch:
             self._seen, self._count = [], 0
         found = self._detector.detect(pixels, self._seen) if self._count else []
         if not found or len(found) < self._count:
-            found = self._detector.detect(pixels)
+            found = self._whole_frame(pixels)
             self._whole = time
         self._shot, self._last, self._count = shot, time, len(found)
         self._seen = found + [face for face in self._seen if _is_gone(face, found)]
         return found
+
+    def _whole_frame(self, pixels: np.ndarray) -> list[Face]:
+        if self._share:
+            return self._detector.large(pixels, self._share)
+        return self._detector.detect(pixels)
 
 
 def _is_gone(face: Face, found: Sequence[Face]) -> bool:

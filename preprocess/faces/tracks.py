@@ -19,6 +19,9 @@ from .search import ClipSearch
 _REACH = (0.5, 1.0)  # faces' widths that one may move, at once and
 _REACH_PER_SECOND = 0.5  # more for every second in between
 _GROWTH = 1.8  # a face does not change its size by more than this factor
+_RIVAL = (
+    0.5  # of the largest face's side: who is smaller leads only where the largest is rarely seen
+)
 _PATIENCE = 2  # key frames that a track may miss and still go on
 
 
@@ -67,7 +70,8 @@ def clip_faces(
 
     Args:
         frames: key frames of the clip, spread over its tracks.
-        people: "all", or "largest": in each shot the track that is largest for longest.
+        people: "all", or "largest": in each shot the track that is largest for longest, among
+            faces that are at least half as large as their frame's largest.
         alive: called after every key frame, and now and then in between.
         looked: called after every key frame with the share of them that is done, 0 to 1.
         notes: see `key_frames`.
@@ -78,7 +82,8 @@ def clip_faces(
     Raises:
         DecodeError: the file cannot be read.
     """
-    search, tracker, found = ClipSearch(detector), Tracker(), []
+    search = ClipSearch(detector, 0.0 if people == "all" else _RIVAL)
+    tracker, found = Tracker(), []
     stream = key_frames(
         path,
         frames=frames,

@@ -65,6 +65,19 @@ def test_the_largest_face_is_the_first_of_all(detector, astronaut):
     assert FaceDetector(CropSettings(min_probability=1)).largest(small) is None
 
 
+@pytest.mark.parametrize(("share", "count"), [(1.0, 1), (0.7, 2), (0.4, 3)])
+def test_faces_nearly_as_large_as_the_largest(detector, astronaut, share, count):
+    head = astronaut[20:220, 120:330]
+    sizes = (1.5, 0.85, 1.25, 0.35)  # .57, .83 and .23 of the largest
+    sides = [cv2.resize(head, None, fx=s, fy=s, interpolation=cv2.INTER_CUBIC) for s in sizes]
+    row = np.concatenate([np.pad(h, ((0, 300 - len(h)), (0, 0), (0, 0))) for h in sides], 1)
+    everyone, found = detector.detect(row), detector.large(row, share)
+    assert len(everyone) == 4 and len(found) == count
+    for face, same in zip(found, everyone, strict=False):
+        np.testing.assert_allclose(face.box, same.box, atol=1 / 8)
+        np.testing.assert_allclose(face.landmarks, same.landmarks, atol=1 / 8)
+
+
 def test_the_astronauts_face_is_found(face):
     assert overlap(face.box, np.array([178, 60, 268, 175])) > 0.85
     eyes, nose, mouth = face.landmarks[:2], face.landmarks[2], face.landmarks[3:]
@@ -358,7 +371,10 @@ def test_the_blur_is_that_of_opencv(size):
     crop = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
     crop[: size // 3] = 255
     expected = cv2.GaussianBlur(crop, (0, 0), size / 16, borderType=cv2.BORDER_REPLICATE)
-    np.testing.assert_array_equal(_blurred(crop), expected)
+    near, far = slice(0, size // 5), slice(size - size // 3, size)
+    whole, middle = slice(0, size), slice(size // 3, size // 2)
+    for block in ((whole, whole), (near, whole), (whole, far), (far, near), (middle, middle)):
+        np.testing.assert_array_equal(_blurred(crop, *block), expected[block])
 
 
 def test_crops_are_deterministic_and_leave_the_picture_alone(astronaut, face):

@@ -22,6 +22,10 @@ class Recorder(FaceDetector):
         self.searches.append("whole" if near is None else len(near))
         return super().detect(pixels, near)
 
+    def large(self, pixels, share):
+        self.searches.append("large")
+        return super().large(pixels, share)
+
 
 @pytest.fixture
 def detector() -> Recorder:
@@ -74,6 +78,17 @@ def test_a_face_that_is_gone_is_looked_for_everywhere_once_and_then_where_it_was
 def test_without_a_face_whole_frames_are_searched(detector, astronaut):
     assert look(detector, astronaut, [(i / 8, 0, []) for i in range(3)]) == [0, 0, 0]
     assert detector.searches == ["whole"] * 3
+
+
+def test_faces_that_are_large_enough_are_looked_for_with_a_share(detector, astronaut):
+    frames = [stage(astronaut, LEFT, RIGHT, (300, 20, 0.3)) for _ in range(5)]
+    search = ClipSearch(detector, share=0.6)
+    found = [search.find(frame, i / 8, 0) for i, frame in enumerate(frames)]
+    assert detector.searches == ["large", 2, 2, 2, "large"]
+    wanted = detector.detect(frames[0])
+    assert len(wanted) == 3
+    for faces in found:
+        assert [overlap(a.box, b.box) > 0.95 for a, b in zip(faces, wanted, strict=False)] == [1, 1]
 
 
 def test_real_clips_lose_no_face(shared: Path, detector):
