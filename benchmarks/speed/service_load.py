@@ -2,11 +2,11 @@
 
 Clients on this machine ask one service for scores of pictures, one a request, each as soon as it
 has its answer. Per number of clients: pictures a second, the latency of answers, and what was
-refused because the queue was full; beside them `Detector.score_batch` on the same files, and
-`Detector.score` on one after the other, which is all that can be had by a client who waits for
-every answer. In the end a third of the requests is hostile (truncated, empty, no picture,
-enormous), and the latency of the others is compared. Requests without an answer are lost, and there
-should be none.
+refused because the queue was full; beside them `Detector.score_batch` on the same files, and what
+the service does with a picture done here to one after the other, which is all that a client can get
+who waits for every answer. In the end a third of the requests is hostile (truncated, empty, no
+picture, enormous), and the latency of the others is compared. Requests without an answer are lost,
+and there should be none.
 
 With --requests so many small pictures are sent afterwards (of 32 to 64 px, most without a face),
 and the memory of all processes is read on the way: it should come to rest. --clients without a
@@ -36,6 +36,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._harness import Parser, save_result
+from ffdetect.scoring.analysis import analyze_pictures
 from ffdetect.scoring.detector import Detector
 from preprocess.io.decode import decode_image
 from preprocess.io.formats import media_of_name
@@ -219,8 +220,8 @@ def markdown(values: dict[str, Any]) -> str:
     lines = []
     if "loads" in values:
         lines += [
-            f"`score_batch`: {values['score_batch pictures a second']} pictures/s, `score` on one "
-            f"after the other {values['score pictures a second']}. Memory of the service: "
+            f"`score_batch`: {values['score_batch pictures a second']} pictures/s, `analyze` one "
+            f"by one: {values['analyze pictures a second']}. Memory of the service: "
             f"{values['megabytes before']} MB before, {values['megabytes after']} after.",
             "",
             "| clients | pictures/s | p50 s | p99 s | refused (429) | wrong | lost |",
@@ -303,15 +304,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def direct_rates(weights: str, files: Sequence[Path]) -> dict[str, float]:
-    """Pictures a second without a service, all together and one after the other."""
+    """Pictures a second without a service: scored together, and, as the service does it, every face
+    of one picture after the other."""
     detector = Detector.load(weights, threads=None)
 
     def one_by_one(files: Sequence[Path]) -> None:
         for file in files:
-            detector.score(file)
+            list(analyze_pictures(detector, [decode_image(file)], verdicts=False))
 
     rates = {}
-    for name, score in (("score_batch", detector.score_batch), ("score", one_by_one)):
+    for name, score in (("score_batch", detector.score_batch), ("analyze", one_by_one)):
         score(files[:4])
         start = time.perf_counter()
         score(files)

@@ -61,10 +61,17 @@ def part_name(number: int) -> str:
 
 def encode_part(table: pa.Table) -> pa.Buffer:
     """The bytes of a part: one uncompressed Arrow IPC file with one batch."""
-    sink = pa.BufferOutputStream()
+    table = table.combine_chunks()
+    counted = pa.MockOutputStream()  # memory that grows would be copied again and again
+    _write_table(table, counted)
+    data = pa.allocate_buffer(counted.size())
+    _write_table(table, pa.FixedSizeBufferWriter(data))
+    return data
+
+
+def _write_table(table: pa.Table, sink: pa.NativeFile) -> None:
     with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return sink.getvalue()
+        writer.write_table(table)
 
 
 def checksum(data: pa.Buffer) -> str:

@@ -37,6 +37,7 @@ Task = Callable[[Job, Alive], object]
 
 _START_SECONDS = 600.0  # imports from a cold or busy disk
 _GLANCE = 0.5  # seconds between looks at whether a job is still wanted
+_LARGE = 2**15  # bytes of an array, or of a column, that travels on its own
 _WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
 # A fork of this process would copy threads' locks as they happen to be, and a fresh process takes
 # seconds to import what it needs. So workers are forks of one process that imports it once and
@@ -140,8 +141,8 @@ def work(
         for _ in range(min(workers, len(jobs))):
             crew.append(_Worker(make_task))
         for turn, job in enumerate(jobs):
+            hand_out(turn)
             while turn not in results:
-                hand_out(turn)
                 for worker in _stirring(crew):
                     try:
                         message = worker.receive(timeout)
@@ -154,6 +155,7 @@ def work(
                     if worker.overdue:
                         seconds = timeout if worker.ready else _START_SECONDS
                         replace(worker, Lost("timeout", f"no sign of life for {seconds:g} s"))
+                hand_out(turn)  # before whoever takes results takes time for it
             yield job, results.pop(turn)[0]
     finally:
         for worker in crew:
@@ -274,11 +276,12 @@ class _Worker:
             _Died: see there.
         """
         try:
-            data = self.connection.recv_bytes()
+            count, data = pickle.loads(self.connection.recv_bytes())
+            buffers = [self.connection.recv_bytes() for _ in range(count)]
         except (EOFError, OSError):
             self._process.join()
             raise _Died(_ending(self._process.exitcode)) from None
-        kind, value = pickle.loads(data)
+        kind, value = pickle.loads(data, buffers=buffers)
         if kind == "raised":
             raise _Died(value)
         if kind == "alive":
@@ -291,7 +294,7 @@ class _Worker:
             return None
         number, self.job = self.job, None
         assert number is not None  # it was given one
-        return number, value, len(data)
+        return number, value, len(data) + sum(map(len, buffers))
 
     def kill(self) -> None:
         self._process.kill()
@@ -350,8 +353,18 @@ def _serve(
     end_with_parent()
 
     def tell(kind: str, value: object = None) -> None:
+        large: list[pickle.PickleBuffer] = []  # pixels are sent from where they are
+
+        def keep(buffer: pickle.PickleBuffer) -> bool:
+            if own := buffer.raw().nbytes >= _LARGE:
+                large.append(buffer)
+            return not own
+
+        data = pickle.dumps((kind, value), 5, buffer_callback=keep)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.send_bytes(pickle.dumps((kind, value), pickle.HIGHEST_PROTOCOL))
+            connection.send_bytes(pickle.dumps((len(large), data)))
+            for buffer in large:
+                connection.send_bytes(buffer.raw())
 
     try:
         task = make_task()

@@ -31,8 +31,8 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
     hostile = found["hostile"]
     assert (hostile["wrong"], hostile["lost"]) == (0, 0)
     assert set(hostile["statuses"]) - {"200", "429"}  # some were refused for what they are
-    rates = found["score_batch pictures a second"], found["score pictures a second"]
-    assert min(rates) > 0 and f"`score` on one after the other {rates[1]}" in markdown(found)
+    rates = found["score_batch pictures a second"], found["analyze pictures a second"]
+    assert min(rates) > 0 and f"`analyze` one by one: {rates[1]}" in markdown(found)
     assert found["megabytes before"] > 100
     assert [row["requests"] for row in found["memory"]] == [0, 3, 5]
     assert all(row["megabytes"] > 100 and not row["lost"] for row in found["memory"])
