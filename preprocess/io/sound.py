@@ -6,9 +6,9 @@ how long a file is shows when it ends. A block is all that is in memory, so hour
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,7 @@ class _Resampler:
 
     def __init__(self) -> None:
         self._format: tuple | None = None
+        self._inner: _Filter | None = None
         self._mixed_here = False
         self._opposed = _Opposed()
 
@@ -241,52 +242,69 @@ class _Resampler:
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if now != self._format:
             yield from self.flush()
-            self._format, self._mixed_here = now, False
-            self._inner = _inner_resampler()
-        frame.pts = None  # wrong time stamps must not move sound
+            self._format, self._inner = now, None
+            self._mixed_here = False
         try:
             if self._mixed_here:
                 frame = _mono_frame(_channels(frame), frame.sample_rate)
-            parts = self._inner.resample(frame)
+            self._inner = self._inner or _Filter(frame)
         except av.ArgumentError:  # FFmpeg mixes no more channels than it has names for
             if frame.format.is_planar:  # whose channels PyAV cannot be trusted to find
                 self._format = None
                 return
-            self._inner, self._mixed_here = _inner_resampler(), True
-            parts = self._inner.resample(_mono_frame(_channels(frame), frame.sample_rate))
-        yield from self._taken(parts)
+            self._mixed_here = True
+            frame = _mono_frame(_channels(frame), frame.sample_rate)
+            self._inner = _Filter(frame)
+        yield from self._inner.convert(frame)
 
     def flush(self) -> Iterator[np.ndarray]:
-        if self._format is not None:
-            yield from self._taken(self._inner.resample(None))
-        self._format = None
-
-    def _taken(self, parts: list) -> Iterator[np.ndarray]:
-        layout = "mono" if self._format is None or self._mixed_here else self._format[1]
-        gain = _gain(layout)
-        for part in parts:
-            samples = part.to_ndarray()[0]
-            yield samples if gain == 1 else samples * gain
+        if self._inner is not None:
+            yield from self._inner.convert(None)
+        self._format = self._inner = None
 
 
-@cache
-def _gain(layout: str) -> np.float32:
-    """What takes FFmpeg's mix of channels that are all alike back to their own loudness: of floats
-    it makes the sum of channels, each by its weight, not the mean."""
-    import av
+class _Filter:
+    """FFmpeg's filter to 16 kHz mono, of frames like the first. PyAV's `AudioResampler` starts a
+    thread for every core, which takes longer than most files, and mixes channels to their sum:
+    here those that are alike are as loud as one.
 
-    values = np.ones((1, 1024 * av.AudioLayout(layout).nb_channels), np.float32)
-    ones = av.AudioFrame.from_ndarray(values, "flt", layout)
-    ones.sample_rate = SAMPLE_RATE
-    mixed = av.AudioResampler("fltp", "mono", SAMPLE_RATE).resample(ones)[0].to_ndarray()[0]
-    return np.float32(1 / mixed[len(mixed) // 2])
+    Raises:
+        av.ArgumentError: it cannot mix such channels.
+    """
 
+    def __init__(self, frame) -> None:
+        import av
 
-def _inner_resampler():
-    import av
+        self._none_left = av.BlockingIOError, av.EOFError
+        self._graph = av.filter.Graph()
+        with contextlib.suppress(AttributeError):  # of older versions
+            self._graph.threads = 1
+        filters = [
+            self._graph.add(
+                "abuffer",
+                sample_rate=str(frame.sample_rate),
+                sample_fmt=frame.format.name,
+                channel_layout=frame.layout.name,
+            ),
+            self._graph.add(
+                "aresample", osr=str(SAMPLE_RATE), osf="fltp", ochl="mono", rematrix_maxval="1"
+            ),
+            self._graph.add("abuffersink"),
+        ]
+        self._graph.link_nodes(*filters).configure()
+        self._graph.set_audio_frame_size(round(_BATCH * SAMPLE_RATE))
 
-    size = round(_BATCH * SAMPLE_RATE)
-    return av.AudioResampler("fltp", "mono", SAMPLE_RATE, frame_size=size)
+    def convert(self, frame) -> Iterator[np.ndarray]:
+        """What is ready after this frame; after None, the rest."""
+        if frame is not None:
+            frame.pts = None  # wrong time stamps must not move sound
+        self._graph.push(frame)
+        while True:
+            try:
+                part = self._graph.pull()
+            except self._none_left:
+                return
+            yield part.to_ndarray()[0]
 
 
 def _channels(frame, every: int = 1) -> np.ndarray:
