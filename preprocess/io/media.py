@@ -330,7 +330,7 @@ class _Gaps:
         self._least = 0.0
         if stream.type == "audio":
             self._least = _TRIM if name in _STEADY else _SILENCE
-        self._base = stream.time_base
+        self._base = float(stream.time_base)
         self._due: float | None = None  # time of the next frame, in seconds
         self._step = 0.0  # from the frame before to that
         self._regular = 0  # how many came so; pictures do not say how long they are
@@ -338,7 +338,7 @@ class _Gaps:
     def came(self, frame: Any) -> int:
         """How many frames there should have been between this one and the one before."""
         due, usual = self._due, self._step
-        time = due if frame.pts is None else float(frame.pts * self._base)
+        time = due if frame.pts is None else frame.pts * self._base
         if not self._applies or time is None:
             return 0
         late = 0.0 if due is None else time - due

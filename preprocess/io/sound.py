@@ -153,7 +153,7 @@ class SoundReader:
                 layout = frame.layout.nb_channels
                 self.format = SoundFormat(self.format.codec, frame.sample_rate, layout)
                 _check_format(self.format, str(self.path))
-            start = self._end if frame.pts is None else float(frame.pts * frame.time_base)
+            start = self._end if frame.time is None else frame.time
             self._end = start + frame.samples / frame.sample_rate
             yield from resampler.convert(frame)
         yield from resampler.flush()
@@ -293,12 +293,17 @@ class _Filter:
         ]
         self._graph.link_nodes(*filters).configure()
         self._graph.set_audio_frame_size(round(_BATCH * SAMPLE_RATE))
+        self._held, self._enough = 0, _BATCH * frame.sample_rate  # samples: to ask costs an error
 
     def convert(self, frame) -> Iterator[np.ndarray]:
         """What is ready after this frame; after None, the rest."""
         if frame is not None:
             frame.pts = None  # wrong time stamps must not move sound
+            self._held += frame.samples
         self._graph.push(frame)
+        if frame is not None and self._held < self._enough:
+            return
+        self._held = 0
         while True:
             try:
                 part = self._graph.pull()
