@@ -248,7 +248,8 @@ def check_no_face(no_face: str) -> None:
 
 def _check_several(imgs: object) -> None:
     one = isinstance(imgs, str | bytes | bytearray | memoryview | Path | Image.Image)
-    one = one or (getattr(imgs, "ndim", 4) <= 3)
+    paths = getattr(getattr(imgs, "dtype", None), "kind", "") in ("O", "U")  # a column of a table
+    one = one or (getattr(imgs, "ndim", 4) <= 3 and not paths)
     if one or not isinstance(imgs, Iterable):
         got = "one " if one else ""
         raise ValueError(f"expected several pictures but got {got}{type(imgs).__name__}")

@@ -62,7 +62,10 @@ class SoundReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        try:
+            self.path = Path(path)
+        except TypeError:
+            raise DecodeError(f"expected a path but got {type(path).__name__}", "<sound>") from None
         self._container = open_media(self.path, _EXPECTED)
         try:
             self._streams = streams(self._container, "audio")

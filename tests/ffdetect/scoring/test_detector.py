@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +84,15 @@ def test_a_batch_keeps_its_order_and_may_be_lazy(tiny, astronaut, noise):
         scores = tiny.score_batch(lazy, batch_size=batch_size)
         assert scores.dtype == np.float32 and taken == [0, 1, 2, 3]
         np.testing.assert_allclose(scores, alone, atol=1e-4)
+
+
+def test_a_batch_may_be_a_column_of_a_table(tiny, astronaut, tmp_path):
+    for name in ("0.png", "1.png"):
+        Image.fromarray(astronaut).save(tmp_path / name)
+    table = pd.DataFrame({"path": [str(tmp_path / "0.png"), str(tmp_path / "1.png")]})
+    wanted = tiny.score_batch(table["path"].tolist())
+    for column in (table["path"], table["path"].to_numpy(), np.array(table["path"].tolist())):
+        np.testing.assert_array_equal(tiny.score_batch(column), wanted)
 
 
 def test_a_lazy_batch_is_not_read_ahead(tiny, noise, monkeypatch):

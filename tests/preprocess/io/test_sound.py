@@ -145,6 +145,8 @@ def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
     for file in (text, empty, tmp_path / "none.wav", tmp_path):
         with pytest.raises(DecodeError, match=f"{file}: expected a clip or an audio file"):
             SoundReader(file)
+    with pytest.raises(DecodeError, match="expected a path but got NoneType"):
+        SoundReader(None)  # type: ignore[arg-type]
 
 
 def test_play_list_is_not_followed(tmp_path: Path) -> None:
