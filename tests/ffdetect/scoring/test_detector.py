@@ -173,6 +173,7 @@ def test_networks_compute_with_the_threads_that_were_asked_for(tiny_weights, ast
         Detector.load(tiny_weights, "cpu", threads=0)
 
 
+@pytest.mark.filterwarnings("error")
 def test_crops_may_be_arrays_or_tensors(tiny, crops):
     array = crops.permute(0, 2, 3, 1).numpy()
     array.flags.writeable = False
