@@ -294,7 +294,7 @@ class Detector(PictureScorer):
         self.check_tta(tta)
         check_count("batch_size", batch_size)
         if isinstance(crops, np.ndarray) and crops.dtype == np.uint8 and crops.ndim == 4:
-            crops = torch.from_numpy(np.require(crops, requirements="CW")).movedim(-1, 1)
+            crops = torch.from_numpy(np.require(crops, requirements=["C", "W"])).movedim(-1, 1)
         size = self.crop_settings.size
         if not isinstance(crops, np.ndarray | torch.Tensor):
             raise ValueError(f"expected an array or tensor of crops but got {type(crops).__name__}")
