@@ -137,8 +137,10 @@ def test_a_training_that_diverged_writes_no_weights(faces_cache, tmp_path, capsy
 
 def test_what_cannot_be_written_ends_with_a_message(faces_cache, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert run(faces_cache, tmp_path / "file" / "net.safetensors") == 1
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
+    with pytest.raises(SystemExit) as ended:
+        run(faces_cache, tmp_path / "file" / "net.safetensors")
+    assert ended.value.code == 2
+    assert f"{tmp_path / 'file'} is no folder" in capsys.readouterr().err
     out = tmp_path / "net.safetensors"
     with alone(out):
         assert run(faces_cache, out) == 1
