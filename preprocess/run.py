@@ -7,6 +7,7 @@ the exit status. What they do to a file is their own.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections import Counter, deque
@@ -286,8 +287,11 @@ def _note_changes(writer: CacheWriter, items: Sequence[Item]) -> None:
     note = "it was changed after it was cached; --overwrite starts afresh"
     for item in items:
         written = writer.written.get(item.path)
-        if written and not is_remote(item.file) and item.local.stat().st_mtime > written:
-            writer.note(item.path, [note])
+        if not written or is_remote(item.file):
+            continue
+        with contextlib.suppress(OSError):  # it is gone since it was listed
+            if item.local.stat().st_mtime > written:
+                writer.note(item.path, [note])
 
 
 def _failed(report: Path | None, error: Exception) -> int:

@@ -19,9 +19,7 @@ from .search import ClipSearch
 _REACH = (0.5, 1.0)  # faces' widths that one may move, at once and
 _REACH_PER_SECOND = 0.5  # more for every second in between
 _GROWTH = 1.8  # a face does not change its size by more than this factor
-_RIVAL = (
-    0.5  # of the largest face's side: who is smaller leads only where the largest is rarely seen
-)
+_RIVAL = 0.5  # of the largest face's side; who is smaller hardly ever leads
 _PATIENCE = 2  # key frames that a track may miss and still go on
 
 
