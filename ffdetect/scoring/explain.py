@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
@@ -204,10 +204,9 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     files = _files(args.pictures, args.out)
     if args.out.suffix.lower() == ".png" and len(args.pictures) > 1:
         parser.error(f"expected --out to be a folder for several pictures but got {args.out}")
-    for file, picture in zip(files, args.pictures, strict=True):
-        if file.resolve() == picture.resolve():
-            parser.error(f"{picture}: expected another --out, this one is the picture itself")
     try:
+        for file in files:
+            check_outputs({"--out": file}, args.pictures)
         detector = Detector.load(args.weights, args.device)
     except ValueError as error:
         parser.error(str(error))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path, move, read_bytes
 
-from .errors import CacheError
+from .errors import CacheError, UnreadableError, refuse_unreadable
 from .faces import CacheSettings, decode_crop
 from .kinds import Settings, settings_from
 from .lock import lock_cache
@@ -80,7 +80,8 @@ def check_cache(path: str | AnyPath) -> Findings:
     """Verify every part of a cache, one at a time; show progress.
 
     Raises:
-        CacheError: no cache, or its index is damaged, so that nothing can be said of its parts.
+        CacheError: no cache, or its index is damaged, so that nothing can be said of its parts; or
+            a file of it may not be read.
     """
     path = as_path(path)
     index = read_index(path)
@@ -94,6 +95,8 @@ def check_cache(path: str | AnyPath) -> Findings:
         try:
             table = _verify(part, settings, checksums.get(part.name))
             _refuse_repeated(table, part, keys)
+        except UnreadableError:
+            raise
         except CacheError as error:
             found.damaged[part.name] = str(error).removeprefix(f"{part}: ")
             continue
@@ -103,6 +106,8 @@ def check_cache(path: str | AnyPath) -> Findings:
             found.unsigned.append(part.name)
     try:
         found.failures = len(read_failures(path))
+    except UnreadableError:
+        raise
     except CacheError as error:
         found.damaged["failures.csv"] = str(error)
     return found
@@ -112,6 +117,7 @@ def _verify(part: AnyPath, settings: Settings, expected: str | None) -> pa.Table
     try:
         data = pa.py_buffer(read_bytes(part))  # mapped, a bad sector would end the process
     except (OSError, StorageError) as error:
+        refuse_unreadable(error, part)
         raise CacheError(f"cannot be read: {error}") from error
     if expected is not None and checksum(data) != expected:
         raise CacheError("is not what was written: its SHA-256 differs from that in cache.json")

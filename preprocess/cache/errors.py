@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +15,27 @@ if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
 
 
+_NOT_OPENED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
+
+
 class CacheError(ValueError):
     """A cache cannot be read or written; the message names the file and what is wrong."""
+
+
+class UnreadableError(CacheError):
+    """A file of a cache that cannot be opened (no permission, too many open files, a server that is
+    away): nothing is known to be wrong with it."""
+
+
+def refuse_unreadable(error: Exception, file: AnyPath) -> None:
+    """Tells what keeps a file from being opened from what shows that its bytes are damaged.
+
+    Raises:
+        UnreadableError: the former.
+    """
+    if isinstance(error, OSError) and error.errno in _NOT_OPENED:
+        reason = os.strerror(error.errno)
+        raise UnreadableError(f"{file}: cannot be read: {reason}") from error
 
 
 @dataclass(frozen=True)

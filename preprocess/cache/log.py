@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import StorageError, as_path, read_bytes, remove, write_whole
 
-from .errors import CacheError, Failure, writing
+from .errors import CacheError, Failure, refuse_unreadable, writing
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
@@ -96,6 +96,7 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
     except StorageError as error:
         raise CacheError(str(error)) from error
     except (OSError, *DAMAGED) as error:
+        refuse_unreadable(error, file)
         raise CacheError(
             f"{file}: expected lines of JSON but it is damaged: {error}; without this file, "
             "some parts have no checksum and some failures are tried again"
@@ -143,6 +144,7 @@ def _read_failures(path: AnyPath) -> list[Failure]:
     except StorageError as error:
         raise CacheError(str(error)) from error
     except (OSError, ValueError, csv.Error) as error:
+        refuse_unreadable(error, file)
         raise CacheError(
             f"{file}: expected rows of {', '.join(columns)} but it is damaged: {error}"
         ) from error

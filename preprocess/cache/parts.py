@@ -26,7 +26,7 @@ from preprocess.io.storage import (
 )
 
 from .arrow import read_file
-from .errors import CacheError, writing
+from .errors import CacheError, refuse_unreadable, writing
 from .kinds import FORMAT, Settings, settings_from
 from .log import read_journal
 
@@ -91,6 +91,7 @@ def open_part(part: AnyPath, settings: Settings, data: pa.Buffer | None = None) 
         if table is not None:
             table.validate(full=True)  # else offsets that lead out of a buffer end the process
     except (pa.ArrowException, MemoryError, OSError) as error:
+        refuse_unreadable(error, part)
         hint = "" if data is not None else f"; see python -m preprocess.check {part.parent}"
         raise CacheError(
             f"{part}: expected an Arrow part but it is damaged: {error}{hint}"
@@ -199,6 +200,7 @@ def read_index(path: AnyPath) -> dict:
     except StorageError as error:
         raise CacheError(str(error)) from error
     except (OSError, *DAMAGED) as error:
+        refuse_unreadable(error, index)
         raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 

@@ -128,6 +128,7 @@ def find_items(
 
     Raises:
         FileNotFoundError: `data` or `labels` does not exist.
+        PermissionError: `data` is a folder that cannot be listed.
         LabelError: a label file without the columns it needs, or with splits that are not known.
         StorageError: `data` is a URL and cannot be reached.
     """
@@ -135,6 +136,8 @@ def find_items(
     if not reach(data, data.exists):
         raise FileNotFoundError(f"{data}: expected a picture, a clip or a folder of these")
     is_folder = reach(data, data.is_dir)
+    if is_folder and not is_remote(data):
+        _refuse_closed(data)
     root = data if is_folder else data.parent
     listing = Listing([])
     unknown: dict[str, Item] = {}
@@ -157,6 +160,14 @@ def find_items(
         listing.leave_out(_UNKNOWN, path)
     listing.items.sort(key=lambda item: item.path)
     return listing
+
+
+def _refuse_closed(folder: AnyPath) -> None:
+    try:
+        with os.scandir(str(folder)):
+            pass
+    except PermissionError:
+        raise PermissionError(f"{folder}: expected a folder that can be read") from None
 
 
 def _list_folder(

@@ -7,10 +7,9 @@ from __future__ import annotations
 import functools
 from importlib import resources
 
-import onnxruntime as ort
 import torch
 
-from preprocess.faces.mtcnn_onnx import open_session
+from preprocess.faces.onnx_session import open_session, ort
 
 FILE = "efficientnet_lite0.onnx"
 STAGES = 5

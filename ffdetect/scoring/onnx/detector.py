@@ -13,7 +13,8 @@ from scipy.special import expit
 from ffdetect.scoring.analysis import PictureScorer, together
 from ffdetect.scoring.tta import MOST_THREADS, TTA, check_count, check_tta, windows
 from preprocess.faces.detect import FaceDetector
-from preprocess.faces.mtcnn_onnx import open_networks, open_session
+from preprocess.faces.mtcnn_onnx import open_networks
+from preprocess.faces.onnx_session import open_session
 from preprocess.io.decode import MAX_MEGAPIXELS
 from preprocess.work.cores import cores
 

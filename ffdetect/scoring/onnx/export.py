@@ -17,7 +17,7 @@ import torch
 from ffdetect.models.device import pick_device
 from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.tta import SHIFT
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.faces.mtcnn_networks import write_onnx
 from preprocess.faces.mtcnn_onnx import ONNX_FILES, WEIGHTS
 from preprocess.io.sources import printable
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
+        check_outputs({"--out": args.out / NETWORK})
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
 

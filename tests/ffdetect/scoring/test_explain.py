@@ -295,8 +295,9 @@ def test_wrong_arguments_end_with_a_message(tiny_weights, astronaut, tmp_path, c
     before = picture.read_bytes()
     weights = ("--weights", tiny_weights)
     for arguments, message in (
-        ((picture, "--out", picture, *weights), "a.png: expected another --out"),
+        ((picture, "--out", picture, *weights), "that nothing else uses but got"),
         ((picture, picture, "--out", tmp_path / "b.png", *weights), "to be a folder for several"),
+        ((picture, "--out", picture / "below", *weights), "a.png is no folder"),
         ((picture, "--out", tmp_path, "--weights", "nowhere"), "nowhere: expected a weights file"),
     ):
         with pytest.raises(SystemExit) as caught:
@@ -304,5 +305,3 @@ def test_wrong_arguments_end_with_a_message(tiny_weights, astronaut, tmp_path, c
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
     assert picture.read_bytes() == before
-    assert run(picture, "--out", picture / "below", *weights) == 1
-    assert "below" in (err := capsys.readouterr().err) and "cannot be written" in err

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from itertools import cycle
 from pathlib import Path
 
@@ -300,16 +297,3 @@ def test_no_candidates_give_no_judgements(networks):
 def as_facenet(views: np.ndarray) -> torch.Tensor:
     """N x H x W x 3 bytes as its networks take them."""
     return (torch.from_numpy(views).permute(0, 3, 1, 2).float() - 127.5) / 128
-
-
-@pytest.mark.parametrize(("said", "kept"), [(None, "1"), ("0", "0")])
-def test_onnx_runtime_sends_nothing_to_its_maker_unless_it_is_told_to(said, kept):
-    surroundings = {name: v for name, v in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    surroundings |= {"ORT_DISABLE_TELEMETRY": said} if said else {}
-    code = (
-        "import os, sys, preprocess.faces.mtcnn_onnx; "
-        "print('onnxruntime' in sys.modules, os.environ['ORT_DISABLE_TELEMETRY'])"
-    )
-    run = [sys.executable, "-c", code]
-    told = subprocess.run(run, env=surroundings, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["True", kept]

@@ -27,7 +27,7 @@ from ffdetect.scoring.onnx import export
 from ffdetect.scoring.onnx.settings import SETTINGS, WINDOWS
 from preprocess.faces.mtcnn_networks import open_networks, write_onnx
 from preprocess.faces.mtcnn_onnx import open_networks as open_onnx_networks
-from preprocess.faces.mtcnn_onnx import open_session
+from preprocess.faces.onnx_session import open_session
 from tests.ffdetect.helpers import CALIBRATION
 
 ROOT = Path(__file__).parents[4]
@@ -236,9 +236,14 @@ def test_what_is_no_export_is_refused(folder, tmp_path):
 
 
 def test_wrong_arguments_of_the_command(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit:
-        export.main([str(tmp_path / "nothing.safetensors"), "--out", str(tmp_path / "out")])
-    assert exit.value.code == 2 and "nothing.safetensors" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for weights, out, named in (
+        ("nothing.safetensors", "out", "nothing.safetensors"),
+        ("best", "file/out", "file is no folder"),
+    ):
+        with pytest.raises(SystemExit) as exit:
+            export.main([str(tmp_path / weights), "--out", str(tmp_path / out)])
+        assert exit.value.code == 2 and named in capsys.readouterr().err
 
 
 def test_a_detector_goes_to_other_processes_and_is_copied(exported, astronaut):
