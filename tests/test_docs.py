@@ -12,11 +12,15 @@ import re
 import runpy
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+
+from ffdetect.fakes.sources import SOURCES
+from preprocess.faces.maps import RESIDUALS
 
 from .place import ROOT
 
@@ -70,7 +74,17 @@ def _run(words: list[str]) -> None:
         assert not ended.code, f"{shlex.join(words)} ended with {ended.code}"
 
 
-@pytest.mark.usefixtures("fast_for_best")
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Whose entries, made by a page on how to make some, are gone afterwards."""
+    before = [(registry, dict(registry)) for registry in (RESIDUALS, SOURCES)]
+    yield
+    for registry, entries in before:
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.mark.usefixtures("fast_for_best", "registries")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_snippets_run_and_print_what_they_say(page, laid_out, tmp_path, monkeypatch):
     runs = [(kind, text) for wanted, kind, text in snippets(page) if wanted]
