@@ -62,7 +62,7 @@ def _pair_path(reader: CacheReader, index: int, kind: str) -> str:
 def _rows(
     reader: CacheReader, index: int, kind: str, path: str, made: Regenerated
 ) -> Iterator[CachedFace]:
-    row = reader.metadata.iloc[index].to_dict()
+    row = {str(name): value for name, value in reader.metadata.iloc[index].items()}
     for target, crop in enumerate((made.real, made.fake)):
         values = {
             **row,

@@ -193,7 +193,7 @@ class FaceDataset(Dataset):
     def __getitem__(self, index: int) -> dict:
         row = int(self.rows[index])
         crop = self.reader.crops([row])
-        item = {"target": int(self.reader.metadata["target"].iat[row]), "row": row}
+        item = {"target": int(self.reader.metadata["target"].to_numpy()[row]), "row": row}
         if self.jpeg:
             crop = recode(crop, "JPEG", quality=self.jpeg)
         else:

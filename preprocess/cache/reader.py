@@ -213,7 +213,7 @@ class SoundCache(Reader[SoundSettings]):
     def samples(self, index: int) -> np.ndarray:
         """int16, 16 kHz mono, without the silence that fills the window up."""
         whole = self._value(index, "samples").values.to_numpy()
-        return whole[: round(float(self.metadata["seconds"].iat[index]) * SAMPLE_RATE)]
+        return whole[: round(float(self.metadata["seconds"].to_numpy()[index]) * SAMPLE_RATE)]
 
     def mel(self, index: int) -> np.ndarray:
         """float16 80 x T in dB, see `preprocess.io.mel.sound_maps`."""

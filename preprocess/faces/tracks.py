@@ -216,7 +216,8 @@ class Tracker:
 
         possible = np.isfinite(cost)
         rows, columns = linear_sum_assignment(np.where(possible, cost, 1e3))
-        return {int(c): tracks[r] for r, c in zip(rows, columns, strict=True) if possible[r, c]}
+        pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+        return {column: tracks[row] for row, column in pairs if possible[row, column]}
 
     def region(self) -> np.ndarray | None:
         """Where the faces of the last key frame were: left, top, right, bottom as shares of the
