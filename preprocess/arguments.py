@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from preprocess.io.alone import check_target
 
-_OF_A_CACHE = re.compile(r"cache\.(json|journal|lock)|failures\.csv|part-\d+\.arrow")
+_OF_A_CACHE = re.compile(r"cache\.(json|journal|lock)|failures\.csv|[^/]+\.arrow")
 
 
 def new_parser(prog: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ PyTorch is not imported: other libraries can run the networks (`ffdetect.scoring
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -247,7 +248,7 @@ def check_no_face(no_face: str) -> None:
 
 
 def _check_several(imgs: object) -> None:
-    one = isinstance(imgs, str | bytes | bytearray | memoryview | Path | Image.Image)
+    one = isinstance(imgs, str | bytes | bytearray | memoryview | Path | Image.Image | io.IOBase)
     paths = getattr(getattr(imgs, "dtype", None), "kind", "") in ("O", "U")  # a column of a table
     one = one or (getattr(imgs, "ndim", 4) <= 3 and not paths)
     if one or not isinstance(imgs, Iterable):

@@ -21,7 +21,7 @@ from scipy.special import expit, logsumexp
 from preprocess.faces.crop import crop_whole
 from preprocess.faces.tracks import ClipFace, clip_faces
 from preprocess.io.clips import key_frames
-from preprocess.io.formats import DecodeError
+from preprocess.io.formats import DecodeError, is_url
 
 from .fusion import Fusion
 from .quality import nothing_to_judge
@@ -157,6 +157,8 @@ def score_video(
     detector.check_tta(tta)
     if not isinstance(clip, str | Path):
         raise DecodeError(f"expected the path of a clip but got {type(clip).__name__}")
+    if is_url(clip):
+        raise DecodeError("expected a path but got a URL; clips are not fetched", clip)
     clip, broken = Path(clip), None
     notes: list[str] = []
     try:

@@ -74,7 +74,7 @@ class Detector(PictureScorer):
 
         from ffdetect.models.device import PRECISIONS
 
-        if precision not in PRECISIONS:
+        if precision not in [*PRECISIONS]:  # not hashed, so that a list is told too
             raise ValueError(f"expected precision in {list(PRECISIONS)} but got {precision!r}")
         if precision == "fp16" and device.type == "cpu":
             raise ValueError("expected fp32 or bf16 on a CPU but got 'fp16'")

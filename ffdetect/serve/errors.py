@@ -80,7 +80,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def service(request: Request, error: ServiceError) -> JSONResponse:
-        return respond(error.fault, _id(request))
+        return respond(error.fault, id_of(request))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -89,12 +89,12 @@ def handle_errors(app: FastAPI) -> None:
             f"{'.'.join(map(str, one['loc'][1:])) or 'request'}: {one['msg']}"
             for one in error.errors()
         ]
-        return respond(Fault("invalid_request", "; ".join(found)), _id(request))
+        return respond(Fault("invalid_request", "; ".join(found)), id_of(request))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
-        answer = respond(Fault(code, str(error.detail)), _id(request))
+        answer = respond(Fault(code, str(error.detail)), id_of(request))
         answer.headers.update(error.headers or {})  # which methods there are
         return answer
 
@@ -127,5 +127,6 @@ _EXAMPLES = {
 }
 
 
-def _id(request: Request) -> str:
+def id_of(request: Request) -> str:
+    """Its number, in logs, headers and errors."""
     return getattr(request.state, "request_id", "")

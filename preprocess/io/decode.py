@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import stat
 import sys
 import threading
@@ -28,9 +27,12 @@ from .formats import (
     TooLargeError,
     UnknownFormatError,
     is_text,
+    is_url,
     media_of_content,
 )
+from .still.frames import first_frame
 from .still.hdr import hdr_transfer
+from .still.jpeg import jpeg_quality
 from .still.memory import pixels_of_array, pixels_of_tensor
 from .still.metadata import without_metadata
 from .still.tiff import first_page, white_at_the_top
@@ -49,8 +51,6 @@ _ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")  # others hold pages, bursts or dep
 
 MAX_MEGAPIXELS = 100.0
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a drive is one letter
-
 _STRIP = 2**20  # bytes of a picture that are copied at once
 
 # Pillow's own guard is a global of the whole process; it is lifted only while a header is read
@@ -66,14 +66,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> what sets it right
-
-# Table K.1 of the JPEG standard (luminance), in zigzag-free row order.
-JPEG_LUMINANCE = np.array(
-    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55]
-    + [14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62]
-    + [18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
-    + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
-)
 
 
 @dataclass(frozen=True)
@@ -161,7 +153,7 @@ def encoding_of(image: Image.Image, stream: IO[bytes]) -> Encoding:
         progressive=bool(image.info.get("progressive")),
         exif="exif" in image.info,
         icc="icc_profile" in image.info,
-        quality=_jpeg_quality(image),
+        quality=jpeg_quality(image),
         luma=tuple(tables.get(0, ())),
         chroma=tuple(chroma or ()),
         subsampling=kept,
@@ -183,7 +175,7 @@ def decode_image(source: object, *, max_megapixels: float = MAX_MEGAPIXELS) -> P
     """
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        if isinstance(path, str) and _URL.match(path):
+        if is_url(path):
             raise DecodeError("expected a path but got a URL; pictures are not fetched", path)
         return _decode_file(Path(os.fsdecode(path)), max_megapixels)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -318,9 +310,10 @@ def _format(image: Image.Image, stream: IO[bytes] | None = None) -> str:
 
 
 def _from_pil(image: Image.Image, stream: IO[bytes] | None, name: str, most: float) -> Picture:
-    format_name, quality = _format(image, stream), _jpeg_quality(image)
+    format_name, quality = _format(image, stream), jpeg_quality(image)
     try:
         first_page(image)
+        first_frame(image)
         check_size(image.width, image.height, name, most)
         hdr = hdr_transfer(stream)
         image.load()
@@ -372,7 +365,9 @@ def _from_array(array: np.ndarray, name: str, max_megapixels: float) -> Picture:
 
 
 def check_size(width: int, height: int, name: str, max_megapixels: float) -> None:
-    """Refuse a picture that would decode to more than `max_megapixels` million pixels."""
+    """Refuse a picture without pixels, and one of more than `max_megapixels` million."""
+    if width < 1 or height < 1:
+        raise DecodeError(f"expected a picture but got {width} x {height} pixels", name)
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
         raise TooLargeError(
@@ -380,21 +375,3 @@ def check_size(width: int, height: int, name: str, max_megapixels: float) -> Non
             f"{width} x {height} = {megapixels:.1f}; raise the limit with max_megapixels",
             name,
         )
-
-
-def _jpeg_quality(image: Image.Image) -> int:
-    """IJG quality whose scaled luminance table is nearest to the file's own; -1 without tables."""
-    tables = getattr(image, "quantization", None)
-    if not tables or 0 not in tables or len(tables[0]) != 64:
-        return -1
-    table = np.sort(np.asarray(tables[0]))  # sorted, since Pillow changed the order it reports
-    candidates = np.sort(scaled_tables(JPEG_LUMINANCE), axis=1)
-    return 1 + int(np.abs(candidates - table).sum(axis=1).argmin())
-
-
-def scaled_tables(table: np.ndarray) -> np.ndarray:
-    """A quantisation table, int 64, at IJG's qualities 1 to 100 (libjpeg's
-    `jpeg_quality_scaling`): int 100 x 64."""
-    quality = np.arange(1, 101)
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)[:, None]
-    return np.clip((table * scale + 50) // 100, 1, 255)

@@ -28,7 +28,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 AUDIO_SUFFIXES = frozenset(
     ".wav .flac .mp3 .mp2 .mpga .m4a .m4b .aac .ogg .oga .opus .spx .wma .aif .aiff .aifc .amr "
-    ".caf .au .w64 .mka .weba".split()
+    ".caf .au .w64 .mka .weba .ac3 .eac3 .tta .wv .voc".split()
 )
 _MEDIA = {
     **dict.fromkeys(IMAGE_SUFFIXES, "picture"),
@@ -87,8 +87,13 @@ _STARTS = (
     *((bytes((0xFF, second)), "sound") for second in _LAYERS),  # MP3, MP2
     (b".snd", "sound"),
     (b"riff\x2e\x91\xcf\x11", "sound"),  # Wave64
+    (b"\x0bw", "sound"),  # AC-3
+    (b"TTA1", "sound"),
+    (b"wvpk", "sound"),  # WavPack
+    (b"Creative Voice File\x1a", "sound"),
 )
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a drive is one letter
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
 _BITMAP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", re.DOTALL)
 
@@ -139,6 +144,11 @@ def is_other(name: str) -> bool:
 def may_be_text(name: str) -> bool:
     """Whether a name is that of a clip, or of a text."""
     return _suffix(name) in _MAYBE_TEXT
+
+
+def is_url(path: object) -> bool:
+    """Whether what should be a path is a URL, of which `Path` makes another one."""
+    return isinstance(path, str) and bool(_URL.match(path))
 
 
 def is_text(head: bytes) -> bool:

@@ -15,7 +15,8 @@ from .formats import HEAD, DecodeError, UnknownFormatError, media_of_content
 # FFmpeg also opens play lists, scripts, subtitles and patterns of names; these alone are media.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,nut,dv,ivf,gif,apng,"
-    "rm,yuv4mpegpipe,h264,hevc,m4v,mjpeg,wav,w64,flac,mp3,aac,aiff,caf,amr,au"
+    "rm,yuv4mpegpipe,h264,hevc,m4v,mjpeg,wav,w64,flac,mp3,aac,aiff,caf,amr,au,"
+    "ac3,eac3,tta,wv,voc"
 )
 _CHUNKS = 1000  # parts of a file that are looked at for lists of names
 _LOOK = 500  # packets that tell which streams are stills

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .formats import SAMPLE_RATE, DecodeError
+from .formats import SAMPLE_RATE, DecodeError, is_url
 from .media import Frames, open_media, skipped, streams
 from .video.joined import is_followed
 
@@ -62,6 +62,8 @@ class SoundReader:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if is_url(path):
+            raise DecodeError("expected a path but got a URL; sound is not fetched", path)
         try:
             self.path = Path(path)
         except TypeError:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL.JpegPresets import presets
 
 from ffdetect.provenance.report import JpegTables
-from preprocess.io.decode import JPEG_LUMINANCE, Encoding, scaled_tables
+from preprocess.io.decode import Encoding
+from preprocess.io.still.jpeg import JPEG_LUMINANCE, scaled_tables
 
 # fmt: off
 _CHROMA = (

@@ -19,10 +19,11 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ffdetect.serve.app import Service, read_form, shown_name
-from ffdetect.serve.errors import ServiceError, respond
+from ffdetect.serve.errors import ServiceError, id_of, respond
 from ffdetect.serve.messages import Explain, Fault, Maps, Scored, Wanted
 from ffdetect.serve.middleware import Tokens
 from ffdetect.serve.schemas import Picture
@@ -92,7 +93,8 @@ def mount_page(app: FastAPI, service: Service) -> None:
         ),
         css=_CSS,
     )
-    app.add_middleware(_Door, tokens=service.tokens)
+    # Innermost, so that what it turns away is numbered and logged like everything else.
+    app.user_middleware.append(Middleware(_Door, tokens=service.tokens))
 
 
 class _Uploads:
@@ -147,9 +149,10 @@ class _Door:
             return
         request = Request(scope)
         if not (_NEEDED.fullmatch(path) or path in (_UPLOAD, _PROGRESS)):
-            answer: Response = respond(Fault("not_found", "Not Found"), "")
+            answer: Response = respond(Fault("not_found", "Not Found"), id_of(request))
         elif self._tokens is not None and not _password(request, self._tokens):
-            answer = respond(Fault("unauthorized", "expected a token as the password"), "")
+            fault = Fault("unauthorized", "expected a token as the password")
+            answer = respond(fault, id_of(request))
             answer.headers["WWW-Authenticate"] = 'Basic realm="ffdetect: a token as password"'
         else:
             await self._app(scope, receive, send)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,10 @@ def test_clips_and_urls_are_named_as_such(tiny, tmp_path):
     for url in ("https://example.org/a.jpg", "s3://bucket/a.png", "file:///a.jpg"):
         with pytest.raises(ValueError, match=f"^{url}: expected a path but got a URL"):
             tiny.score(url)
+    for url in ("https://example.org/a.mp4", "s3://bucket/a.mkv"):
+        for score in (tiny.score, tiny.score_video):
+            with pytest.raises(ValueError, match=f"^{url}: expected a path but got a URL"):
+                score(url)
 
 
 @pytest.mark.parametrize("device", ["mps", "cuda:99", "meta", "gpu", 5, None])
@@ -161,6 +167,7 @@ def test_too_many_megapixels_are_refused_before_decoding(tiny_weights, astronaut
         (lambda d, a: d.score_batch(None), "expected several pictures but got NoneType"),
         (lambda d, a: d.score_batch("face.jpg"), "expected several pictures but got one str"),
         (lambda d, a: d.score_batch(b"123"), "expected several pictures but got one bytes"),
+        (lambda d, a: d.score_batch(io.BytesIO()), "expected several .* got one BytesIO"),
     ],
 )
 def test_wrong_arguments_are_refused(tiny, astronaut, call, message):
@@ -179,6 +186,7 @@ def test_a_cache_cut_out_otherwise_is_refused_naming_both(tiny, faces_cache):
     [
         ("cpu", "fp16", "expected fp32 or bf16 on a CPU but got 'fp16'"),
         ("cpu", "fp8", "expected precision in .* but got 'fp8'"),
+        ("cpu", ["fp32"], r"expected precision in .* but got \['fp32'\]"),
         ("quantum", "fp32", "expected a device like auto, cpu or cuda but got 'quantum'"),
     ],
 )

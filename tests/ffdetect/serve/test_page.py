@@ -102,7 +102,9 @@ def test_only_what_the_page_needs_can_be_reached(service, portrait):
         "/docs",
         "/login",
     ):
-        assert get(path).status_code == 404, path
+        answer = get(path)
+        assert answer.status_code == 404, path
+        assert answer.json()["request_id"] == answer.headers["X-Request-ID"], path
     named = {"files": ("../../name.jpg", portrait)}
     (path,) = post("/gradio_api/upload", files=named).json()
     assert Path(path).is_file() and Path(path).parent == next(service.folder.glob("*/uploads"))

@@ -137,6 +137,20 @@ def test_gif_and_other_animations_give_their_first_frame():
         assert not decode_image(encode(first, kind)).animated
 
 
+def test_a_png_that_has_a_picture_for_when_it_is_not_played_gives_its_first_frame():
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    still = Image.new("RGB", (40, 30), "green")
+    data = encode(still, "PNG", save_all=True, append_images=frames, default_image=True)
+    for source in (data, Image.open(io.BytesIO(data))):
+        np.testing.assert_array_equal(decode_image(source).pixels, np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "I;16"])
+def test_a_picture_without_pixels_is_refused(mode):
+    with pytest.raises(DecodeError, match="expected a picture but got 0 x 5 pixels"):
+        decode_image(Image.new(mode, (0, 5)))
+
+
 def test_mpo_files_of_stereo_cameras_count_as_jpeg(picture):
     image = Image.fromarray(picture)
     data = encode(image, "MPO", save_all=True, append_images=[image], quality=90)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, features
 
+from preprocess.io.formats import SAMPLE_RATE
+from preprocess.io.sound import SoundReader
 from preprocess.io.sources import Listing, find_items, is_clip
 
 from ..sounds import buzz, write_sound
@@ -146,6 +148,11 @@ def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
         ("mp2", "mp2", 44_100),
         ("au", "pcm_s16be", 16_000),
         ("w64", "pcm_s16le", 16_000),
+        ("ac3", "ac3", 48_000),
+        ("eac3", "eac3", 48_000),
+        ("tta", "tta", 16_000),
+        ("wv", "wavpack", 16_000),
+        ("voc", "pcm_u8", 16_000),
     ],
 )
 def test_content_tells_sound(tmp_path, suffix, codec, rate):
@@ -156,6 +163,8 @@ def test_content_tells_sound(tmp_path, suffix, codec, rate):
     (tmp_path / "no_ending").write_bytes(content)
     paths = [item.path for item in find_items(tmp_path, media=["sound"]).items]
     assert paths == ["no_ending", f"x.{suffix}"]
+    with SoundReader(tmp_path / "no_ending") as reader:
+        assert sum(map(len, reader.blocks(0.5))) == pytest.approx(SAMPLE_RATE, rel=0.2)
 
 
 def content_of(suffix: str, astronaut, folder: Path) -> bytes:
