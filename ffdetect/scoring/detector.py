@@ -186,7 +186,7 @@ class Detector(PictureScorer):
             whole = "whole" if no_face == "whole" else "nan"
             seen = self.score_video(img, no_face=whole, tta=tta)
             if no_face != "nan" and np.isnan(seen.score):
-                raise NoFaceError(f"{img}: expected a face or a voice but found none")
+                raise NoFaceError("expected a face or a voice but found none", img)
             return seen.score
         return super().score(img, no_face=no_face, tta=tta)
 

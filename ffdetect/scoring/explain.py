@@ -29,6 +29,7 @@ from preprocess.arguments import check_outputs, finish, new_parser
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
+from preprocess.io.formats import FileError
 
 from .detector import Detector, NoFaceError
 from .sheet import new_sheet, save_sheet
@@ -89,16 +90,16 @@ def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
 
     Raises:
         NoFaceError: no face in the picture.
-        ValueError: no picture, or no face of that number.
+        FileError: no picture, or no face of that number.
         ImportError: captum is missing.
     """
     analysis = detector.analyze(img)
     if not analysis.faces:
         size = f"{analysis.width} x {analysis.height}"
-        raise NoFaceError(f"{analysis.name}: expected a face but found none in {size} px")
+        raise NoFaceError(f"expected a face but found none in {size} px", analysis.name)
     if not 0 <= face < len(analysis.faces):
         last = len(analysis.faces) - 1
-        raise ValueError(f"{analysis.name}: expected a face from 0 to {last} but got {face}")
+        raise FileError(f"expected a face from 0 to {last} but got {face}", analysis.name)
     chosen, network = analysis.faces[face], detector._network
     crops = torch.from_numpy(chosen.crop).permute(2, 0, 1)[None].to(detector.device)
     with torch.no_grad():

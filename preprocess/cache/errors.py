@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from preprocess.io.formats import FileError
 from preprocess.io.storage import StorageError, free_space, is_remote
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _NOT_OPENED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
 
 
-class CacheError(ValueError):
+class CacheError(FileError):
     """A cache cannot be read or written; the message names the file and what is wrong."""
 
 

@@ -160,8 +160,8 @@ def _suffix(name: str) -> str:
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 
-class DecodeError(ValueError):
-    """The input is not a picture, clip or sound that can be read.
+class FileError(ValueError):
+    """Something is wrong with a file, or with what was given instead of one.
 
     Attributes:
         reason: what was expected, and what was there instead.
@@ -174,6 +174,10 @@ class DecodeError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}" if self.name else self.reason
+
+
+class DecodeError(FileError):
+    """The input is not a picture, clip or sound that can be read."""
 
 
 class UnknownFormatError(DecodeError):

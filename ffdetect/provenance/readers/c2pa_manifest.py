@@ -68,10 +68,10 @@ def read_manifests(
         found.manifests += _manifests(answer["store"], answer["state"])
         for manifest in found.manifests:
             found.claims += _claims(manifest)
-    elif answer["error"].startswith("Remote"):
+    elif answer["kind"] == "Remote":
         place = tidy(answer["error"])
         found.fail("c2pa", f"the manifest is kept elsewhere and was not fetched: {place}")
-    elif not any(name in answer["kind"] for name in ("ManifestNotFound", "NotSupported")):
+    elif answer["kind"] not in ("ManifestNotFound", "NotSupported"):
         reason = tidy(answer["error"])
         found.fail("c2pa", f"expected a file that can be searched for manifests but got: {reason}")
 
