@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
@@ -145,9 +145,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
-        reason = error.strerror or error
-        print(printable(f"{args.out}: cannot be written: {reason}"), file=sys.stderr)
-        return 1
+        return unwritten(args.out, error)
     print(printable(str(args.out)))
     return 0
 

@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
@@ -199,7 +199,8 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
-    """Exit status: 0; 1 if a picture could not be explained; 2 wrong arguments."""
+    """Exit status: 0, also if some pictures failed; 1 if none could be explained, or a sheet not be
+    written; 2 wrong arguments."""
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     files = _files(args.pictures, args.out)
@@ -211,7 +212,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         detector = Detector.load(args.weights, args.device)
     except ValueError as error:
         parser.error(str(error))
-    failed = False
+    explained = 0
     progress = tqdm(args.pictures, unit="picture", disable=len(files) == 1)
     for picture, file in zip(progress, files, strict=True):
         try:
@@ -221,13 +222,12 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             parser.error(str(error))
         except ValueError as error:
             print(error, file=sys.stderr)
-            failed = True
         except OSError as error:
-            print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
-            return 1
+            return unwritten(file, error)
         else:
+            explained += 1
             progress.write(f"{explanation.score:.2f} {file}")
-    return int(failed)
+    return 0 if explained else 1
 
 
 def _files(pictures: Sequence[Path], out: Path) -> list[Path]:

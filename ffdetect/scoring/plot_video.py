@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.io.formats import HOP, SAMPLE_RATE, DecodeError
 from preprocess.io.mel import sound_maps
 from preprocess.io.sound import SoundReader
@@ -201,8 +201,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{args.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return unwritten(args.out, error)
     print(f"{seen.score:.2f} {args.out}")
     return 0
 
