@@ -23,7 +23,7 @@ from preprocess.spread import evenly
 PROG = "python -m preprocess.gallery"
 _CAPTION = 34
 _GAP = 8
-_MOST = 2000  # faces on a sheet, which takes a third of a megabyte of memory for each
+_MOST = 2000  # faces on a sheet, which is in memory as a whole
 _COLOURS = {0: (40, 120, 60), 1: (180, 40, 40), -1: (90, 90, 90)}
 _NAMES = {0: "real", 1: "fake", -1: "unlabelled"}
 

@@ -124,7 +124,7 @@ def folds(comparison: Comparison, seed: int = 0) -> np.ndarray:
     """int N: the fold of each row; a group is in one fold, real and fake spread evenly.
 
     Groups are dealt out in turn, those of one class and of one size after each other:
-    scikit-learn's StratifiedGroupKFold does this too, but takes seconds for 10,000 groups.
+    scikit-learn's StratifiedGroupKFold does this too, but takes far longer with many groups.
     """
     size = np.bincount(comparison.unit)
     share = np.bincount(comparison.unit, comparison.target) / size  # of fakes

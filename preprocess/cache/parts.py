@@ -123,7 +123,7 @@ def small_columns(settings: Settings) -> list[str]:
 
 
 def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
-    """The `small_columns` of a part at a URL, in two requests or three: some hundredth of it.
+    """The `small_columns` of a part at a URL, in two requests or three: a small part of it.
 
     They come first in a part. So Arrow is given a buffer of the part's size that holds its head
     and its foot alone; memory that is never written to takes no room.

@@ -357,7 +357,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_array(image: Image.Image) -> np.ndarray:
     """What `np.array` makes of an RGB picture. That copies all of it three times; strips that fit
-    the processor's cache take a quarter of the time for large pictures."""
+    the processor's cache take less time for large pictures."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(_STRIP // (3 * image.width), 1)
     for top in range(0, image.height, rows):

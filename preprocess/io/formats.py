@@ -1,5 +1,5 @@
 """Names and limits that several files share, so that they can be read without the libraries that
-do the work: importing torch takes longer than cropping fifty faces."""
+do the work: importing torch takes longer than cropping many faces."""
 
 from __future__ import annotations
 
