@@ -28,7 +28,7 @@ from .sheet import new_sheet, save_sheet
 PROG = "ffdetect plot"
 FRAMES = 24
 _SHOWN = 6  # frames as pictures
-_MOST_COLUMNS = 8000  # of a spectrogram; longer ones are halved
+MOST_COLUMNS = 8000  # of a spectrogram; longer ones are halved
 _BLOCK = 4.0  # seconds of sound at once
 _TRACKS = 8  # with a colour of their own
 _CAUTION = "Scores are no proof. They do not see whether lips and sound fit, nor who speaks."
@@ -49,7 +49,7 @@ def mel_over_time(clip: str | Path) -> tuple[np.ndarray, float]:
                 mel = mel[:, : max(len(block) // HOP, 1)]
                 columns.append(_pool(mel, pooled))
                 count += columns[-1].shape[1]
-                if count > _MOST_COLUMNS:
+                if count > MOST_COLUMNS:
                     columns, pooled = [_pool(np.concatenate(columns, 1), 2)], 2 * pooled
                     count = columns[0].shape[1]
     except DecodeError:

@@ -184,7 +184,7 @@ def test_a_lost_part_in_the_middle_is_never_written_over(cache):
 
 
 def test_a_repair_and_a_new_run_bring_everything_back(astronaut_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("preprocess.cache.writer._ROWS_PER_PART", 1)
+    monkeypatch.setattr("preprocess.cache.writer.ROWS_PER_PART", 1)
     folder, cache = astronaut_folder(real=2), tmp_path / "cache"
     (folder / "fake" / "notes.jpg").write_text("no pixels")
     arguments = [str(folder), "--out", str(cache), "--workers", "0", "--quiet"]
