@@ -16,7 +16,8 @@ needs is imported within it, so that `ffdetect --help` stays quick:
 A command that is also called as a module (`python -m preprocess.crop`) has `make_parser(prog)` and
 `main(argv, prog)`, and a line in `MODULES`: its options are declared there alone.
 
-Exit status of all: 0; 1 if nothing succeeded; 2 for wrong arguments; 130 when stopped.
+Exit status of all: 0; 1 if nothing succeeded, or a result could not be written in the end; 2 for
+wrong arguments, also an output that is seen before the work to be unwritable; 130 when stopped.
 """
 
 from __future__ import annotations

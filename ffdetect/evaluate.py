@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.reader import CacheReader
 from preprocess.io.labels import FileIndex, Label, join, read_labels, text_of_table
 from preprocess.io.storage import write_json
@@ -53,7 +53,8 @@ class Scored:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
-    """Exit status: 0 when done, 2 for wrong arguments or files, 130 when stopped."""
+    """Exit status: 0 when done, 1 if --json could not be written, 2 for wrong arguments or files,
+    130 when stopped."""
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
@@ -69,11 +70,14 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             matches=KINDS | parse_matches(args.match),
             rounds=args.rounds,
         )
-        if args.json:
-            write_json(args.json, result.to_dict())
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{scored.about}\n\n{result.markdown()}")
+    if args.json:
+        try:
+            write_json(args.json, result.to_dict())
+        except OSError as error:
+            return unwritten(args.json, error)
     return 0
 
 

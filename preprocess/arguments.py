@@ -82,6 +82,12 @@ def _hindrance(file: Path) -> str | None:
     return None if os.access(folder, os.W_OK | os.X_OK) else f"no permission to write in {folder}"
 
 
+def unwritten(file: Path, error: OSError) -> int:
+    """Say that a result could not be written after all, as on a full disk; the status of that."""
+    print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
+    return 1
+
+
 def status_of(main: Callable[[], int]) -> int:
     """Run a command; its status, or 130 if it was stopped where it says nothing of that itself."""
     try:

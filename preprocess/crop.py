@@ -28,7 +28,7 @@ from .run import TIMEOUT, Command, add_common, record_all, run
 
 PROG = "python -m preprocess.crop"
 ENGINES = ("processes", "ray")
-_PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
+PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
 # What the work is done with.
 _WORK = ("preprocess.extract", "preprocess.faces.mtcnn_onnx")
 
@@ -142,7 +142,7 @@ def _record(writer: CacheWriter[CacheSettings], item: Item, result: Rows | Failu
 def _worth_starting(items: Sequence[Item], frames: int) -> int:
     """How many workers have enough to do to be worth their start."""
     pictures = sum(frames if item.is_video else 1 for item in items)
-    return -(-pictures // _PICTURES_PER_WORKER)
+    return -(-pictures // PICTURES_PER_WORKER)
 
 
 def _settings(args: argparse.Namespace) -> CacheSettings:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import residual, spectrum
@@ -23,7 +23,7 @@ from preprocess.spread import evenly
 PROG = "python -m preprocess.gallery"
 _CAPTION = 34
 _GAP = 8
-_MOST = 2000  # faces on a sheet, which takes a third of a megabyte of memory for each
+_MOST = 2000  # faces on a sheet, which is in memory as a whole
 _COLOURS = {0: (40, 120, 60), 1: (180, 40, 40), -1: (90, 90, 90)}
 _NAMES = {0: "real", 1: "fake", -1: "unlabelled"}
 
@@ -145,9 +145,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
-        reason = error.strerror or error
-        print(printable(f"{args.out}: cannot be written: {reason}"), file=sys.stderr)
-        return 1
+        return unwritten(args.out, error)
     print(printable(str(args.out)))
     return 0
 

@@ -1,7 +1,7 @@
 """Files of sound in, windows of samples out: the work of `preprocess.sound`'s worker processes.
 
-They only decode, and import no more than that needs: importing torch takes as long as decoding
-five hundred short files. The spectrograms are made by the process that writes the cache.
+They only decode, and import no more than that needs: importing torch takes longer than decoding
+many short files. The spectrograms are made by the process that writes the cache.
 """
 
 from __future__ import annotations

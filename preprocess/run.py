@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preprocess.arguments import unwritten
 from preprocess.cache.errors import CacheError, Failure
 from preprocess.cache.kinds import Settings
 from preprocess.cache.parts import part_sizes
@@ -306,6 +307,5 @@ def _write_report(file: Path | None, values: dict) -> int:
     try:
         write_json(file, values)
     except OSError as error:
-        print(f"error: {file}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        return unwritten(file, error)
     return 0

@@ -6,7 +6,7 @@ some 15 s. FFDETECT_FUZZ=50 in the environment tries 50 times as many, others at
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,15 @@ def fast_for_best(monkeypatch: pytest.MonkeyPatch) -> None:
     from ffdetect.weights import SHIPPED
 
     monkeypatch.setitem(SHIPPED, "best", SHIPPED["fast"])
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """From the call on, no file can be longer than so many bytes."""
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

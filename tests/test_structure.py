@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,37 @@ def test_no_module_has_more_than_400_lines() -> None:
     files = [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]
     lines = {file: len(file.read_text("utf-8").splitlines()) for file in files}
     assert {str(file): count for file, count in lines.items() if count > 400} == {}
+
+
+# Speed, time and shares as they are measured; settings and definitions that look like them.
+FIGURE = re.compile(
+    r"\d ?(ms|%|(pictures|files|faces|crops)/s)(?!\w)"
+    r"|\w+ times (as (fast|quick|slow|long)|faster|slower|longer)"
+    r"|(half|third|quarter|tenth|hundredth) of (the|\w+'s) (time|work|space|memory)"
+)
+NO_MEASUREMENT = (
+    "95 % interval",
+    "94 % of cases",  # of the median of five, by counting
+    "2 % of each other's side",
+    "every 20 ms",
+    "Windows are 25 ms (400 samples, Hann) every 10 ms",
+    "many times",
+    "10 to 60 times slower",  # bfloat16 that a processor emulates
+)
+
+
+def test_docstrings_have_no_measured_figures() -> None:
+    """They rot; `benchmarks/results` has them."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    found = []
+    for name, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, documented):
+                text = " ".join((ast.get_docstring(node) or "").split())
+                for phrase in NO_MEASUREMENT:
+                    text = text.replace(phrase, "")
+                found += [f"{name}: {match[0]}" for match in FIGURE.finditer(text)]
+    assert not found
 
 
 def test_the_formatter_formats() -> None:

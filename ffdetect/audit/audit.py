@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ffdetect.evaluation.matching import add_match, parse_matches
-from preprocess.arguments import check_outputs, new_parser
+from preprocess.arguments import check_outputs, new_parser, unwritten
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items, printable
 from preprocess.io.storage import write_json
@@ -252,7 +252,8 @@ def record(found: Audit, command: str, examples: int = 20) -> dict:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
-    """Exit status: 0 after an audit, 1 if --fail-above is exceeded, 2 if none was possible."""
+    """Exit status: 0 after an audit; 1 if --fail-above is exceeded, or --json could not be written;
+    2 if no audit was possible."""
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
@@ -269,7 +270,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         try:
             write_json(args.json, record(found, shown))
         except OSError as error:
-            parser.error(f"{args.json}: cannot be written: {error.strerror or error}")
+            return unwritten(args.json, error)
     joint = found.worst(ALL_CUES)
     if args.fail_above is None:
         return 0

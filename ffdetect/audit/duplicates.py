@@ -15,7 +15,7 @@ from scipy.fft import dctn
 
 HASH_BITS = 255
 RADIUS = 24  # of 255 bits
-_BLOCK = 2048
+BLOCK = 2048
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
@@ -47,10 +47,10 @@ def near_duplicates(hashes: np.ndarray, radius: int = RADIUS) -> np.ndarray:
     # float32, and the fastest thing there is on blocks.
     signs = np.where(hashes[usable], 1, -1).astype(np.float32)
     found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, len(signs), _BLOCK):
-        block = signs[start : start + _BLOCK]
-        for other in range(start, len(signs), _BLOCK):
-            products = block @ signs[other : other + _BLOCK].T
+    for start in range(0, len(signs), BLOCK):
+        block = signs[start : start + BLOCK]
+        for other in range(start, len(signs), BLOCK):
+            products = block @ signs[other : other + BLOCK].T
             first, second = np.nonzero(products >= hashes.shape[1] - 2 * radius)
             first, second = first + start, second + other
             found.append(np.stack([first, second], 1)[first < second])

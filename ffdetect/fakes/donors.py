@@ -12,7 +12,7 @@ from preprocess.cache.reader import CacheReader
 from preprocess.faces.crop import TEMPLATE, crop_landmarks, fit_similarity
 from preprocess.faces.face import Face
 
-_MOST = 1000  # faces of one source that are compared, of as many people as can be
+MOST = 1000  # faces of one source that are compared, of as many people as can be
 _BEST = 20  # of them one is taken at random, in a small source of fewer
 _SHARE = 1 / 40
 # How much a difference in each of `pose` and `skin` counts, in deviations of the source.
@@ -69,10 +69,10 @@ class Donors:
 
     def _read(self, source: str) -> _Pool:
         rows = self._rows[source]
-        if len(rows) > _MOST:  # many people rather than many frames of a few
+        if len(rows) > MOST:  # many people rather than many frames of a few
             rows = np.random.default_rng(0).permutation(rows)
             turn = pd.Series(rows).groupby(self._people[rows]).cumcount()
-            rows = rows[np.argsort(turn.to_numpy(), kind="stable")[:_MOST]]
+            rows = rows[np.argsort(turn.to_numpy(), kind="stable")[:MOST]]
         features = np.stack([_features(self.reader, int(row)) for row in rows])
         scale = np.maximum(features.std(0), 1e-3) / _WEIGHTS
         return _Pool(rows, features / scale, scale)

@@ -15,7 +15,7 @@ _OUTLINE = np.array(
 )
 # Swaps replace different parts: all, all below the brows, the inner face, the mouth.
 _REGIONS = ((0.0, 1.0), (0.27, 1.0), (0.24, 0.84), (0.55, 0.95))
-_REGION_SHARES = (0.35, 0.35, 0.2, 0.1)
+REGION_SHARES = (0.35, 0.35, 0.2, 0.1)
 
 # Centre and half axes of the parts of a face, in the unit square of `TEMPLATE`.
 _PARTS = {
@@ -35,7 +35,7 @@ def face_mask(
     Raises:
         ValueError: not five finite landmarks, or all in one point.
     """
-    top, bottom = _REGIONS[rng.choice(len(_REGIONS), p=_REGION_SHARES)]
+    top, bottom = _REGIONS[rng.choice(len(_REGIONS), p=REGION_SHARES)]
     outline = _OUTLINE.copy()
     outline[:, 1] = outline[:, 1].clip(top, bottom)
     outline = (outline - 0.5) * rng.uniform(0.85, 1.08) + 0.5

@@ -1,6 +1,6 @@
 """Generator networks that turn a real face into an aligned fake: an autoencoder and up-samplers.
 
-A regenerator is a safetensors file as its author published it, known by its name: taef2 (by
+A regenerator is a safetensors file as its author published it, known by its tensors: taef2 (by
 madebyollin, MIT) and the Real-ESRGAN files.
 """
 
@@ -20,6 +20,7 @@ from ffdetect.models.tensor_file import read_tensors
 
 _ENDINGS = (".safetensors", ".fp16.safetensors")
 _WIDTH, _LATENT, _HALVINGS, _BLOCKS = 64, 32, 3, 3  # of taef2
+_FIRST = "encoder.0.weight"  # a tensor that taef2 has, and no up-sampler
 _SCALE = 4  # of a Real-ESRGAN
 
 
@@ -138,7 +139,9 @@ def _real_esrgan(file: Path, device: str) -> Regenerator:
     try:
         model = spandrel.ModelLoader().load_from_state_dict(read_tensors(file)[0]).model
     except spandrel.UnsupportedModelError as error:
-        raise ValueError(f"{file}: expected a Real-ESRGAN network but got another") from error
+        raise ValueError(
+            f"{file}: expected taef2 or a Real-ESRGAN network but got another"
+        ) from error
     network = _ready(model, device)
 
     def regenerate(crop: torch.Tensor, rng: np.random.Generator) -> Regenerated:
@@ -158,8 +161,7 @@ def _real_esrgan(file: Path, device: str) -> Regenerator:
 def create_regenerator(kind: str, folder: str | Path, device: str = "cpu") -> Regenerator:
     """Load the regenerator that a folder holds under a name.
 
-    `KIND.safetensors` or `KIND.fp16.safetensors` is a Real-ESRGAN if its name says so, otherwise an
-    autoencoder.
+    `KIND.safetensors` or `KIND.fp16.safetensors` is the autoencoder or a Real-ESRGAN.
 
     Raises:
         ValueError: no such file, or not a usable one.
@@ -167,7 +169,8 @@ def create_regenerator(kind: str, folder: str | Path, device: str = "cpu") -> Re
     for end in _ENDINGS:
         file = Path(folder) / f"{kind}{end}"
         if file.is_file():
-            return (_real_esrgan if kind.startswith("realesr") else _autoencode)(file, device)
+            encodes = _FIRST in read_tensors(file)[0]
+            return (_autoencode if encodes else _real_esrgan)(file, device)
     found = sorted({file.name.split(".")[0] for file in Path(folder).glob("*.safetensors")})
     raise ValueError(f"{folder}: expected {kind}.safetensors but there are only {found}")
 

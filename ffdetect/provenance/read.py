@@ -54,7 +54,7 @@ def read_provenance(
             return _read(stream, path, str(path), trusted, c2pa_seconds)
     except OSError as error:
         reason = error.strerror or error
-        raise DecodeError(f"{path}: expected a readable file but got: {reason}") from error
+        raise DecodeError(f"expected a readable file but got: {reason}", path) from error
 
 
 def _read(
@@ -68,7 +68,8 @@ def _read(
             stream.seek(0)
             read()
         except Exception as error:  # whatever a hostile file makes a parser raise
-            found.fail(source, tidy(error) or type(error).__name__)
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            found.fail(source, tidy(reason) or type(error).__name__)
 
     if not c2pa_manifest.INSTALLED:
         found.not_read.append(c2pa_manifest.NOT_READ)

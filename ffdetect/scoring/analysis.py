@@ -22,6 +22,7 @@ from preprocess.faces.crop import crop_face, crop_whole
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
 from preprocess.io.decode import DecodeError, Picture, decode_image
+from preprocess.io.formats import FileError
 from preprocess.io.sources import is_clip
 
 from .quality import measure, nothing_to_judge
@@ -39,9 +40,8 @@ def together(batch_size: int, threads: int) -> int:
     return min(batch_size, 2 * threads)
 
 
-class NoFaceError(ValueError):
-    """A picture without a face, or one that shows nothing at all, was to be scored; the message
-    names it."""
+class NoFaceError(FileError):
+    """A picture without a face, or one that shows nothing at all, was to be scored."""
 
 
 class PictureScorer(ABC):
@@ -174,12 +174,13 @@ class PictureScorer(ABC):
         if crop is None and no_face == "raise":
             size = f"{picture.width} x {picture.height}"
             raise NoFaceError(
-                f"{picture.name}: expected a face but found none in {size} px; "
-                'no_face="whole" scores the whole picture'
+                f"expected a face but found none in {size} px; "
+                'no_face="whole" scores the whole picture',
+                picture.name,
             )
         if crop is None and no_face == "whole":
             if reason := nothing_to_judge(picture.pixels, self.crop_settings.size):
-                raise NoFaceError(f"{picture.name}: expected a picture to score but got {reason}")
+                raise NoFaceError(f"expected a picture to score but got {reason}", picture.name)
             return crop_whole(picture.pixels, self.crop_settings)
         return crop
 

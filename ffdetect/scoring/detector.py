@@ -132,8 +132,8 @@ class Detector(PictureScorer):
             device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1" ...
             precision: "fp32"; "bf16" or "fp16" (CUDA only) where asked for. Thresholds hold for
                 fp32 alone. On a CPU, bf16 is meant for those with AMX or avx512_bf16: the shipped
-                weights round inputs and sums of CLIP's products alone, and scores differ by less
-                than 0.01 (benchmarks/results/throughput_amx.md); networks of other designs are
+                weights round inputs and sums of CLIP's products alone, and scores differ little
+                (benchmarks/results/throughput_amx.md); networks of other designs are
                 many times slower on other CPUs.
             threads: to compute with on a CPU. One is right where several processes or threads
                 score, or others compute; more are faster where this has the machine to itself.
@@ -186,7 +186,7 @@ class Detector(PictureScorer):
             whole = "whole" if no_face == "whole" else "nan"
             seen = self.score_video(img, no_face=whole, tta=tta)
             if no_face != "nan" and np.isnan(seen.score):
-                raise NoFaceError(f"{img}: expected a face or a voice but found none")
+                raise NoFaceError("expected a face or a voice but found none", img)
             return seen.score
         return super().score(img, no_face=no_face, tta=tta)
 

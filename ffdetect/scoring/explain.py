@@ -25,10 +25,11 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
+from preprocess.io.formats import FileError
 
 from .detector import Detector, NoFaceError
 from .sheet import new_sheet, save_sheet
@@ -89,16 +90,16 @@ def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
 
     Raises:
         NoFaceError: no face in the picture.
-        ValueError: no picture, or no face of that number.
+        FileError: no picture, or no face of that number.
         ImportError: captum is missing.
     """
     analysis = detector.analyze(img)
     if not analysis.faces:
         size = f"{analysis.width} x {analysis.height}"
-        raise NoFaceError(f"{analysis.name}: expected a face but found none in {size} px")
+        raise NoFaceError(f"expected a face but found none in {size} px", analysis.name)
     if not 0 <= face < len(analysis.faces):
         last = len(analysis.faces) - 1
-        raise ValueError(f"{analysis.name}: expected a face from 0 to {last} but got {face}")
+        raise FileError(f"expected a face from 0 to {last} but got {face}", analysis.name)
     chosen, network = analysis.faces[face], detector._network
     crops = torch.from_numpy(chosen.crop).permute(2, 0, 1)[None].to(detector.device)
     with torch.no_grad():
@@ -198,7 +199,8 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
-    """Exit status: 0; 1 if a picture could not be explained; 2 wrong arguments."""
+    """Exit status: 0, also if some pictures failed; 1 if none could be explained, or a sheet not be
+    written; 2 wrong arguments."""
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     files = _files(args.pictures, args.out)
@@ -210,7 +212,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         detector = Detector.load(args.weights, args.device)
     except ValueError as error:
         parser.error(str(error))
-    failed = False
+    explained = 0
     progress = tqdm(args.pictures, unit="picture", disable=len(files) == 1)
     for picture, file in zip(progress, files, strict=True):
         try:
@@ -220,13 +222,12 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             parser.error(str(error))
         except ValueError as error:
             print(error, file=sys.stderr)
-            failed = True
         except OSError as error:
-            print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
-            return 1
+            return unwritten(file, error)
         else:
+            explained += 1
             progress.write(f"{explanation.score:.2f} {file}")
-    return int(failed)
+    return 0 if explained else 1
 
 
 def _files(pictures: Sequence[Path], out: Path) -> list[Path]:

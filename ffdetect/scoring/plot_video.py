@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.io.formats import HOP, SAMPLE_RATE, DecodeError
 from preprocess.io.mel import sound_maps
 from preprocess.io.sound import SoundReader
@@ -28,7 +28,7 @@ from .sheet import new_sheet, save_sheet
 PROG = "ffdetect plot"
 FRAMES = 24
 _SHOWN = 6  # frames as pictures
-_MOST_COLUMNS = 8000  # of a spectrogram; longer ones are halved
+MOST_COLUMNS = 8000  # of a spectrogram; longer ones are halved
 _BLOCK = 4.0  # seconds of sound at once
 _TRACKS = 8  # with a colour of their own
 _CAUTION = "Scores are no proof. They do not see whether lips and sound fit, nor who speaks."
@@ -49,7 +49,7 @@ def mel_over_time(clip: str | Path) -> tuple[np.ndarray, float]:
                 mel = mel[:, : max(len(block) // HOP, 1)]
                 columns.append(_pool(mel, pooled))
                 count += columns[-1].shape[1]
-                if count > _MOST_COLUMNS:
+                if count > MOST_COLUMNS:
                     columns, pooled = [_pool(np.concatenate(columns, 1), 2)], 2 * pooled
                     count = columns[0].shape[1]
     except DecodeError:
@@ -201,8 +201,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{args.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return unwritten(args.out, error)
     print(f"{seen.score:.2f} {args.out}")
     return 0
 

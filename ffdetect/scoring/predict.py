@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
@@ -112,8 +112,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
                 write_json(file, [asdict(p) for p in predictions])
             partial.unlink(missing_ok=True)
     except OSError as error:
-        print(f"{file}: cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return unwritten(file, error)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

@@ -11,6 +11,7 @@ import numpy as np
 from preprocess.faces.face import Face
 
 from .quality import Quality
+from .verdict import Reason
 
 if TYPE_CHECKING:
     from ffdetect.provenance import Provenance
@@ -55,7 +56,7 @@ class ScoredFace:
     quality: Quality
     score: float
     verdict: str = ""
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def box(self) -> np.ndarray:

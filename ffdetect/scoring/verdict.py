@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from ffdetect.models.calibration import Calibration
 
@@ -25,15 +26,46 @@ MAX_BLOCKS = 1.0  # for files saved anew, whose tables tell nothing
 SMOOTHING_FORMATS = ("webp",)
 
 
+class Doubt(Enum):
+    """The kinds of reasons why a face is uncertain."""
+
+    UNCALIBRATED = "uncalibrated"
+    SCORE = "score"
+    VIEWS = "views"
+    SMALL = "small"
+    BLURRED = "blurred"
+    JPEG_QUALITY = "jpeg_quality"
+    BLOCKS = "blocks"
+    FORMAT = "format"
+
+
+class Reason(str):
+    """Why a face is uncertain, in words.
+
+    Attributes:
+        doubt: which kind of reason it is.
+    """
+
+    doubt: Doubt
+
+    def __new__(cls, text: str, doubt: Doubt) -> Reason:
+        reason = super().__new__(cls, text)
+        reason.doubt = doubt
+        return reason
+
+    def __getnewargs__(self) -> tuple[str, Doubt]:  # type: ignore[override]
+        return str(self), self.doubt
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Attributes:
     verdict: "real", "fake" or "uncertain".
-    reasons: why it is uncertain, in words; empty if it is not.
+    reasons: why it is uncertain; empty if it is not.
     """
 
     verdict: str
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
 
 def judge(
@@ -50,37 +82,37 @@ def judge(
     """
     reasons = quality_reasons(quality)
     if calibration is None:
-        reasons = ("uncalibrated: how often a real face scores as high is not known", *reasons)
-        return Verdict("uncertain", reasons)
+        unknown = "uncalibrated: how often a real face scores as high is not known"
+        return Verdict("uncertain", (Reason(unknown, Doubt.UNCALIBRATED), *reasons))
     low, high = _ends(calibration)
     side = _side(score, low, high)
     if side == "uncertain":
         if low is None:
-            between = f"score {score:.3f} is below {high:.3f} (fake), and how many fakes score as "
-            reasons = (between + "low is not known", *reasons)
+            between = f"is below {high:.3f} (fake), and how many fakes score as low is not known"
         else:
-            between = f"score {score:.3f} lies between {low:.3f} (real) and {high:.3f} (fake)"
-            reasons = (between, *reasons)
+            between = f"lies between {low:.3f} (real) and {high:.3f} (fake)"
+        reasons = (Reason(f"score {score:.3f} {between}", Doubt.SCORE), *reasons)
     elif any(_side(view, low, high) != side for view in views):
         span = f"{min(views):.3f} to {max(views):.3f}"
-        reasons = (f"views of the face disagree: scores {span}", *reasons)
+        reasons = (Reason(f"views of the face disagree: scores {span}", Doubt.VIEWS), *reasons)
     return Verdict("uncertain", reasons) if reasons else Verdict(side)
 
 
-def quality_reasons(quality: Quality) -> tuple[str, ...]:
-    """What is wrong with a face, in words; empty if it is good enough to be judged."""
-    reasons = []
+def quality_reasons(quality: Quality) -> tuple[Reason, ...]:
+    """What is wrong with a face; empty if it is good enough to be judged."""
+    found = {}
     if quality.side < MIN_SIDE:
-        reasons.append(f"face of {quality.side:.0f} px is smaller than {MIN_SIDE} px")
+        found[Doubt.SMALL] = f"face of {quality.side:.0f} px is smaller than {MIN_SIDE} px"
     if quality.blur > MAX_BLUR:
-        reasons.append(f"blur {quality.blur:.2f} is above {MAX_BLUR:g}")
+        found[Doubt.BLURRED] = f"blur {quality.blur:.2f} is above {MAX_BLUR:g}"
     if 0 <= quality.jpeg_quality < MIN_JPEG_QUALITY:
-        reasons.append(f"JPEG quality {quality.jpeg_quality} is below {MIN_JPEG_QUALITY}")
+        told = f"JPEG quality {quality.jpeg_quality} is below {MIN_JPEG_QUALITY}"
+        found[Doubt.JPEG_QUALITY] = told
     if quality.blocks > MAX_BLOCKS:
-        reasons.append(f"JPEG blocks of {quality.blocks:.1f} are above {MAX_BLOCKS:g}")
+        found[Doubt.BLOCKS] = f"JPEG blocks of {quality.blocks:.1f} are above {MAX_BLOCKS:g}"
     if quality.format in SMOOTHING_FORMATS:
-        reasons.append(f"{quality.format} file: its coding makes real faces look fake")
-    return tuple(reasons)
+        found[Doubt.FORMAT] = f"{quality.format} file: its coding makes real faces look fake"
+    return tuple(Reason(text, doubt) for doubt, text in found.items())
 
 
 def _ends(calibration: Calibration) -> tuple[float | None, float]:

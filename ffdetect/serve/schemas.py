@@ -14,10 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
+    WithJsonSchema,
     model_validator,
 )
 
 from ffdetect.provenance import report
+from ffdetect.scoring import verdict
 
 # JSON has no nan, and no -1 or "" where there is nothing.
 Number = Annotated[
@@ -27,6 +30,10 @@ Quantity = Annotated[int | None, BeforeValidator(lambda x: None if x == -1 else 
 Verdict = Annotated[
     Literal["real", "fake", "uncertain"] | None, BeforeValidator(lambda x: x or None)
 ]
+
+
+# For people; the page of the service, which is given the objects, tells their kinds apart.
+Reason = Annotated[InstanceOf[verdict.Reason], WithJsonSchema({"type": "string"})]
 
 
 class Answer(BaseModel):
@@ -86,7 +93,7 @@ class Face(Answer):
     """probability that the face is fake"""
     verdict: Verdict
     """null if it was not asked for"""
-    reasons: list[str]
+    reasons: list[Reason]
     """why it is uncertain"""
     quality: Quality
 

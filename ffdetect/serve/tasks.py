@@ -26,7 +26,7 @@ from ffdetect.scoring.clip import score_video, shipped_voice
 from ffdetect.scoring.detector import Detector
 from ffdetect.voice.statistics import WINDOW
 from preprocess.io.decode import DecodeError, Picture, decode_image
-from preprocess.io.formats import SAMPLE_RATE, TooLargeError, UnknownFormatError
+from preprocess.io.formats import SAMPLE_RATE, FileError, TooLargeError, UnknownFormatError
 from preprocess.io.media import open_media, streams
 from preprocess.io.sound import SoundReader
 from preprocess.io.video.timeline import Timeline
@@ -68,9 +68,9 @@ def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
             case ScorePictures():
                 return worker.pictures(job, alive)
             case ScoreClip():
-                return _caught(lambda: worker.clip(job, alive), job.path)
+                return _caught(lambda: worker.clip(job, alive))
             case ScoreSound():
-                return _caught(lambda: worker.sound(job, alive), job.path)
+                return _caught(lambda: worker.sound(job, alive))
             case Explain():
                 return _caught(lambda: worker.explain(job))
             case Describe():
@@ -186,21 +186,18 @@ class _TooSlow(Exception):
     pass
 
 
-def _caught(work: Callable[[], object], path: Path | None = None):
-    """What it gives, or the `Fault` of a file that cannot be used."""
+def _caught(work: Callable[[], object]):
+    """What it gives, or the `Fault` of a file that cannot be used; our name of it is left out."""
     try:
         return work()
     except _TooSlow as error:
         return Fault("timeout", str(error))
     except TooLargeError as error:
-        code, message = "too_large", str(error)
+        return Fault("too_large", error.reason)
     except UnknownFormatError as error:
-        code, message = "unsupported_type", str(error)
+        return Fault("unsupported_type", error.reason)
     except ValueError as error:  # DecodeError, NoFaceError, a face that is not there
-        code, message = "unreadable", str(error)
-    if path is not None:  # a name of ours, which says nothing to anybody
-        message = message.replace(f"{path}: ", "").replace(str(path), "the file")
-    return Fault(code, message.removeprefix("<array>: "))
+        return Fault("unreadable", error.reason if isinstance(error, FileError) else str(error))
 
 
 def _check_length(path: Path, most: float, alive: Alive) -> None:
@@ -237,9 +234,7 @@ def _check_sound(path: Path, most: float, alive: Alive) -> float:
 
 def _provenance(file: bytes | Path) -> schemas.Provenance:
     found = read_provenance(file, c2pa_seconds=_C2PA_SECONDS).to_dict()
-    name = found.pop("name")
-    for error in found["errors"]:  # a name of ours, which says nothing to anybody
-        error["message"] = error["message"].replace(f"{name}: ", "").replace(name, "the file")
+    del found["name"]  # of ours, which says nothing to anybody
     return schemas.Provenance.model_validate(found)
 
 

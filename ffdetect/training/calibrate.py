@@ -31,7 +31,7 @@ from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 
@@ -39,7 +39,8 @@ PROG = "python -m ffdetect.calibrate"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
-    """Exit status: 0 when written, 2 for wrong arguments, weights or caches, 130 when stopped."""
+    """Exit status: 0 when written, 1 if it could not be, 2 for wrong arguments, weights or caches,
+    130 when stopped."""
     parser = make_parser(prog)
     args = parser.parse_args(argv)
     try:
@@ -53,15 +54,16 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         kind = kinds(faces, matches)
         logit = detector.cache_logits(reader, rows)
         calibration = calibrate(faces, logit, kind)
-        write_calibration(args.weights, args.out, calibration)
-        print(report(calibration, faces, logit, kind))
-    except OSError as error:
-        parser.error(f"{args.out}: cannot be written: {error.strerror or error}")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 130
+    try:
+        write_calibration(args.weights, args.out, calibration)
+    except OSError as error:
+        return unwritten(args.out, error)
+    print(report(calibration, faces, logit, kind))
     if (detector.about.get("recipe") or {}).get("fit_all"):
         print(
             f"warning: {args.judge or args.weights} was trained with --fit-all, so perhaps on "

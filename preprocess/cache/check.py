@@ -98,7 +98,7 @@ def check_cache(path: str | AnyPath) -> Findings:
         except UnreadableError:
             raise
         except CacheError as error:
-            found.damaged[part.name] = str(error).removeprefix(f"{part}: ")
+            found.damaged[part.name] = error.reason
             continue
         keys.update(dict.fromkeys(table["key"].to_pylist(), part.name))
         found.faces[part.name] = len(table)
@@ -109,7 +109,7 @@ def check_cache(path: str | AnyPath) -> Findings:
     except UnreadableError:
         raise
     except CacheError as error:
-        found.damaged["failures.csv"] = str(error)
+        found.damaged["failures.csv"] = error.reason
     return found
 
 

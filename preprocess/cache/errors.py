@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from preprocess.io.formats import FileError
 from preprocess.io.storage import StorageError, free_space, is_remote
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _NOT_OPENED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
 
 
-class CacheError(ValueError):
+class CacheError(FileError):
     """A cache cannot be read or written; the message names the file and what is wrong."""
 
 
@@ -35,7 +36,7 @@ def refuse_unreadable(error: Exception, file: AnyPath) -> None:
     """
     if isinstance(error, OSError) and error.errno in _NOT_OPENED:
         reason = os.strerror(error.errno)
-        raise UnreadableError(f"{file}: cannot be read: {reason}") from error
+        raise UnreadableError(f"cannot be read: {reason}", file) from error
 
 
 @dataclass(frozen=True)

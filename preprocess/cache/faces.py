@@ -28,8 +28,8 @@ class CacheSettings:
         crop: how a face is found and cut out.
         maps: which of `MAPS` are stored beside the crop.
         residual: which residual (a name from `formats.RESIDUAL_NAMES`).
-        codec: lossless coding of crops: "ppm" (plain pixels, fastest to read) or "png" (half
-            the space, some 30 times slower to read).
+        codec: lossless coding of crops: "ppm" (plain pixels, fastest to read) or "png" (less
+            space, far slower to read).
         faces: "largest" or "all"; of a clip, the largest track of every shot or all tracks.
         frames: frames taken from a clip, spread over its tracks.
     """

@@ -98,8 +98,9 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
     except (OSError, *DAMAGED) as error:
         refuse_unreadable(error, file)
         raise CacheError(
-            f"{file}: expected lines of JSON but it is damaged: {error}; without this file, "
-            "some parts have no checksum and some failures are tried again"
+            f"expected lines of JSON but it is damaged: {error}; without this file, "
+            "some parts have no checksum and some failures are tried again",
+            file,
         ) from error
     return parts, failures
 
@@ -146,5 +147,5 @@ def _read_failures(path: AnyPath) -> list[Failure]:
     except (OSError, ValueError, csv.Error) as error:
         refuse_unreadable(error, file)
         raise CacheError(
-            f"{file}: expected rows of {', '.join(columns)} but it is damaged: {error}"
+            f"expected rows of {', '.join(columns)} but it is damaged: {error}", file
         ) from error

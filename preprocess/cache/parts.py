@@ -94,10 +94,10 @@ def open_part(part: AnyPath, settings: Settings, data: pa.Buffer | None = None) 
         refuse_unreadable(error, part)
         hint = "" if data is not None else f"; see python -m preprocess.check {part.parent}"
         raise CacheError(
-            f"{part}: expected an Arrow part but it is damaged: {error}{hint}"
+            f"expected an Arrow part but it is damaged: {error}{hint}", part
         ) from error
     if table is None:
-        raise CacheError(f"{part}: expected the columns of cache format {FORMAT} but got others")
+        raise CacheError(f"expected the columns of cache format {FORMAT} but got others", part)
     return table
 
 
@@ -113,7 +113,7 @@ def fetch_part(part: AnyPath, settings: Settings, expected: str | None) -> pa.Ta
             raise ValueError("cache.json has no checksum of it")
         copy = kept_copy(part, expected, checksum)
     except (ValueError, OSError, StorageError) as error:
-        raise CacheError(f"{part}: cannot be read: {error}") from error
+        raise CacheError(f"cannot be read: {error}", part) from error
     return open_part(copy, settings)
 
 
@@ -123,7 +123,7 @@ def small_columns(settings: Settings) -> list[str]:
 
 
 def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
-    """The `small_columns` of a part at a URL, in two requests or three: some hundredth of it.
+    """The `small_columns` of a part at a URL, in two requests or three: a small part of it.
 
     They come first in a part. So Arrow is given a buffer of the part's size that holds its head
     and its foot alone; memory that is never written to takes no room.
@@ -142,7 +142,7 @@ def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
             table = read_file(pa.py_buffer(whole), settings.schema())
             if table is None:
                 raise CacheError(
-                    f"{part}: expected the columns of cache format {FORMAT} but got others"
+                    f"expected the columns of cache format {FORMAT} but got others", part
                 )
             table = table.select(small_columns(settings))
             if head == size or _HEADERS + _bytes_of(table) <= head:
@@ -154,7 +154,7 @@ def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
     except StorageError as error:
         raise CacheError(str(error)) from error
     except (pa.ArrowException, MemoryError, OSError) as error:
-        raise CacheError(f"{part}: expected an Arrow part but it is damaged: {error}") from error
+        raise CacheError(f"expected an Arrow part but it is damaged: {error}", part) from error
 
 
 def _bytes_of(table: pa.Table) -> int:

@@ -21,7 +21,7 @@ from .reader import Reader, SettingsT
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
 
-_ROWS_PER_PART = 128
+ROWS_PER_PART = 128
 
 
 class CacheWriter(Generic[SettingsT]):
@@ -135,7 +135,7 @@ class CacheWriter(Generic[SettingsT]):
         self._in_hand.append(table)
         self.faces += len(table)
         self.done.update(zip(table["path"].to_pylist(), table["target"].to_pylist(), strict=True))
-        if sum(map(len, self._in_hand)) >= _ROWS_PER_PART:
+        if sum(map(len, self._in_hand)) >= ROWS_PER_PART:
             self.flush()
 
     def note(self, path: str, notes: Sequence[str]) -> None:
@@ -147,7 +147,7 @@ class CacheWriter(Generic[SettingsT]):
         """Record a source file that gave no row."""
         self.failures.append(failure)
         self.done[failure.path] = None
-        if len(self.failures) % _ROWS_PER_PART == 0:
+        if len(self.failures) % ROWS_PER_PART == 0:
             self.flush()
 
     def flush(self) -> None:

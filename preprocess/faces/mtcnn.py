@@ -1,4 +1,4 @@
-"""MTCNN's cascade of three networks, three times as fast as the code that brought its weights.
+"""MTCNN's cascade of three networks (how fast: benchmarks/results/preprocess_speed.md).
 
 Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
 Networks", with the weights in facenet-pytorch's wheel and its thresholds, its rules for boxes and
@@ -54,7 +54,7 @@ class Cascade:
 
     Args:
         min_face: a face of this side in pixels is to be found; in pictures of more than 2
-            megapixels one of 1.25 times this side, which saves half of the work there.
+            megapixels one of 1.25 times this side, which saves work.
         networks: where they run; pictures are resampled on the CPU.
     """
 
@@ -211,8 +211,8 @@ class _Candidates:
 
 def _first_scale(min_face: float) -> float:
     """Of the levels of facenet-pytorch's default search the one with the largest window that is
-    not larger than this. Levels between those would show the networks other windows: of 500
-    pictures, 3 % of the faces had boxes that overlap with facenet-pytorch's by less than 0.7.
+    not larger than this. Levels between those would show the networks other windows, and some boxes
+    would be others than facenet-pytorch's.
     """
     steps = math.floor(math.log(min_face / _GRID) / -math.log(_FACTOR) + 1e-9)
     return CELL / _GRID * _FACTOR**steps

@@ -1,7 +1,7 @@
 """MTCNN's networks as the cascade asks them, whatever runs them.
 
-On a CPU ONNX Runtime does (`mtcnn_onnx`), which starts in a tenth of PyTorch's time; on a GPU
-PyTorch (`mtcnn_networks`).
+On a CPU ONNX Runtime does (`mtcnn_onnx`), which starts sooner than PyTorch; on a GPU PyTorch
+does (`mtcnn_networks`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-_DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")  # /dev/stdout may be a link to a file
+DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")  # /dev/stdout may be a link to a file
 
 
 def check_target(file: Path) -> None:
@@ -19,7 +19,7 @@ def check_target(file: Path) -> None:
     """
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(file))
-    if str(file.parent) in _DEVICES or (file.exists() and not file.is_file()):
+    if str(file.parent) in DEVICES or (file.exists() and not file.is_file()):
         raise OSError(errno.EINVAL, "it is a pipe or device", str(file))
 
 

@@ -51,7 +51,7 @@ _ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")  # others hold pages, bursts or dep
 
 MAX_MEGAPIXELS = 100.0
 
-_STRIP = 2**20  # bytes of a picture that are copied at once
+STRIP = 2**20  # bytes of a picture that are copied at once
 
 # Pillow's own guard is a global of the whole process; it is lifted only while a header is read
 # under our own limit, which is checked for every picture and names the file.
@@ -350,9 +350,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_array(image: Image.Image) -> np.ndarray:
     """What `np.array` makes of an RGB picture. That copies all of it three times; strips that fit
-    the processor's cache take a quarter of the time for large pictures."""
+    the processor's cache take less time for large pictures."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(_STRIP // (3 * image.width), 1)
+    rows = max(STRIP // (3 * image.width), 1)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))

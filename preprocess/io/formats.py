@@ -1,5 +1,5 @@
 """Names and limits that several files share, so that they can be read without the libraries that
-do the work: importing torch takes longer than cropping fifty faces."""
+do the work: importing torch takes longer than cropping many faces."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ def _suffix(name: str) -> str:
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 
-class DecodeError(ValueError):
-    """The input is not a picture, clip or sound that can be read.
+class FileError(ValueError):
+    """Something is wrong with a file, or with what was given instead of one.
 
     Attributes:
         reason: what was expected, and what was there instead.
@@ -184,6 +184,10 @@ class DecodeError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}" if self.name else self.reason
+
+
+class DecodeError(FileError):
+    """The input is not a picture, clip or sound that can be read."""
 
 
 class UnknownFormatError(DecodeError):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_WAITS = (1.0, 3.0, 9.0)  # seconds before another try; the libraries below have tried some times
+WAITS = (1.0, 3.0, 9.0)  # seconds before another try; the libraries below have tried some times
 _CHUNK = 4 * 2**20
 _ANSWERS = (  # about one file, which no second try changes
     FileNotFoundError,
@@ -109,7 +109,7 @@ def reach(path: AnyPath, action: Callable[[], Value]) -> Value:
     """
     if not is_remote(path):
         return action()
-    for wait in (*_WAITS, None):
+    for wait in (*WAITS, None):
         try:
             return action()
         except _ANSWERS as error:

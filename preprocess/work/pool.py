@@ -38,7 +38,7 @@ Task = Callable[[Job, Alive], object]
 _START_SECONDS = 600.0  # imports from a cold or busy disk
 _GLANCE = 0.5  # seconds between looks at whether a job is still wanted
 _LARGE = 2**15  # bytes of an array, or of a column, that travels on its own
-_WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
+WAITING_BYTES = 512 * 2**20  # results held back until their turn, while an earlier job is slow
 # A fork of this process would copy threads' locks as they happen to be, and a fresh process takes
 # seconds to import what it needs. So workers are forks of one process that imports it once and
 # does nothing else; libraries whose threads wait there (OpenBLAS, Arrow) are made for that.
@@ -112,7 +112,7 @@ def work(
 
     def hand_out(turn: int) -> None:
         for worker in crew:
-            full = sum(size for _, size in results.values()) >= _WAITING_BYTES
+            full = sum(size for _, size in results.values()) >= WAITING_BYTES
             if waiting and worker.idle and (not full or waiting[0] == turn):
                 number = waiting.popleft()
                 worker.give(number, jobs[number], timeout)

@@ -201,6 +201,16 @@ def test_figures_are_not_written_over_what_they_are_of(table, capsys):
         assert Path(file).read_bytes() == before
 
 
+def test_figures_that_could_not_be_written_are_printed(table, tmp_path, full_disk, capsys):
+    out = tmp_path / "figures.json"
+    full_disk(100)
+    assert main([*table, "--json", str(out), "--rounds", "5"]) == 1
+    shown = capsys.readouterr()
+    assert "39 files with a score" in shown.out
+    assert shown.err == f"{out}: cannot be written: File too large\n"
+    assert not out.exists()
+
+
 def test_wrong_arguments_end_with_a_message(table, matched, tmp_path, capsys):
     for arguments, message in (
         (table[:1], "expected --labels FILE beside a table of scores"),

@@ -116,7 +116,7 @@ def test_columns_that_are_damaged_or_others(cache, tmp_path):
     (cache / "part-00002.arrow").write_bytes((other / "part-00000.arrow").read_bytes())
     found = check_cache(cache).damaged
     assert "expected an Arrow part but it is damaged: Column" in found["part-00001.arrow"]
-    assert "expected the columns of cache format 1 but got others" in found["part-00002.arrow"]
+    assert found["part-00002.arrow"] == "expected the columns of cache format 1 but got others"
 
 
 def test_faces_that_are_there_twice(cache):
@@ -184,7 +184,7 @@ def test_a_lost_part_in_the_middle_is_never_written_over(cache):
 
 
 def test_a_repair_and_a_new_run_bring_everything_back(astronaut_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("preprocess.cache.writer._ROWS_PER_PART", 1)
+    monkeypatch.setattr("preprocess.cache.writer.ROWS_PER_PART", 1)
     folder, cache = astronaut_folder(real=2), tmp_path / "cache"
     (folder / "fake" / "notes.jpg").write_text("no pixels")
     arguments = [str(folder), "--out", str(cache), "--workers", "0", "--quiet"]
@@ -194,6 +194,8 @@ def test_a_repair_and_a_new_run_bring_everything_back(astronaut_folder, tmp_path
     flip(cache / "part-00001.arrow", 0.5)
     (cache / "failures.csv").write_text("nonsense")
     assert crop.main(arguments) == 1
+    reason = check_cache(cache).damaged["failures.csv"]
+    assert reason.startswith("expected rows of path, kind, reason but it is damaged")
     assert run(cache, "--repair") == 0
     assert run(cache) == 0
     assert len(CacheReader(cache)) == 2 and read_failures(cache) == []

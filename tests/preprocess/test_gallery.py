@@ -203,17 +203,12 @@ def test_a_damaged_part_is_named(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_a_sheet_is_written_whole_or_not_at_all(tmp_path, capsys):
-    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+def test_a_sheet_is_written_whole_or_not_at_all(tmp_path, full_disk, capsys):
     write_cache(tmp_path / "c", [0, 1])
     out = tmp_path / "sheet.png"
     out.write_bytes(b"the one before")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a full disk
-    try:
-        assert command.main([str(tmp_path / "c"), "--out", str(out)]) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    full_disk(1000)
+    assert command.main([str(tmp_path / "c"), "--out", str(out)]) == 1
     assert "sheet.png: cannot be written: File too large" in capsys.readouterr().err
     assert [f.name for f in tmp_path.iterdir() if f.is_file()] == ["sheet.png"]
     assert out.read_bytes() == b"the one before"

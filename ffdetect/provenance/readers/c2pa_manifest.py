@@ -23,7 +23,7 @@ NOT_READ = "C2PA manifests were not read: pip install 'ffdetect[provenance]' rea
 
 _MARKS = (b"jumb", b"provenance")  # of a manifest inside, of one elsewhere (`dcterms:provenance`)
 _STRIP = 2**20  # bytes that are searched at once
-_PATIENCE = 10  # times as long on the clock, where the machine is busy
+PATIENCE = 10  # times as long on the clock, where the machine is busy
 _MOST = 100  # manifests, and actions of each
 _STATES = {"Trusted": Trust.TRUSTED, "Valid": Trust.VALID}
 
@@ -68,10 +68,10 @@ def read_manifests(
         found.manifests += _manifests(answer["store"], answer["state"])
         for manifest in found.manifests:
             found.claims += _claims(manifest)
-    elif answer["error"].startswith("Remote"):
+    elif answer["kind"] == "Remote":
         place = tidy(answer["error"])
         found.fail("c2pa", f"the manifest is kept elsewhere and was not fetched: {place}")
-    elif not any(name in answer["kind"] for name in ("ManifestNotFound", "NotSupported")):
+    elif answer["kind"] not in ("ManifestNotFound", "NotSupported"):
         reason = tidy(answer["error"])
         found.fail("c2pa", f"expected a file that can be searched for manifests but got: {reason}")
 
@@ -90,7 +90,7 @@ def _ask(
     command = [sys.executable, "-m", f"{__package__}.c2pa_process", str(seconds)]
     command += [str(trust_list)] if trust_list else []
     places = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    patience = _PATIENCE * seconds
+    patience = PATIENCE * seconds
     try:
         ran = subprocess.run(
             command, stdin=stream, input=data, capture_output=True, timeout=patience, env=places

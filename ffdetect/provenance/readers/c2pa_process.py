@@ -30,7 +30,8 @@ OFFLINE: dict[str, dict[str, Any]] = {
 
 
 def read_store(stream: Any, trust_list: Path | None) -> dict[str, Any]:
-    """The manifests of a file as `store` and `state` of their validation, or `error` and `kind`."""
+    """The manifests of a file as `store` and `state` of their validation, or `error` and the
+    `kind` of it that begins the library's message."""
     import c2pa
 
     settings = dict(OFFLINE)
@@ -44,10 +45,10 @@ def read_store(stream: Any, trust_list: Path | None) -> dict[str, Any]:
         ):
             text = reader.json()
             if len(text) > LARGEST:
-                return {"error": f"a manifest of {len(text)} characters", "kind": "C2paError"}
+                return {"error": f"a manifest of {len(text)} characters", "kind": "TooLarge"}
             return {"store": json.loads(text), "state": reader.get_validation_state() or ""}
     except c2pa.C2paError as error:
-        return {"error": str(error), "kind": type(error).__name__}
+        return {"error": str(error), "kind": str(error).partition(":")[0]}
 
 
 def _limit(seconds: int) -> None:

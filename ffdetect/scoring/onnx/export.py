@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from ffdetect.models.device import pick_device
 from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.tta import SHIFT
-from preprocess.arguments import check_outputs, finish, new_parser
+from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.faces.mtcnn_networks import write_onnx
 from preprocess.faces.mtcnn_onnx import ONNX_FILES, WEIGHTS
 from preprocess.io.sources import printable
@@ -52,8 +51,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         export(detector, args.out)
     except OSError as error:
-        print(f"{args.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return unwritten(args.out, error)
     print(f"{args.out}: {', '.join(sorted(file.name for file in args.out.iterdir()))}")
     return 0
 

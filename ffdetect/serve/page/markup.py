@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ffdetect.scoring.verdict import Doubt
 from ffdetect.serve import schemas
 from ffdetect.serve.messages import Fault, Maps, Scored
 from preprocess.io.storage import to_json
@@ -27,17 +28,16 @@ _VERDICTS = {
     "uncertain": "Cannot tell",
     None: "Not judged",
 }
-# How the reasons of `ffdetect.scoring.verdict` begin or end -> what that means.
-_PLAIN = (
-    ("score ", "Its score is too high to call it real, and too low to call it fake."),
-    ("views of the face", "It scores differently when it is shifted or mirrored a little."),
-    ("face of ", "The face is too small."),
-    ("blur ", "The face is too blurred."),
-    ("JPEG quality", "The file was compressed too strongly."),
-    ("JPEG blocks", "The picture was compressed too strongly, now or before."),
-    ("uncalibrated", "Nobody has measured yet how often a real face scores as high."),
-    ("its coding makes", "Its file format makes real faces look fake."),
-)
+_PLAIN = {
+    Doubt.SCORE: "Its score is too high to call it real, and too low to call it fake.",
+    Doubt.VIEWS: "It scores differently when it is shifted or mirrored a little.",
+    Doubt.SMALL: "The face is too small.",
+    Doubt.BLURRED: "The face is too blurred.",
+    Doubt.JPEG_QUALITY: "The file was compressed too strongly.",
+    Doubt.BLOCKS: "The picture was compressed too strongly, now or before.",
+    Doubt.UNCALIBRATED: "Nobody has measured yet how often a real face scores as high.",
+    Doubt.FORMAT: "Its file format makes real faces look fake.",
+}
 _COLUMNS = "file kind face time score verdict reasons left top right bottom error".split()
 _CHART, _LEFT = (640, 160), 54  # of the drawing of faces; what stands left of it
 
@@ -170,21 +170,14 @@ def _box(number: int, face: schemas.Face, width: int) -> str:
 
 def _face(number: int, face: schemas.Face) -> str:
     reasons = "".join(
-        f"<li>{plain(reason)} <small>({escape(reason)})</small></li>" for reason in face.reasons
+        f"<li>{_PLAIN[reason.doubt]} <small>({escape(reason)})</small></li>"
+        for reason in face.reasons
     )
     why = f"<ul>{reasons}</ul>" if reasons else ""
     return (
         f'<li class="{face.verdict or "uncertain"}"><strong>Face {number}: '
         f"{_VERDICTS[face.verdict]}</strong>, {_score(face.score)}{why}</li>"
     )
-
-
-def plain(reason: str) -> str:
-    """A reason in plain words."""
-    for part, text in _PLAIN:
-        if reason.startswith(part) or part in reason:
-            return text
-    return _sentence(reason)
 
 
 def _clip(number: int, answer: schemas.Clip, previews: Sequence[bytes]) -> str:

@@ -17,7 +17,7 @@ _GAP = 10.0  # seconds ahead that are no pause in a broadcast, but another part
 _REORDERED = 16  # packets that may precede one which is shown earlier (H.264)
 _CUT_OFF = 2.0  # files that say to be longer by more than this factor do not know
 _NEAR = 0.2  # seconds between lengths that are the same
-_SMALL = 2**25  # bytes; what is larger is not read to its end where it can be jumped to
+SMALL = 2**25  # bytes; what is larger is not read to its end where it can be jumped to
 _FAR = 1e6  # seconds, after the end of any clip
 _LOOK = 10_000  # packets among which the next key frame must be
 _BACK = (0.0, 2.0, 10.0)  # seconds before a moment at which a key frame is looked for
@@ -92,7 +92,7 @@ class Timeline:
         self._alive, self._moved, self.said = alive, False, None
         self._size, self.rest = path.stat().st_size, 0.0
         found = None
-        if self._is_indexed() and self._size > _SMALL:
+        if self._is_indexed() and self._size > SMALL:
             found = self._measure(tail=True)
         if found is None or found.broken:
             found = self._measure(tail=False) or _Extent(0.0, 0.0, True)

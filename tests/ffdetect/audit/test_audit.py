@@ -213,6 +213,13 @@ def test_bad_input(tmp_path, capsys):
     assert "cannot be written" in refused(data, "--json", tmp_path / "file" / "x.json")
 
 
+def test_a_record_that_could_not_be_written(tmp_path, full_disk, capsys):
+    data = make_data(tmp_path / "data", count=1)
+    full_disk(100)
+    assert command.main([str(data), "--json", str(tmp_path / "a.json")]) == 1
+    assert f"{tmp_path / 'a.json'}: cannot be written: File too large" in capsys.readouterr().err
+
+
 def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(SystemExit):

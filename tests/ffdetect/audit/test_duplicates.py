@@ -55,7 +55,7 @@ def test_brightness_does_not_change_a_hash():
 
 @pytest.mark.parametrize("block", [3, 7, 2048])
 def test_pairs_are_those_within_the_radius(monkeypatch, block):
-    monkeypatch.setattr("ffdetect.audit.duplicates._BLOCK", block)
+    monkeypatch.setattr("ffdetect.audit.duplicates.BLOCK", block)
     rng = np.random.default_rng(0)
     hashes = rng.random((40, HASH_BITS)) < 0.5
     for number in range(1, 40, 2):  # each odd row: the one before it with some bits turned

@@ -111,7 +111,7 @@ def test_each_face_of_a_source_is_read_once(reader, monkeypatch):
 
 
 def test_a_large_source_is_compared_by_a_sample_of_many_people(reader, monkeypatch):
-    monkeypatch.setattr("ffdetect.fakes.donors._MOST", GROUPS)
+    monkeypatch.setattr("ffdetect.fakes.donors.MOST", GROUPS)
     donors, rng = Donors(reader, np.arange(2 * GROUPS)), np.random.default_rng(0)
     picked = {donors.pick(row, rng) for row in range(2 * GROUPS) for _ in range(8)}
     people = reader.metadata["group"].iloc[list(picked)]

@@ -27,7 +27,7 @@ def test_a_mask_lies_between_none_and_all_and_off_the_corners():
 
 
 def test_a_mask_of_the_full_face_covers_eyes_nose_and_mouth(monkeypatch):
-    monkeypatch.setattr(masks, "_REGION_SHARES", (1, 0, 0, 0))
+    monkeypatch.setattr(masks, "REGION_SHARES", (1, 0, 0, 0))
     for seed in range(20):
         mask = face_mask((SIZE, SIZE), LANDMARKS, np.random.default_rng(seed))
         x, y = LANDMARKS[2].round().astype(int)
@@ -36,7 +36,7 @@ def test_a_mask_of_the_full_face_covers_eyes_nose_and_mouth(monkeypatch):
 
 
 def test_a_mask_of_the_mouth_leaves_the_eyes(monkeypatch):
-    monkeypatch.setattr(masks, "_REGION_SHARES", (0, 0, 0, 1))
+    monkeypatch.setattr(masks, "REGION_SHARES", (0, 0, 0, 1))
     for seed in range(20):
         mask = face_mask((SIZE, SIZE), LANDMARKS, np.random.default_rng(seed))
         assert mask[MOUTH].mean() > 0.4

@@ -197,6 +197,16 @@ def test_a_missing_cache_ends_with_a_message(folder, invert, capsys):
     assert "faces: expected a cache" in capsys.readouterr().err
 
 
+def test_the_tensors_tell_what_a_file_holds(regenerators, tmp_path):
+    (tmp_path / "mine.safetensors").symlink_to(regenerators / f"{UPSCALER}.fp16.safetensors")
+    crop = random_crops(1, 64)[0]
+    made, expected = (
+        create_regenerator(*named)(crop, np.random.default_rng(0))
+        for named in (("mine", tmp_path), (UPSCALER, regenerators))
+    )
+    assert torch.equal(made.fake, expected.fake)
+
+
 @pytest.mark.parametrize("kind", ["taef2", UPSCALER])
 @pytest.mark.parametrize("content", ["text", "other"])
 def test_a_file_of_something_else_is_refused_by_name(tmp_path, tiny_weights, kind, content):

@@ -38,7 +38,7 @@ def test_it_makes_pairs_by_the_name_of_its_file(file):
 def test_what_cannot_be_used_is_named(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"other.safetensors: expected the tensors"):
+    with pytest.raises(ValueError, match=r"other.safetensors: expected taef2 or a Real-ESRGAN"):
         create_regenerator("other", tmp_path)
     with pytest.raises(ValueError, match=r"torn.safetensors: expected a weights file"):
         create_regenerator("torn", tmp_path)

@@ -84,6 +84,12 @@ def test_edit_list(tmp_path):
     assert (edit.start, edit.duration) == (-1.0, 1.0)
 
 
+def test_errors_do_not_repeat_the_name(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(100))
+    (error,) = read_provenance(tmp_path / "a.mp4").errors
+    assert error.message.startswith("expected a clip or a sound but it cannot be decoded")
+
+
 def test_broken_edit_list(tmp_path):
     file = clip(tmp_path / "a.mp4")
     data = bytearray(file.read_bytes())

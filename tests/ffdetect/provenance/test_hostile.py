@@ -129,7 +129,7 @@ def test_a_file_that_takes_c2pa_forever(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes() + jumb + struct.pack(">I4s", 8, b"free") * 200_000)
     (error,) = read_provenance(file, c2pa_seconds=1).errors
     assert error.source == "c2pa" and "at most 1 s" in error.message
-    monkeypatch.setattr("ffdetect.provenance.readers.c2pa_manifest._PATIENCE", 0.02)
+    monkeypatch.setattr("ffdetect.provenance.readers.c2pa_manifest.PATIENCE", 0.02)
     (error,) = read_provenance(file, c2pa_seconds=20).errors
     assert error.source == "c2pa" and "expected an answer within" in error.message
 

@@ -42,7 +42,7 @@ def test_the_spectrogram_is_that_of_the_cache(tmp_path):
 
 
 def test_long_sound_is_drawn_in_fewer_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "_MOST_COLUMNS", 500)
+    monkeypatch.setattr(command, "MOST_COLUMNS", 500)
     mel, step = mel_over_time(write_sound(tmp_path / "a.wav", buzz(12.0)))
     assert step == 0.04 and mel.shape == (80, 300)
 

@@ -240,6 +240,13 @@ def test_bad_files_and_arguments_are_refused_by_name(run, tiny_weights, tmp_path
     assert "cannot be written" in refuse(run, capsys, out=tmp_path / "file" / "out.safetensors")
 
 
+def test_weights_that_could_not_be_written(run, tmp_path, full_disk, capsys):
+    full_disk(10_000)
+    assert run() == 1
+    assert "out.safetensors: cannot be written: File too large" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_a_stopped_run_writes_nothing(run, tmp_path, monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt

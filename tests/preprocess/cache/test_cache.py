@@ -140,7 +140,7 @@ def test_an_empty_cache_can_be_read(tmp_path):
 
 
 def test_many_rows_are_split_into_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "_ROWS_PER_PART", 3)
+    monkeypatch.setattr(cache_module, "ROWS_PER_PART", 3)
     with CacheWriter(tmp_path / "c", SMALL) as writer:
         for number in range(4):  # a clip's faces always stay in one part
             writer.add([make_row(number), make_row(number, frame=5)])

@@ -49,7 +49,7 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path):
 def test_a_device_is_not_replaced_by_a_file(tmp_path, monkeypatch):
     devices = tmp_path / "devices"
     devices.mkdir()
-    monkeypatch.setattr("preprocess.io.alone._DEVICES", (str(devices),))
+    monkeypatch.setattr("preprocess.io.alone.DEVICES", (str(devices),))
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"0")
     (devices / "stdout").symlink_to(tmp_path / "file")  # as where output goes to a file

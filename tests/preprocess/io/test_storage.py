@@ -91,7 +91,7 @@ def bucket(server, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(storage, "_WAITS", (0.1,))
+    monkeypatch.setattr(storage, "WAITS", (0.1,))
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
@@ -203,7 +203,7 @@ def test_workers_read_urls_and_lose_nothing_to_a_connection_that_drops(
     bucket, pictures, tmp_path, monkeypatch, capsys
 ):
     (folder, data), (url, proxy) = pictures, bucket
-    monkeypatch.setattr(crop, "_PICTURES_PER_WORKER", 1)
+    monkeypatch.setattr(crop, "PICTURES_PER_WORKER", 1)
     monkeypatch.setattr(crop, "make_extract", make_hasty_extract)
     proxy.bytes_left, proxy.for_good = 1_200_000, True  # some pictures, of about 300 KB each
     assert run(data, "--out", tmp_path / "here", workers=2) == 1

@@ -110,8 +110,8 @@ def run(arguments: list[str]) -> int:
 
 def main(scenario: str, *arguments: str) -> int:
     pool._CONTEXT = multiprocessing.get_context("fork")
-    cache._ROWS_PER_PART = 3
-    crop._PICTURES_PER_WORKER = 1
+    cache.ROWS_PER_PART = 3
+    crop.PICTURES_PER_WORKER = 1
     if scenario == "strange":
         extract.decode_image = decode_strangely
     elif scenario == "full":

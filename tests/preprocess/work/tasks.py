@@ -20,7 +20,7 @@ def make_hasty_extract(*settings: object):
     from preprocess.extract import make_extract
     from preprocess.io import storage
 
-    storage._WAITS = (0.1,)
+    storage.WAITS = (0.1,)
     s3fs.S3FileSystem.retries = 2
     return make_extract(*settings)
 

@@ -157,7 +157,7 @@ def test_a_guard_tells_of_progress_and_can_be_stopped(guard, tmp_path):
 
 
 def test_results_that_wait_for_their_turn_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "_WAITING_BYTES", 1)
+    monkeypatch.setattr(pool, "WAITING_BYTES", 1)
     jobs = ["slow 0", *(f"fast {number}" for number in range(1, 9))]
     results = run(tmp_path / "log", jobs)
     # While the first job was slow, one other could be done, and no more.

@@ -26,7 +26,7 @@ def shown(clip: Path, frames: int) -> list[float]:
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov", "ts"])
 @pytest.mark.parametrize("late", [0, 500])
 def test_a_clip_that_starts_late(tmp_path, monkeypatch, suffix, late, small):
-    monkeypatch.setattr(timeline, "_SMALL", small)
+    monkeypatch.setattr(timeline, "SMALL", small)
     stamps = range(late, late + 50)
     clip = write(tmp_path / f"a.{suffix}", map(numbered, range(50)), stamps=stamps)
     assert shown(clip, 5) == pytest.approx([5, 15, 25, 35, 45], abs=2)
@@ -34,7 +34,7 @@ def test_a_clip_that_starts_late(tmp_path, monkeypatch, suffix, late, small):
 
 @pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
 def test_sound_that_lasts_longer_than_the_pictures(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(timeline, "_SMALL", small)
+    monkeypatch.setattr(timeline, "SMALL", small)
     clip = tmp_path / "a.mkv"
     with av.open(str(clip), "w") as out:
         video, sound = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_s16le", rate=8000)
@@ -144,7 +144,7 @@ def with_edits(mp4: bytes, *edits: tuple[int, int]) -> bytes:
     ],
 )
 def test_edit_lists(tmp_path, monkeypatch, edits, expected, small):
-    monkeypatch.setattr(timeline, "_SMALL", small)
+    monkeypatch.setattr(timeline, "SMALL", small)
     clip = write(tmp_path / "a.mp4", map(numbered, range(50)))
     with av.open(str(clip)) as container:
         assert container.streams.video[0].time_base.denominator == 12800
@@ -218,7 +218,7 @@ def decoded(monkeypatch) -> list:
 @pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_a_clip_with_one_key_frame_is_decoded_once(tmp_path, monkeypatch, decoded, suffix, small):
-    monkeypatch.setattr(timeline, "_SMALL", small)
+    monkeypatch.setattr(timeline, "SMALL", small)
     pictures = (numbered(number // 5) for number in range(300))  # 60 s
     clip = write(
         tmp_path / f"a.{suffix}",
