@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -255,7 +256,7 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
     """Caches of framed faces.
 
     Raises:
-        ValueError: faces are cut out otherwise.
+        ValueError: faces are cut out otherwise, or several share a key.
     """
     frames = CacheReader(paths)
     crop = frames.settings.crop
@@ -263,6 +264,13 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
         raise ValueError(
             f"{paths[0]}: expected faces cut out with --size {FRAME_SIDE} --margin {FRAME_MARGIN} "
             f"--native 1 --detail 0 but got {crop}"
+        )
+    repeated = [key for key, count in Counter(face_keys(frames)).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{' '.join(map(str, paths))}: expected one face of a picture or frame but got several "
+            f"of {repeated[0]} ({len(repeated)} are so): crop with --faces largest, and give files "
+            "of several caches names of their own"
         )
     return frames
 

@@ -88,6 +88,23 @@ def test_faces_of_another_cache_and_another_precision_are_refused(frames, tmp_pa
         assert not Store(out).parts("P1")  # before anything was read
 
 
+def test_faces_that_share_a_key_are_refused(astronaut, tmp_path, capsys):
+    small = Image.fromarray(astronaut).resize((300, 300))
+    two = Image.new("RGB", (600, 300))
+    two.paste(small, (0, 0))
+    two.paste(small, (300, 0))
+    (tmp_path / "data").mkdir()
+    two.save(tmp_path / "data" / "two.png")
+    options = "--workers 0 --quiet --size 388 --margin 0.35 --native 1 --maps none".split()
+    cache = tmp_path / "frames"
+    assert crop.main([str(tmp_path / "data"), "--out", str(cache), "--faces", "all", *options]) == 0
+    assert len(CacheReader(cache)) == 2
+    with pytest.raises(SystemExit):
+        statistics.main([str(cache), "--out", str(tmp_path / "store")])
+    assert "several of two.png#-1" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 def test_only_degraded_views_of_frames_of_clips_keep_the_detail_of_large_faces(frames, monkeypatch):
     cache, seen = CacheReader(frames), []
     faces = cache.metadata
