@@ -21,6 +21,7 @@ from preprocess.cache.reader import SoundCache
 
 from .augment import VoiceAugmentation
 from .network import FORMAT, LAYERS, read_pretrained, voice_features
+from .statistics import WINDOW
 from .whisper import WhisperEncoder
 
 Disturbance = Callable[[np.ndarray, int, list[np.ndarray]], np.ndarray]  # samples, row, others
@@ -59,10 +60,16 @@ class FeatureCache:
 
         Raises:
             CacheError, WeightsError: the cache or Whisper's file cannot be used.
-            ValueError: the manifest lacks a column or a file of the cache, or a class is absent.
+            ValueError: the manifest lacks a column or a file of the cache, a class is absent, or
+                windows are of another length than `VoiceDetector` judges.
         """
         read_pretrained(whisper, LAYERS)  # refuses what cannot be used
         sound = SoundCache(cache)
+        if sound.settings.seconds != WINDOW:
+            raise ValueError(
+                f"{cache}: expected windows of {WINDOW:g} s, as voices are judged in, but got "
+                f"{sound.settings.seconds:g} s: cache the sound with --seconds {WINDOW:g}"
+            )
         table = with_sources(sound.metadata, manifest)
         rows = np.flatnonzero(table["target"] >= 0)
         table = table.iloc[rows].reset_index(drop=True)

@@ -102,6 +102,11 @@ def test_what_cannot_be_trained_on(made: tuple[Path, ...], tmp_path: Path, capsy
     assert "few.csv" in capsys.readouterr().err
     assert main(command(cache, manifest, manifest, tmp_path / "a.safetensors")) == 1
     assert "manifest.csv" in capsys.readouterr().err
+    short = [str(manifest.parent), "--out", str(tmp_path / "short"), "--seconds", "2"]
+    assert cache_sound([*short, "--workers", "0", "--quiet"]) == 0
+    assert main(command(tmp_path / "short", manifest, encoder, tmp_path / "a.safetensors")) == 1
+    assert "short: expected windows of 4 s" in capsys.readouterr().err
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_folds_leave_sources_out(made: tuple[Path, ...]) -> None:
