@@ -50,6 +50,25 @@ def test_a_saved_network_comes_back(tmp_path, half):
     assert [path.name for path in file.parent.iterdir()] == ["w.safetensors"]
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("streams", "absent"),
+    [("rgb", {"residual": "srm"}), ("frequency", {"backbone": "resnet50", "frozen_norms": True})],
+)
+def test_a_stream_that_is_not_there_is_not_described(tmp_path, streams, absent):
+    file, crops = tmp_path / "w.safetensors", random_crops(2)
+    network = tiny_network(size=128, streams=streams, **absent)
+    save_checkpoint(file, network, CropSettings(size=128), {}, half=False)
+    tensors, metadata = read_tensors(file)
+    described = json.loads(metadata["ffdetect"])
+    assert not absent.keys() & described["network"].keys()
+    described["network"] |= absent  # as versions before did
+    older = tmp_path / "older.safetensors"
+    write_tensors(older, tensors, {"ffdetect": json.dumps(described)})
+    for path in (file, older):
+        torch.testing.assert_close(load_checkpoint(path).network(crops), network(crops))
+
+
 def test_frozen_norms_come_back(tmp_path):
     network = tiny_network(size=128, frozen_norms=True)
     save_checkpoint(tmp_path / "w.safetensors", network, CropSettings(size=128), {})
