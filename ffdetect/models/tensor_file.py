@@ -54,7 +54,7 @@ def read_tensors(file: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
 
 def write_tensors(
-    file: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+    file: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file and the folders above it; whole or not at all.
 
