@@ -22,6 +22,7 @@ import torch
 from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.breakdown import GeneratorResult, break_down
 from ffdetect.evaluation.framing import RAW, framing
+from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.matching import judged_rows
 from ffdetect.evaluation.splits import split_rows
 from ffdetect.models.base import Logits, Scorer
@@ -31,7 +32,7 @@ from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from . import challenge_recipe
-from ._harness import Parser, Store, cache_digest, save_result, weights_digest
+from ._harness import Parser, cache_digest, save_result, weights_digest
 from .paired import mean_aucs
 
 ROUNDS = 1000  # of the bootstrap

@@ -23,13 +23,14 @@ from scipy.special import logit
 from tqdm import tqdm
 
 from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.matching import comparisons, spread
 from ffdetect.evaluation.metrics import auc
 from ffdetect.evaluation.thresholds import threshold_at_fpr
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
-from ._harness import Parser, Store, cache_digest, save_result, weights_digest
+from ._harness import Parser, cache_digest, save_result, weights_digest
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
 from .paired import mean_aucs
 

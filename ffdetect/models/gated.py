@@ -28,6 +28,8 @@ from .backbones import (
 from .base import Logits, Trainable
 
 STREAMS = ("both", "rgb", "frequency")
+# Settings that say nothing of a network with one stream alone.
+_ABSENT = {"rgb": ("residual",), "frequency": ("backbone", "frozen_norms")}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class GatedSettings:
                 raise ValueError(f"expected {name} of 1 to {most} but got {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what a missing stream would have; files of versions before name that too."""
+        absent = _ABSENT.get(self.streams, ())
+        return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
 class GatedNetwork(Trainable):

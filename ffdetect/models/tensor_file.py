@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -54,7 +55,7 @@ def read_tensors(file: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
 
 def write_tensors(
-    file: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+    file: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file and the folders above it; whole or not at all.
 
@@ -64,6 +65,25 @@ def write_tensors(
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, save(tensors, metadata))
+
+
+def to_int8(tensor: torch.Tensor, axis: int | tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 and steps whose product comes nearest to a tensor; what lies along `axis` shares one."""
+    step = tensor.abs().amax(axis, keepdim=True).clamp_min(1e-12) / 127
+    return (tensor / step).round().to(torch.int8), step
+
+
+def from_int8(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """float32 tensors; `NAME.q` in int8 times `NAME.scale` of each output channel is NAME.
+
+    Raises:
+        KeyError: there is no such scale.
+    """
+    plain = {n: tensor.float() for n, tensor in tensors.items() if not n.endswith((".q", ".scale"))}
+    for name in (name.removesuffix(".q") for name in tensors if name.endswith(".q")):
+        values, scale = tensors[name + ".q"].float(), tensors[name + ".scale"].float()
+        plain[name] = values * scale.view(-1, *[1] * (values.ndim - 1))
+    return plain
 
 
 def as_weights_path(weights: object) -> Path:

@@ -13,11 +13,12 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from ffdetect.models.frozen import lite_onnx
 from ffdetect.models.frozen.trunks import TRUNKS, load_trunk
+from ffdetect.models.tensor_file import write_tensors
 from preprocess.arguments import finish
 from preprocess.faces.mtcnn_networks import write_onnx
 
@@ -28,14 +29,14 @@ SOURCES = {
 
 
 def pack(name: str, source: Path, target: Path) -> None:
-    """Write a trunk's file from its pretrained start."""
+    """Write a trunk's file from its pretrained start, whole or not at all."""
     used = TRUNKS[name]().state_dict()
     tensors = {}
     for key, tensor in load_file(source).items():
         if key.removesuffix(".q").removesuffix(".scale") in used:
             exact = key.endswith((".q", ".scale")) or not tensor.is_floating_point()
             tensors[key] = tensor if exact else tensor.half()
-    save_file(tensors, target)
+    write_tensors(target, tensors)
 
 
 class Stages(nn.Module):

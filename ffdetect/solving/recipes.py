@@ -162,11 +162,21 @@ class Faces:
             views: the matched one first; a face may lack the others.
             most: faces of each generator or real source from one collection; of swaps and the
                 video frames beside them ten times as many, since there people differ.
+
+        Raises:
+            ValueError: two stores know a face of the same key, see too `Store.read`.
         """
         readers = [name for name in stores[0].readers if all(name in s.readers for s in stores)]
         seen = [[s.read(view) for s in stores if s.parts(view)] for view in views]
-        keys = np.concatenate([found.keys for found in seen[0]])
-        table = _labelled(manifest, keys)
+        for parts in seen:
+            keys = np.concatenate([part.keys for part in parts])
+            keys, count = np.unique(keys, return_counts=True)
+            if (count > 1).any():
+                folders = ", ".join(str(store.folder) for store in stores)
+                raise ValueError(
+                    f"{folders}: expected a face in one store but got {keys[count > 1][0]} in two"
+                )
+        table = _labelled(manifest, np.concatenate([found.keys for found in seen[0]]))
         kept = _kept(table, most)
         table = table.iloc[kept].reset_index(drop=True)
         row = {key: number for number, key in enumerate(table["key"])}

@@ -12,8 +12,10 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,14 +46,14 @@ class Statistics:
     """Attributes:
     keys: str N, PATH#FRAME of every face.
     values: reader -> float16 N x features.
+    digests: str N, `frame_digest` of every face, and the precision of the readers; None of parts
+        that were written before they were kept.
     """
 
     keys: np.ndarray
     values: dict[str, np.ndarray]
-
-    def take(self, rows: np.ndarray) -> Statistics:
-        """Some of the faces."""
-        return Statistics(self.keys[rows], {n: v[rows] for n, v in self.values.items()})
+    digests: np.ndarray | None = None
+    precision: str | None = None
 
 
 def view_of(frame: np.ndarray, key: str, view: str, large: bool) -> np.ndarray:
@@ -105,36 +107,103 @@ class Store:
         """Everything known of a view.
 
         Raises:
-            ValueError: there is nothing.
+            ValueError: there is nothing, or what there is does not belong together: several
+                precisions, or two faces of one key.
         """
-        parts = []
-        for file in self.parts(view):
-            with np.load(file) as part:  # never pickle
-                parts.append({name: part[name] for name in ("keys", *self.readers)})
+        parts = [_load(file, self.readers) for file in self.parts(view)]
         if not parts:
             raise ValueError(f"{self.folder}: expected faces in the view {view!r} but got none")
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        keys, first = np.unique(whole.pop("keys"), return_index=True)
-        return Statistics(keys, {name: values[first] for name, values in whole.items()})
+        first = parts[0]
+        for part in parts:
+            if part.precision != first.precision:
+                raise ValueError(
+                    f"{self.folder}: expected the view {view!r} in one precision but got "
+                    f"{first.precision} and {part.precision}"
+                )
+        keys = np.concatenate([part.keys for part in parts])
+        told = [part.digests for part in parts if part.digests is not None]
+        digests = np.concatenate(told) if told else None  # of one precision, all have them or none
+        found, rows, places = np.unique(keys, return_index=True, return_inverse=True)
+        if digests is not None:
+            other = np.flatnonzero(digests != digests[rows][places])
+            if len(other):
+                raise ValueError(
+                    f"{self.folder}: expected one face of a key but got two of {keys[other[0]]}"
+                )
+            digests = digests[rows]
+        values = {
+            name: np.concatenate([part.values[name] for part in parts])[rows]
+            for name in self.readers
+        }
+        return Statistics(found, values, digests, first.precision)
 
     def write(self, view: str, statistics: Statistics) -> None:
         """Add a part, whole or not at all. It is named after its faces: two runs at once may do a
         part twice, and lose none."""
-        named = hashlib.sha256("\n".join(statistics.keys.tolist()).encode()).hexdigest()[:16]
+        made = statistics.keys.tolist()
+        arrays: dict[str, Any] = {"keys": statistics.keys, **statistics.values}
+        if statistics.digests is not None and statistics.precision is not None:
+            made += [*statistics.digests.tolist(), statistics.precision]
+            arrays |= {"digests": statistics.digests, "precision": statistics.precision}
+        named = hashlib.sha256("\n".join(made).encode()).hexdigest()[:16]
         file = self.folder / f"{view}-{named}.npz"
         temporary = self.folder / f"{uuid4().hex}.tmp"
-        arrays: dict[str, Any] = {"keys": statistics.keys, **statistics.values}
         with temporary.open("wb") as stream:
             np.savez(stream, **arrays)
         temporary.replace(file)
 
-    def missing(self, view: str, keys: Sequence[str]) -> list[int]:
-        """Positions of the keys that a view lacks."""
-        known: set[str] = set()
+    def missing(
+        self, view: str, keys: Sequence[str], digest: Callable[[int], str], precision: str
+    ) -> list[int]:
+        """Positions of the keys that a view lacks.
+
+        Args:
+            digest: `frame_digest` of the face at a position; asked for where the key is known.
+            precision: in which the others will be read.
+
+        Raises:
+            ValueError: what is known was read in another precision or from other faces of these
+                keys, or it is not known from what.
+        """
+        known: dict[str, str] = {}
         for file in self.parts(view):
-            with np.load(file) as part:
-                known.update(part["keys"].tolist())
-        return [number for number, key in enumerate(keys) if key not in known]
+            part = _load(file, ())
+            if part.digests is None:
+                raise ValueError(
+                    f"{file}: expected statistics that say what they were read from but these are "
+                    "of a version before: they can be solved as they are; choose another --out to "
+                    "read more (ffdetect solve takes several)"
+                )
+            if part.precision != precision:
+                raise ValueError(
+                    f"{file}: expected statistics in {precision} but got {part.precision}: go on "
+                    f"with --precision {part.precision}, or choose another --out"
+                )
+            known.update(zip(part.keys.tolist(), part.digests.tolist(), strict=True))
+        rest = []
+        for number, key in enumerate(keys):
+            if key not in known:
+                rest.append(number)
+            elif known[key] != digest(number):
+                raise ValueError(
+                    f"{self.folder}: expected statistics of the same face {key} but got those of "
+                    "another cache's: choose another --out"
+                )
+        return rest
+
+
+def _load(file: Path, readers: Sequence[str]) -> Statistics:
+    """A part, with the values of some readers."""
+    with np.load(file) as part:  # never pickle
+        values = {name: part[name] for name in readers}
+        if "digests" not in part:
+            return Statistics(part["keys"], values)
+        return Statistics(part["keys"], values, part["digests"], str(part["precision"]))
+
+
+def frame_digest(frame: np.ndarray) -> str:
+    """What tells a face from others of its key: of uint8 H x W x 3, 16 letters of SHA-256."""
+    return hashlib.sha256(frame.tobytes()).hexdigest()[:16]
 
 
 def face_keys(reader: CacheReader) -> list[str]:
@@ -169,8 +238,9 @@ def read_statistics(
         large &= ~(frames.metadata["frame"].to_numpy() >= 0)  # see `views`
     for start in range(0, len(rows), _PART):
         own = rows[start : start + _PART]
+        faces = [frames.crop(row) for row in own]
         pictures = np.stack(
-            [view_of(frames.crop(row), keys[row], view, bool(large[row])) for row in own]
+            [view_of(x, keys[row], view, large[row]) for x, row in zip(faces, own, strict=True)]
         )
         crops = torch.from_numpy(pictures).movedim(-1, 1)
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
@@ -178,14 +248,15 @@ def read_statistics(
                 name: torch.cat([reader(few) for few in crops.split(_AT_ONCE)]).half().numpy()
                 for name, reader in readers.items()
             }
-        yield Statistics(np.array([keys[row] for row in own]), values)
+        named, told = np.array([keys[row] for row in own]), np.array([*map(frame_digest, faces)])
+        yield Statistics(named, values, told, precision)
 
 
 def open_frames(paths: Sequence[Path]) -> CacheReader:
     """Caches of framed faces.
 
     Raises:
-        ValueError: faces are cut out otherwise.
+        ValueError: faces are cut out otherwise, or several share a key.
     """
     frames = CacheReader(paths)
     crop = frames.settings.crop
@@ -193,6 +264,13 @@ def open_frames(paths: Sequence[Path]) -> CacheReader:
         raise ValueError(
             f"{paths[0]}: expected faces cut out with --size {FRAME_SIDE} --margin {FRAME_MARGIN} "
             f"--native 1 --detail 0 but got {crop}"
+        )
+    repeated = [key for key, count in Counter(face_keys(frames)).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{' '.join(map(str, paths))}: expected one face of a picture or frame but got several "
+            f"of {repeated[0]} ({len(repeated)} are so): crop with --faces largest, and give files "
+            "of several caches names of their own"
         )
     return frames
 
@@ -217,15 +295,17 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: 0; 2 for wrong arguments; 130 when stopped, and the next run goes on."""
     parser = make_parser(prog)
     args = parser.parse_args(argv)
+    views = (MATCHED, *(f"P{number}" for number in range(1, args.degraded + 1)))
     try:
         frames = open_frames(args.frames)
         store = Store(args.out, args.readers.split(","))
+        keys, digest = face_keys(frames), cache(lambda row: frame_digest(frames.crop(row)))
+        missing = {view: store.missing(view, keys, digest, args.precision) for view in views}
     except ValueError as error:
         parser.error(str(error))
-    readers, keys = create_readers(store.readers), face_keys(frames)
+    readers = create_readers(store.readers)
     try:
-        for view in (MATCHED, *(f"P{number}" for number in range(1, args.degraded + 1))):
-            rows = store.missing(view, keys)
+        for view, rows in missing.items():
             with tqdm(total=len(rows), unit="face", desc=view) as bar:
                 for part in read_statistics(readers, frames, rows, view, args.precision):
                     store.write(view, part)

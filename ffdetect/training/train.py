@@ -239,9 +239,10 @@ def _about(
     args: argparse.Namespace, network: Scorer, pairs: PairDataset, auc: float | None
 ) -> dict:
     unused = {"caches", "regenerated", "out", "init", "weights", "device", "workers"}
-    recipe = {name: value for name, value in vars(args).items() if name not in unused}
-    # The cache or --weights may have decided these.
-    recipe |= {name: value for name, value in network.settings.to_dict().items() if name in recipe}
+    # The cache or --weights may have decided settings, and a network of one stream lacks some.
+    decided = network.settings.to_dict()
+    unused |= vars(network.settings).keys() - decided.keys()
+    recipe = {n: decided.get(n, value) for n, value in vars(args).items() if n not in unused}
     return {
         "date": datetime.date.today().isoformat(),
         "data": pairs.counts,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ffdetect.evaluation.kept import Store, digest
 from preprocess.cache.reader import SoundCache
 
 from .augment import VoiceAugmentation
-from .network import LAYERS, read_pretrained, voice_features
+from .network import FORMAT, LAYERS, read_pretrained, voice_features
+from .statistics import WINDOW
 from .whisper import WhisperEncoder
 
 Disturbance = Callable[[np.ndarray, int, list[np.ndarray]], np.ndarray]  # samples, row, others
@@ -35,6 +36,7 @@ class FeatureCache:
     Attributes:
         cache, whisper: the cache of sound, and Whisper's encoder.
         work: folder of features; a name in it says what they were made of.
+        samples: SHA-256 of the windows' samples.
         table: N rows of metadata, with the manifest's source, group and speaker.
         rows: int N, where these are in the cache.
         workers: processes; 0 works in this one.
@@ -45,6 +47,7 @@ class FeatureCache:
     work: Path
     table: pd.DataFrame
     rows: np.ndarray
+    samples: str
     workers: int = 0
 
     @classmethod
@@ -57,20 +60,27 @@ class FeatureCache:
 
         Raises:
             CacheError, WeightsError: the cache or Whisper's file cannot be used.
-            ValueError: the manifest lacks a column or a file of the cache, or a class is absent.
+            ValueError: the manifest lacks a column or a file of the cache, a class is absent, or
+                windows are of another length than `VoiceDetector` judges.
         """
         read_pretrained(whisper, LAYERS)  # refuses what cannot be used
-        table = with_sources(SoundCache(cache).metadata, manifest)
+        sound = SoundCache(cache)
+        if sound.settings.seconds != WINDOW:
+            raise ValueError(
+                f"{cache}: expected windows of {WINDOW:g} s, as voices are judged in, but got "
+                f"{sound.settings.seconds:g} s: cache the sound with --seconds {WINDOW:g}"
+            )
+        table = with_sources(sound.metadata, manifest)
         rows = np.flatnonzero(table["target"] >= 0)
         table = table.iloc[rows].reset_index(drop=True)
         if set(table["target"]) != {0, 1}:
             raise ValueError(f"{cache}: expected real and fake voices but got one class")
-        return cls(cache, whisper, work, table, rows, workers)
+        return cls(cache, whisper, work, table, rows, _samples_digest(sound, rows), workers)
 
     def views(self, count: int) -> np.ndarray:
         """float16 N x count x F: as stored, and then disturbed, each view in its own way."""
         augmentation = VoiceAugmentation()
-        names = [f"view-{view}-" + _digest(asdict(augmentation)) for view in range(1, count)]
+        names = [f"view-{view}-" + digest(asdict(augmentation))[:12] for view in range(1, count)]
         disturbed = [
             self.read(name, partial(_augment, augmentation, view + 1))
             for view, name in enumerate(names)
@@ -88,22 +98,22 @@ class FeatureCache:
             some: int, which of the N rows; by default all.
         """
         some = np.arange(len(self.rows)) if some is None else some
-        keys = self.table["key"].iloc[some].tolist()
-        made = [name, keys, self.table["source"].tolist(), _digest(self.whisper.read_bytes())]
-        folder = self.work / f"{name}-{_digest(made)}"
-        folder.mkdir(parents=True, exist_ok=True)
         source, parts = self.table["source"].to_numpy(str), []
         task = partial(_features, self.cache, self.whisper, disturb)
         jobs = [(int(self.rows[n]), self.rows[source == source[n]].tolist()) for n in some]
+        store = Store(
+            self.work,
+            format=FORMAT,
+            whisper=hashlib.sha256(self.whisper.read_bytes()).hexdigest(),
+            samples=self.samples,
+            rows=digest([self.rows.tolist(), source.tolist(), some.tolist()]),
+        )
         with _mapping(self.workers) as mapped:
             for start in tqdm(range(0, len(jobs), _PART), unit="part", desc=name):
-                file = folder / f"{start:06d}.npy"
-                if not file.exists():
-                    found = np.stack(list(mapped(task, jobs[start : start + _PART])))
-                    temporary = file.with_suffix(".tmp.npy")
-                    np.save(temporary, found)
-                    temporary.replace(file)
-                parts.append(np.load(file, allow_pickle=False))
+                few = jobs[start : start + _PART]
+                parts.append(
+                    store.array(f"{name}-{start:06d}", partial(_stacked, mapped, task, few))
+                )
         return np.concatenate(parts)
 
 
@@ -155,6 +165,19 @@ def _features(
         return voice_features(_encoder(whisper), torch.from_numpy(samples)).half().numpy()
 
 
+def _stacked(mapped: Callable, task: Callable, jobs: list) -> np.ndarray:
+    return np.stack(list(mapped(task, jobs)))
+
+
+def _samples_digest(cache: SoundCache, rows: np.ndarray) -> str:
+    """SHA-256 of windows and their lengths."""
+    whole = hashlib.sha256()
+    for row in rows.tolist():
+        samples = cache.samples(row)
+        whole.update(len(samples).to_bytes(8, "little") + samples.tobytes())
+    return whole.hexdigest()
+
+
 def _samples(cache: SoundCache, row: int) -> np.ndarray:
     return cache.samples(row).astype(np.float32) / 32767
 
@@ -167,8 +190,3 @@ def _open(cache: Path) -> SoundCache:
 @lru_cache(1)
 def _encoder(whisper: Path) -> WhisperEncoder:
     return read_pretrained(whisper, LAYERS)
-
-
-def _digest(made: object) -> str:
-    content = made if isinstance(made, bytes) else json.dumps(made).encode()
-    return hashlib.sha256(content).hexdigest()[:12]

@@ -10,7 +10,14 @@ from pathlib import Path
 import torch
 
 from ffdetect.models.calibration import Calibration
-from ffdetect.models.tensor_file import WeightsError, as_weights_path, read_tensors, write_tensors
+from ffdetect.models.tensor_file import (
+    WeightsError,
+    as_weights_path,
+    from_int8,
+    read_tensors,
+    to_int8,
+    write_tensors,
+)
 from preprocess.io.formats import DAMAGED
 
 from .head import VoiceHead
@@ -113,11 +120,7 @@ def voice_features(encoder: WhisperEncoder, samples: torch.Tensor) -> torch.Tens
 
 def load_encoder(tensors: Mapping[str, torch.Tensor], layers: int) -> WhisperEncoder:
     """From pretrained tensors, or from what `quantise` made of them; positions cut to a window."""
-    plain = {
-        name.removesuffix(".q"): _restored(tensor, tensors.get(name.removesuffix("q") + "scale"))
-        for name, tensor in tensors.items()
-        if not name.endswith(".scale")
-    }
+    plain = from_int8(tensors)
     place = "embed_positions.weight"
     plain[place] = plain[place][:_POSITIONS]
     return WhisperEncoder.from_tensors(plain, layers)
@@ -131,17 +134,9 @@ def quantise(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if tensor.ndim < _QUANTISED or name.startswith("embed_positions"):
             kept[name] = tensor.half()
             continue
-        scale = tensor.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
-        shape = (-1, *[1] * (tensor.ndim - 1))
-        kept[name + ".q"] = (tensor / scale.view(shape)).round().to(torch.int8)
-        kept[name + ".scale"] = scale
+        values, scale = to_int8(tensor, tuple(range(1, tensor.ndim)))
+        kept |= {name + ".q": values, name + ".scale": scale.flatten()}
     return kept
-
-
-def _restored(tensor: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
-    if tensor.dtype != torch.int8 or scale is None:
-        return tensor.float()
-    return tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
 
 
 def read_pretrained(file: str | Path, layers: int) -> WhisperEncoder:

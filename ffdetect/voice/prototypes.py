@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from ffdetect.models.heads import OUTLIER
-
-_LIMIT = 127  # of int8
+from ffdetect.models.tensor_file import to_int8
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,7 @@ class Columns(nn.Module):
 
     def take(self, whole: torch.Tensor) -> None:
         """Keep what comes nearest."""
-        self.step.copy_(whole.abs().amax(1, keepdim=True).clamp_min(1e-12) / _LIMIT)
-        self.values.copy_((whole / self.step).round())
+        self.values[:], self.step[:] = to_int8(whole, 1)
 
     def forward(self) -> torch.Tensor:
         return self.values * self.step

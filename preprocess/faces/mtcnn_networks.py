@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from preprocess.io.storage import write_whole
+
 from .mtcnn_interface import Network, Networks
 
 _BATCH = 256  # candidates that go through a network at once
@@ -213,7 +215,7 @@ def write_onnx(
     dynamic: dict[int, str],
     outputs: Sequence[str],
 ) -> None:
-    """Export a network of one input.
+    """Export a network of one input; the file is written whole or not at all.
 
     Args:
         example: of that input.
@@ -235,7 +237,7 @@ def write_onnx(
         )
     for node in program.model.graph:
         node.metadata_props.clear()  # where in the code each comes from, with paths of this machine
-    program.save(str(file), external_data=False)
+    write_whole(file, program.model_proto.SerializeToString())
 
 
 def main(folder: Path) -> None:

@@ -12,10 +12,10 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import robustness
-from benchmarks._harness import Store
 from benchmarks.disturbances import DISTURBANCES
 from benchmarks.robustness import CONDITIONS, choose_rows, evaluate, main, score_conditions
 from benchmarks.robustness_plots import _SHEETS, _panels
+from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.metrics import auc
 from preprocess.cache.reader import CacheReader
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 
 import timm
 import torch
@@ -23,6 +22,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ffdetect.models.device import multiplies_bf16
+from ffdetect.models.tensor_file import from_int8
 
 from . import lite_onnx
 from .scaled import with_scaled_linears
@@ -135,7 +135,7 @@ def load_trunk(name: str) -> ClipTrunk | LiteTrunk:
     with torch.device("meta"):  # no time for random tensors that are replaced at once
         trunk = TRUNKS[name]()
     with resources.as_file(resources.files("ffdetect.weights") / trunk.file) as file:
-        trunk.load_state_dict(read_tensors(file), assign=True)
+        trunk.load_state_dict(from_int8(load_file(file)), assign=True)
     trunk.eval().requires_grad_(False)
     fold_norms(trunk)
     return trunk
@@ -152,19 +152,6 @@ def fold_norms(module: nn.Module) -> None:
             setattr(module, name, getattr(child, "act", nn.Identity()))  # timm's norms hold one
         fold_norms(child)
         before = child
-
-
-def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """float32 tensors; ``NAME.q`` in int8 times ``NAME.scale`` of each output channel is NAME."""
-    tensors = load_file(file)
-    state = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".q"):
-            plain = name.removesuffix(".q")
-            state[plain] = tensor.float() * tensors[plain + ".scale"].float()[:, None]
-        elif not name.endswith(".scale"):
-            state[name] = tensor.float()
-    return state
 
 
 def trunk_digest(name: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ffdetect.models.tensor_file import read_tensors, write_tensors
+from ffdetect.models.tensor_file import from_int8, read_tensors, to_int8, write_tensors
 from ffdetect.models.weights import (
     WeightsError,
     load_checkpoint,
@@ -48,6 +48,25 @@ def test_a_saved_network_comes_back(tmp_path, half):
     kinds = {t.dtype for t in load_file(file).values() if t.is_floating_point()}
     assert kinds == {torch.float16 if half else torch.float32}
     assert [path.name for path in file.parent.iterdir()] == ["w.safetensors"]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("streams", "absent"),
+    [("rgb", {"residual": "srm"}), ("frequency", {"backbone": "resnet50", "frozen_norms": True})],
+)
+def test_a_stream_that_is_not_there_is_not_described(tmp_path, streams, absent):
+    file, crops = tmp_path / "w.safetensors", random_crops(2)
+    network = tiny_network(size=128, streams=streams, **absent)
+    save_checkpoint(file, network, CropSettings(size=128), {}, half=False)
+    tensors, metadata = read_tensors(file)
+    described = json.loads(metadata["ffdetect"])
+    assert not absent.keys() & described["network"].keys()
+    described["network"] |= absent  # as versions before did
+    older = tmp_path / "older.safetensors"
+    write_tensors(older, tensors, {"ffdetect": json.dumps(described)})
+    for path in (file, older):
+        torch.testing.assert_close(load_checkpoint(path).network(crops), network(crops))
 
 
 def test_frozen_norms_come_back(tmp_path):
@@ -120,6 +139,23 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, tiny_weights, value, 
     for load in (load_checkpoint, read_tensors):
         with pytest.raises(WeightsError, match=r"1 of \d+ tensors hold nan .*fusion.gate"):
             load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("shape", [(8, 30), (8, 3, 5, 5)])
+def test_int8_comes_nearest_with_a_scale_an_output_channel(shape):
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    tensor *= 10.0 ** torch.arange(-4, 4).view(-1, *[1] * (len(shape) - 1))
+    tensor[7] = 0
+    values, steps = to_int8(tensor, tuple(range(1, len(shape))))
+    assert values.dtype == torch.int8 and values.flatten(1).abs().amax(1)[:7].tolist() == [127] * 7
+    got = from_int8({"a.q": values, "a.scale": steps.flatten(), "b": torch.ones(2).half()})
+    assert ((got["a"] - tensor).abs() <= 0.501 * steps).all()
+    assert (steps > 0).all()  # of zeros too
+    assert got.keys() == {"a", "b"} and {t.dtype for t in got.values()} == {torch.float32}
+    halved = from_int8({"a.q": values, "a.scale": steps.flatten().half()})["a"]
+    torch.testing.assert_close(halved[2:], got["a"][2:], rtol=1e-3, atol=0)
+    with pytest.raises(KeyError, match=r"a\.scale"):
+        from_int8({"a.q": values})
 
 
 def test_complex_weights_are_refused(tmp_path):

@@ -122,6 +122,17 @@ def test_faces_are_drawn_alike_from_every_collection(made_up):
     assert faces.face[faces.view == 1].tolist() == pictures.tolist()  # frames have one view
 
 
+def test_a_face_that_two_stores_know_is_refused(made_up):
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    stores = [Store(made_up / "whole"), Store(made_up / "more", list(FEATURES))]
+    values = {name: np.zeros((1, count), np.float16) for name, count in FEATURES.items()}
+    for name in ("new.jpg#-1", "a/0.jpg#-1"):
+        Faces.read(stores, manifest, [MATCHED])
+        stores[1].write(MATCHED, Statistics(np.array([name]), values))
+    with pytest.raises(ValueError, match=r"a/0\.jpg#-1 in two"):
+        Faces.read(stores, manifest, [MATCHED])
+
+
 def test_values_follow_their_faces(made_up):
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
     store = Store(made_up / "whole")

@@ -64,6 +64,47 @@ def test_statistics_are_read_in_the_precision_that_is_asked_for(frames, tmp_path
     assert seen == [False, True]
 
 
+def test_faces_of_another_cache_and_another_precision_are_refused(frames, tmp_path, capsys):
+    """Of the same file names; a view of its own may have a precision of its own."""
+    other, out = tmp_path / "other", tmp_path / "store"
+    for number in range(3):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        picture = Image.fromarray(CacheReader(frames).crop(number)).resize((500, 500))
+        picture.save(tmp_path / "pictures" / f"{number}.png")
+    options = ["--size", "388", "--margin", "0.35", "--native", "1", "--maps", "none"]
+    pictures = [str(tmp_path / "pictures"), "--out", str(other), "--workers", "0", "--quiet"]
+    assert crop.main([*pictures, *options]) == 0
+    assert CacheReader(other).metadata["path"].tolist() == ["0.png", "1.png", "2.png"]
+    command = ["--out", str(out), "--readers", "lite_residual"]
+    assert statistics.main([str(frames), *command, "--degraded", "0"]) == 0
+    assert Store(out).read(MATCHED).precision == "fp32"
+    for cache, more, expected in (
+        (other, [], "same face 0.png#-1"),
+        (frames, ["--precision", "bf16"], "in bf16 but got fp32"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            statistics.main([str(cache), *command, "--degraded", "1", *more])
+        assert ended.value.code == 2 and expected in capsys.readouterr().err
+        assert not Store(out).parts("P1")  # before anything was read
+
+
+def test_faces_that_share_a_key_are_refused(astronaut, tmp_path, capsys):
+    small = Image.fromarray(astronaut).resize((300, 300))
+    two = Image.new("RGB", (600, 300))
+    two.paste(small, (0, 0))
+    two.paste(small, (300, 0))
+    (tmp_path / "data").mkdir()
+    two.save(tmp_path / "data" / "two.png")
+    options = "--workers 0 --quiet --size 388 --margin 0.35 --native 1 --maps none".split()
+    cache = tmp_path / "frames"
+    assert crop.main([str(tmp_path / "data"), "--out", str(cache), "--faces", "all", *options]) == 0
+    assert len(CacheReader(cache)) == 2
+    with pytest.raises(SystemExit):
+        statistics.main([str(cache), "--out", str(tmp_path / "store")])
+    assert "several of two.png#-1" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 def test_only_degraded_views_of_frames_of_clips_keep_the_detail_of_large_faces(frames, monkeypatch):
     cache, seen = CacheReader(frames), []
     faces = cache.metadata
@@ -117,9 +158,36 @@ def test_faces_that_were_shrunk_to_the_frame_are_large(astronaut, tmp_path):
 def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path):
     store = Store(tmp_path, ["lite_rgb"])
     values = np.arange(6, dtype=np.float16).reshape(2, 3)
-    store.write(MATCHED, Statistics(np.array(["a#0", "b#0"]), {"lite_rgb": values}))
-    assert store.missing(MATCHED, ["a#0", "c#0", "b#0", "d#0"]) == [1, 3]
-    assert Store(tmp_path).read(MATCHED).values["lite_rgb"].tolist() == values.tolist()
+    keys, digests = np.array(["a#0", "b#0"]), np.array(["A", "B"])
+    store.write(MATCHED, Statistics(keys, {"lite_rgb": values}, digests, "fp32"))
+    wanted = ["a#0", "c#0", "b#0", "d#0"]
+    assert store.missing(MATCHED, wanted, "ACBD".__getitem__, "fp32") == [1, 3]
+    found = Store(tmp_path).read(MATCHED)
+    assert found.values["lite_rgb"].tolist() == values.tolist()
+    assert (found.digests.tolist(), found.precision) == (["A", "B"], "fp32")
+
+
+def test_statistics_that_do_not_say_what_they_are_of_can_only_be_read(tmp_path):
+    store, values = Store(tmp_path, ["lite_rgb"]), {"lite_rgb": np.ones((2, 3), np.float16)}
+    store.write(MATCHED, Statistics(np.array(["a#0", "b#0"]), values))
+    assert store.read(MATCHED).keys.tolist() == ["a#0", "b#0"]
+    assert store.read(MATCHED).digests is None
+    with pytest.raises(ValueError, match="of a version before"):
+        store.missing(MATCHED, ["c#0"], "C".__getitem__, "fp32")
+    assert store.missing("P1", ["c#0"], "C".__getitem__, "fp32") == [0]
+
+
+def test_what_two_runs_at_once_read_from_different_things_is_refused(tmp_path):
+    """Neither could see that the other would write."""
+    values = {"lite_rgb": np.ones((1, 3), np.float16)}
+    for view, other in (("P1", ("B", "fp32")), ("P2", ("A", "bf16"))):
+        for digest, precision in (("A", "fp32"), other):
+            part = Statistics(np.array(["a#0"]), values, np.array([digest]), precision)
+            Store(tmp_path, ["lite_rgb"]).write(view, part)
+    with pytest.raises(ValueError, match="got two of a#0"):
+        Store(tmp_path).read("P1")
+    with pytest.raises(ValueError, match="one precision"):
+        Store(tmp_path).read("P2")
 
 
 def test_runs_at_once_lose_nothing(tmp_path, monkeypatch):

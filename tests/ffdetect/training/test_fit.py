@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ffdetect.models.weights import load_checkpoint
 from ffdetect.training import train
 
 pytest.importorskip("lightning", reason="training needs the [train] extra")
@@ -55,6 +56,8 @@ def test_averaged_weights_are_validated_kept_and_gone_on_with(faces_cache, tmp_p
     torch.testing.assert_close(validated, [averages[0], averages[2]])
     assert not torch.equal(validated[1], stepped[3])
     assert torch.equal(load_file(out)["rgb.head.logit.weight"], validated[1].half())
+    recipe = load_checkpoint(out).about["recipe"]
+    assert recipe["backbone"] == "test_resnet" and "residual" not in recipe
 
 
 @pytest.mark.usefixtures("keep_interrupts")

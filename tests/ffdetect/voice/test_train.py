@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from ffdetect.voice.recipes import (
     within_sources,
 )
 from ffdetect.voice.train import main
-from tests.preprocess.sounds import buzz
+from preprocess.sound import main as cache_sound
+from tests.preprocess.sounds import buzz, write_sound
 
 from .voices import crushed, write_encoder, write_sources
 
@@ -60,10 +62,35 @@ def test_weights_tell_voices_they_have_not_heard(made: tuple[Path, ...]) -> None
 def test_a_run_again_takes_what_is_kept_and_writes_the_same(made: tuple[Path, ...]) -> None:
     *inputs, out = made
     first = out.read_bytes()
-    times = {file: file.stat().st_mtime_ns for file in (out.parent / "work").rglob("*.npy")}
+    times = {file: file.stat().st_mtime_ns for file in (out.parent / "work").rglob("*.npz")}
     assert main(command(*inputs, out)) == 0
     assert out.read_bytes() == first
     assert times and all(file.stat().st_mtime_ns == time for file, time in times.items())
+
+
+def test_features_of_another_cache_with_the_same_names_are_not_taken(
+    made: tuple[Path, ...], tmp_path: Path
+) -> None:
+    cache, manifest, encoder, _ = made
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    write_sound(next(folder.rglob("real/3_0_0.wav")), buzz(0.6, seed=77))
+    other = tmp_path / "cache"
+    assert cache_sound([str(folder), "--out", str(other), "--workers", "0", "--quiet"]) == 0
+    work = tmp_path / "work"
+    first, second, again = (
+        FeatureCache.open(path, manifest, encoder, work) for path in (cache, other, cache)
+    )
+    assert first.table["key"].tolist() == second.table["key"].tolist()
+    for name, disturb in (("stored", None), ("louder", lambda samples, row, others: 2 * samples)):
+        features, others = first.read(name, disturb), second.read(name, disturb)
+        changed = (features != others).any(1)
+        assert first.table["path"][changed].tolist() == ["real/3_0_0.wav"]
+        count = len([*work.iterdir()])
+        np.testing.assert_array_equal(again.read(name, disturb), features)
+        assert len([*work.iterdir()]) == count
+        some = first.read(name, disturb, np.arange(3, 6))
+        np.testing.assert_array_equal(some, features[3:6])
 
 
 def test_what_cannot_be_trained_on(made: tuple[Path, ...], tmp_path: Path, capsys) -> None:
@@ -75,6 +102,11 @@ def test_what_cannot_be_trained_on(made: tuple[Path, ...], tmp_path: Path, capsy
     assert "few.csv" in capsys.readouterr().err
     assert main(command(cache, manifest, manifest, tmp_path / "a.safetensors")) == 1
     assert "manifest.csv" in capsys.readouterr().err
+    short = [str(manifest.parent), "--out", str(tmp_path / "short"), "--seconds", "2"]
+    assert cache_sound([*short, "--workers", "0", "--quiet"]) == 0
+    assert main(command(tmp_path / "short", manifest, encoder, tmp_path / "a.safetensors")) == 1
+    assert "short: expected windows of 4 s" in capsys.readouterr().err
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_folds_leave_sources_out(made: tuple[Path, ...]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ffdetect.models.frozen import trunks
 from ffdetect.models.frozen.trunks import (
@@ -16,9 +16,9 @@ from ffdetect.models.frozen.trunks import (
     ClipTrunk,
     LiteTrunk,
     load_trunk,
-    read_tensors,
     trunk_digest,
 )
+from ffdetect.models.tensor_file import from_int8
 from preprocess.work.cores import computing
 
 
@@ -76,7 +76,7 @@ def test_stages_are_those_of_timm(lite, astronaut):
     """Whose batch norms still stand, where those of the trunk are folded into convolutions."""
     whole = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     with resources.as_file(resources.files("ffdetect.weights") / lite.file) as file:
-        whole.load_state_dict(read_tensors(file), strict=False)
+        whole.load_state_dict(from_int8(load_file(file)), strict=False)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in lite.modules())
     seen: list[torch.Tensor] = []
     for stage in whole.blocks:
@@ -117,15 +117,6 @@ def test_trunks_are_frozen_and_evaluate(clip, lite):
             for n, t in trunk.state_dict().items()
             if "num_batches" not in n
         )
-
-
-def test_one_channel_has_one_scale(tmp_path):
-    q = torch.tensor([[1, -2], [100, 127]], dtype=torch.int8)
-    scale = torch.tensor([0.5, 0.25], dtype=torch.float16)
-    save_file({"a.q": q, "a.scale": scale, "b": torch.ones(2).half()}, tmp_path / "t.safetensors")
-    got = read_tensors(tmp_path / "t.safetensors")
-    assert set(got) == {"a", "b"} and all(t.dtype == torch.float32 for t in got.values())
-    assert got["a"].tolist() == [[0.5, -1.0], [25.0, 31.75]]
 
 
 def test_files_hold_what_trunks_use_and_nothing_else():

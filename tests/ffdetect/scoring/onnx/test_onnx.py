@@ -162,7 +162,10 @@ class Shrunk(torch.nn.Module):
 def test_pixels_halfway_between_two_values_are_rounded_alike(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 40, 40), np.uint8)
     crops = torch.from_numpy(pixels)
+    (tmp_path / "a.onnx").write_bytes(b"as it was")
+    (tmp_path / "read meanwhile").hardlink_to(tmp_path / "a.onnx")
     write_onnx(tmp_path / "a.onnx", Shrunk(), crops[:2], "crops", {0: "n"}, ["shrunk"])
+    assert (tmp_path / "read meanwhile").read_bytes() == b"as it was"
     (shrunk,) = open_session(tmp_path / "a.onnx", 1).run(None, {"crops": pixels})
     np.testing.assert_array_equal(shrunk, area_resize(crops, 28))
 
