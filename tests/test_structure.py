@@ -147,7 +147,6 @@ NO_MEASUREMENT = (
     "every 20 ms",
     "Windows are 25 ms (400 samples, Hann) every 10 ms",
     "many times",
-    "10 to 60 times slower",  # bfloat16 that a processor emulates
 )
 
 

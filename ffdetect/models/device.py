@@ -36,7 +36,7 @@ def has_fast_bf16() -> bool:
     """Whether this CPU computes in bfloat16 by itself (avx512_bf16 or AMX), and oneDNN, which
     multiplies, is not kept from it by ONEDNN_MAX_CPU_ISA.
 
-    Others emulate it, and convolutions then ran 10 to 60 times slower than in float32.
+    Others emulate it, many times slower than float32.
     """
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     if limit and not any(kind in limit for kind in _BF16_ISA):
