@@ -164,6 +164,17 @@ def test_docstrings_have_no_measured_figures() -> None:
     assert not found
 
 
+def test_tests_import_what_is_there() -> None:
+    """Also those that need a library which is seldom there."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                path = ROOT / node.module.replace(".", "/")
+                ours = node.module.split(".")[0] in (*PACKAGES, "tests")
+                found = path.is_dir() or path.with_suffix(".py").is_file()
+                assert found or not ours, f"{file}: {node.module}"
+
+
 def test_the_formatter_formats() -> None:
     files = [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]
     skipped = [

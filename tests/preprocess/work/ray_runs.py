@@ -1,6 +1,6 @@
 """The rows of the plain run, from a Ray on this machine, whatever is killed.
 
-Run by `test_engine_ray`, each in a process of its own.
+Run by `test_ray`, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from preprocess import crop
 from preprocess.cache.log import read_failures
 from preprocess.work.pool import Lost, WorkerError
 from preprocess.work.ray import work_on_ray
-from tests.preprocess.test_crop_workers import assert_same
 from tests.preprocess.work.tasks import make_mortal_echo, make_mortal_extract, make_nothing
+from tests.preprocess.work.test_crop_workers import assert_same
 
 
 @pytest.fixture
