@@ -23,7 +23,7 @@ def run(*arguments: object) -> int:
 def test_in_a_process_of_its_own(name):
     """A process that was connected to a Ray ends a minute after that Ray."""
     command = [sys.executable, "-m", "pytest", "-q", str(RUNS), "-k", name]
-    done = subprocess.run(command, cwd=RUNS.parents[2], capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=RUNS.parents[3], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-3000:]
 
 
