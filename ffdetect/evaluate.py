@@ -177,15 +177,16 @@ def read_predictions(file: Path) -> dict[str, float]:
         )
     scores: dict[str, float] = {}
     try:
-        for name, written in rows:
-            score = float(written)
+        for row in rows:
+            if len(row) != 2:
+                raise ValueError(f"got {','.join(row)!r}")
+            name, score = row[0], float(row[1])
+            if not 0 <= score <= 1:
+                raise ValueError(f"expected scores from 0 to 1 but got {score} for {name}")
             if scores.setdefault(name, score) != score:
                 raise ValueError(f"{name} has the scores {scores[name]} and {score}")
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{file}: expected a name and its score in every row: {error}") from error
-    odd = next((name for name, score in scores.items() if not 0 <= score <= 1), None)
-    if odd is not None:
-        raise ValueError(f"{file}: expected scores from 0 to 1 but got {scores[odd]} for {odd}")
     return scores
 
 

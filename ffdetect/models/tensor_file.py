@@ -110,4 +110,5 @@ def _what(file: Path) -> str | None:
         return f"one that cannot be read: {error.strerror or error}"
     if not head:
         return "an empty file"
-    return next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
+    known = (what for start, what in _OTHERS.items() if head.startswith(start))
+    return next(known, None if head[8:9] in (b"{", b"") else "a file of another kind")

@@ -87,6 +87,15 @@ def _write(file: Path, state: dict, metadata: dict, calibration: Calibration | N
     write_tensors(file, state, {"ffdetect": json.dumps(metadata)})
 
 
+def _as_in(network: Scorer, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors in the formats of the network, which PyTorch would fill with rounded ones too."""
+    own = network.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point() != own.get(name, tensor).is_floating_point():
+            raise ValueError(f"{name} is {own[name].dtype}, not {tensor.dtype}")
+    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+
+
 def load_checkpoint(file: str | Path) -> Checkpoint:
     """Read weights and build their network.
 
@@ -116,9 +125,7 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
                 "or leave the file out and take the weights of the package"
             )
         network = create_network(settings["network"]).float()
-        network.load_learnt(
-            {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
-        )
+        network.load_learnt(_as_in(network, state))
         about = settings["about"]
         if not isinstance(about, dict):
             raise ValueError(f"expected what is said about the weights by name but got {about!r}")

@@ -151,6 +151,8 @@ def status(*arguments: object) -> int:
         ("a,b\n", "expected a table with the columns of img_name,y_pred but got 'a,b'"),
         ("img_name,y_pred\nx.jpg,much\n", "expected a name and its score in every row"),
         ("img_name,y_pred\nx.jpg,7\n", "expected scores from 0 to 1 but got 7.0 for x.jpg"),
+        ("img_name,y_pred\nx.jpg,nan\n", "expected scores from 0 to 1 but got nan for x.jpg"),
+        ("img_name,y_pred\nx.jpg,0,5\n", "and its score in every row: got 'x.jpg,0,5'"),
         ("img_name,y_pred\nx.jpg,0.5\n", "expected labels of files in"),
         ("img_name,y_pred\nx.jpg,0.5\nx.jpg,0.7\n", "x.jpg has the scores 0.5 and 0.7"),
         ("img_name,y_pred\nreal/2.jpg,0.5\n", "expected labels of real and fake files but got 1"),

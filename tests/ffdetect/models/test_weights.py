@@ -109,7 +109,7 @@ def foreign_files(folder, weights):
     paths["truncated"].write_bytes(whole[:-1000])
     paths["short"].write_bytes(whole[:100])
     paths["empty"].write_bytes(b"")
-    paths["text"].write_text("no weights\n")
+    paths["text"].write_text("no weights at all\n")
     torch.save(tiny_network(streams="frequency").state_dict(), paths["pickle"])
     torch.save({"a": Trap(folder / "sprung")}, paths["picked_trap"])
     paths["old_pickle"].write_bytes(pickle.dumps({"a": 1}))
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
         ("truncated", "expected a weights file"),
         ("short", "expected a weights file"),
         ("empty", "but got an empty file"),
-        ("text", "expected a weights file"),
+        ("text", "but got a file of another kind"),
         ("pickle", r"but got a pickle in a zip \(.pth, .pt\)"),
         ("old_pickle", r"but got a pickle \(.pth, .pt, .pkl\)"),
         ("lfs", "but got a Git LFS pointer"),
@@ -370,13 +370,15 @@ def assert_refused(file, weights, calibration):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("change", ["drop", "add", "reshape"])
+@pytest.mark.parametrize("change", ["drop", "add", "reshape", "int64", "int8", "bool"])
 def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, tiny_weights, change):
     tensors = load_file(tiny_weights)
     if change == "drop":
         del tensors["fusion.gate.weight"]
     elif change == "add":
         tensors["fusion.extra"] = torch.zeros(2)
+    elif change != "reshape":
+        tensors["fusion.gate.weight"] = tensors["fusion.gate.weight"].to(getattr(torch, change))
     else:
         tensors["fusion.gate.weight"] = torch.zeros(3, 3)
     file = tmp_path / "w.safetensors"
