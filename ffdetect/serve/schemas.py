@@ -281,6 +281,42 @@ class Job(Answer):
     result: Clip | Sound | None = None
     error: Problem | None = None
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "tSx0ca1wVq2Yb3mRk9nP5g",
+                    "kind": "sound",
+                    "state": "done",
+                    "progress": 1.0,
+                    "waiting": 0,
+                    "created": "2026-11-30T12:00:00Z",
+                    "expires": "2026-11-30T13:00:00Z",
+                    "result": {
+                        "name": "speech.wav",
+                        "score": 0.87,
+                        "windows": [{"start": 0.0, "end": 4.0, "score": 0.87, "level": 0.11}],
+                        "damaged": 0,
+                        "notes": [],
+                        "provenance": None,
+                    },
+                    "error": None,
+                },
+                {
+                    "id": "Zc8dQ1kL0sWf7uXy2eHjNg",
+                    "kind": "clip",
+                    "state": "running",
+                    "progress": 0.4,
+                    "waiting": 0,
+                    "created": "2026-11-30T12:00:00Z",
+                    "expires": None,
+                    "result": None,
+                    "error": None,
+                },
+            ]
+        }
+    )
+
 
 class Health(Answer):
     status: Literal["ok"] = "ok"
@@ -295,6 +331,10 @@ class Ready(Answer):
     jobs: int
     """waiting or running"""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"ready": True, "workers": 2, "pictures": 5, "jobs": 0}]}
+    )
+
 
 class Version(Answer):
     version: str
@@ -308,3 +348,18 @@ class Version(Answer):
     """what the weights tell of their training"""
     card: str
     """the model card of shipped weights, in Markdown"""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "version": "1.0.0",
+                    "weights": "best",
+                    "thresholds": {"0.1": 0.62, "0.01": 0.86, "0.001": 0.95},
+                    "calibration": None,
+                    "about": {"date": "2026-11-30"},
+                    "card": "# Model card ...",
+                }
+            ]
+        }
+    )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ffdetect import Detector
+from ffdetect.serve import schemas
 from ffdetect.serve.app import Service
 from ffdetect.serve.settings import Settings
 from ffdetect.voice import VoiceDetector
@@ -348,6 +349,9 @@ def test_openapi_describes_what_is_answered(service):
     assert {"200", "401", "408", "413", "415", "422", "429", "503"} <= post["responses"].keys()
     assert "multipart/form-data" in post["requestBody"]["content"]
     assert api["components"]["schemas"]["Pictures"]["examples"]
+    for model in (schemas.Job, schemas.Ready, schemas.Version):
+        examples = api["components"]["schemas"][model.__name__]["examples"]
+        assert [model.model_validate(example) for example in examples]
     examples = post["responses"]["413"]["content"]["application/problem+json"]["examples"]
     assert examples["too_large"]["value"]["status"] == 413
 
