@@ -6,6 +6,7 @@ may stand still, jump or run backwards, packets may be damaged, and a clip ends 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -87,20 +88,26 @@ def key_frames(
             unknown = any(stream.codec_context is None for stream in container.streams.video)
             what = "its codec is not known" if unknown else "it has no video stream"
             raise DecodeError(f"expected {_EXPECTED} but {what}", path)
-        for stream in found:
-            if stream is not found[0]:  # of the one before it, nothing can be decoded
+        tries = deque((stream.index, "AUTO") for stream in found)
+        while tries:
+            index, threads = tries.popleft()
+            if container is None:  # of the one before it, nothing can be decoded
                 container = stack.enter_context(open_media(path, _EXPECTED))
-                stream = container.streams[stream.index]
+            stream = container.streams[index]
+            stream.thread_type = threads
             clip = stack.enter_context(_Clip(path, container, stream, max_megapixels, alive))
             for pick in clip.picks(frames, region):
                 number = max(number + 1, round(pick.time * clip.rate))
                 pixels = clip.display.pixels(pick.frame)
                 picture = Picture(pixels, str(path), stream.codec_context.name, frame=number)
                 yield KeyFrame(picture, pick.time, pick.shot)
-            reason = reason or clip.frames.reason
+            reason, name, container = reason or clip.frames.reason, container.format.name, None
+            if number < 0 and threads == "AUTO" and clip.frames.damaged:
+                tries.appendleft((index, "SLICE"))  # frame threads may keep an error for good
+                continue
             if notes is not None:
                 notes += clip.notes()
-                if is_followed(path, container.format.name):
+                if is_followed(path, name):
                     notes.append("another film follows in the file, which players do not show")
             if number >= 0:
                 return
@@ -119,7 +126,6 @@ class _Clip:
         max_megapixels: float,
         alive: Callable[[], None],
     ) -> None:
-        stream.thread_type = "AUTO"
         self._alive, self.rate = alive, rate_of(stream)
         self.display = Display(path, container, stream, max_megapixels)
         self.frames = Frames(container, stream)

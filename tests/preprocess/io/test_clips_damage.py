@@ -133,6 +133,14 @@ def test_nothing_but_damage(whole, tmp_path):
         list(key_frames(bad, frames=4))
 
 
+def test_an_error_that_stays_in_a_decoder_with_frame_threads_costs_one_frame(tmp_path):
+    clip = write(tmp_path / "a.mov", map(numbered, range(COUNT)), "cfhd", pix="yuv422p10le")
+    bad = damage(clip, tmp_path / "bad.mov", [0])
+    seen, notes = look(bad)
+    assert seen == pytest.approx(look(clip)[0], abs=0.13)
+    assert notes == ["1 damaged packet of pictures skipped"]
+
+
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_a_missing_tail_is_said(tmp_path, share):
     clip = write(tmp_path / "a.mkv", map(numbered, range(COUNT)))
