@@ -21,7 +21,7 @@ from .media import Frames, open_media, skipped, streams
 from .video.display import Display, luma
 from .video.joined import is_followed
 from .video.picker import JUMP, Cuts, Pick, Picker, sharpness
-from .video.timeline import Clock, Timeline, rate_of
+from .video.timeline import Clock, Timeline
 
 _EXPECTED = "an mp4, mov, avi, mkv, webm or mpg clip"
 _DENSEST = 10  # moments for each frame that there should be; more find none
@@ -126,11 +126,12 @@ class _Clip:
         max_megapixels: float,
         alive: Callable[[], None],
     ) -> None:
-        self._alive, self.rate = alive, rate_of(stream)
+        self._alive = alive
         self.display = Display(path, container, stream, max_megapixels)
         self.frames = Frames(container, stream)
-        self._clock = Clock(container, stream)
         self._timeline = Timeline(path, stream.index, alive)
+        self._clock = Clock(container, stream, self._timeline.span)
+        self.rate = self._clock.rate
         self._ended = False
 
     def __enter__(self) -> _Clip:
@@ -190,6 +191,8 @@ class _Clip:
         if not self._timeline.broken:
             damaged = max(damaged, self.frames.flagged)
         lines = skipped(damaged, "pictures")
+        if self._timeline.span:
+            lines.append("the times of some pictures lie far from all others and are not believed")
         if said is not None and (self._ended or said > self._timeline.seconds):
             lines.append(f"the pictures end at {self._timeline.end:.1f} s of {said:.1f} s")
         if self._timeline.rest > _REST:
