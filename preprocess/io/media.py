@@ -29,6 +29,8 @@ _REGULAR = 8  # equal steps of time after which several of them are a gap
 _JITTER = 0.1  # share of a step by which equal ones may differ
 _PAUSE = 10.0  # seconds; a longer gap is where another part of a file begins
 _ONE_TO_ONE = frozenset("h264 hevc mpeg1video mpeg2video".split())  # one frame of each packet
+_KEYED = frozenset("flv h263 mpeg4 msmpeg4 msmpeg4v1 msmpeg4v2 wmv1 wmv2".split())  # that begin
+# with a key frame and, without one, are decoded all the same
 
 
 def open_media(path: Path, expected: str) -> Any:
@@ -173,7 +175,8 @@ class Frames:
         self._container, self._stream = container, stream
         self.damaged, self.flagged, self.reason, self.whole = 0, 0, "", True
         self._bad: int | None = None  # time stamp of the last damage
-        self._started = False  # whether there was a key frame
+        self._started = False  # whether there was a key frame, or should have been
+        self._from_start = True
         self._missing = _Missing(container, stream, from_start=True)
         self._gaps = _Gaps(container, stream)
         self._source = self._run()
@@ -193,7 +196,7 @@ class Frames:
         self._container.seek(stamp, stream=self._stream)
         self._missing = _Missing(self._container, self._stream, from_start=False)
         self._gaps = _Gaps(self._container, self._stream)
-        self._started = False
+        self._started = self._from_start = False
         self._source = self._run()
 
     def _run(self) -> Iterator[Any]:
@@ -225,12 +228,17 @@ class Frames:
     def _judge(self, frame: Any) -> None:
         stamp = frame.pts
         self._count(max(self._missing.came(frame), self._gaps.came(frame)), stamp)
-        if frame.is_corrupt and self._started:
+        key = getattr(frame, "key_frame", None)  # None of sound, whose frames all are
+        began, self._started = self._started, self._started or key is not False
+        if frame.is_corrupt and (began or key):
             self._lose("a picture is patched", stamp)
         elif frame.is_corrupt:  # what precedes the first key frame may be, in whole files
             self.whole = False
-        elif getattr(frame, "key_frame", True):  # as all frames of sound are
-            self._started = True
+        elif not self._started and self._stream.codec_context.name in _KEYED:
+            if self._from_start and self.whole:
+                self._lose("it begins without a key frame", stamp)
+            self.whole = False
+        elif key is not False:
             # Frames come in another order than packets: a key frame may be older than the damage.
             known = stamp is not None and self._bad is not None
             if not known or not 0 <= self._bad - stamp < RESTART / self._stream.time_base:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from preprocess.io.clips import key_frames
@@ -68,6 +70,27 @@ def test_a_damaged_start_costs_the_first_group_alone(whole, tmp_path, suffix, co
     seen, notes = look(bad)
     assert seen[0] < 0.5 and seen[1:] == pytest.approx(look(whole(suffix, codec))[0][1:], abs=0.13)
     assert "skipped" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "change"),
+    [
+        ("wmv", "wmv2", lambda data: np.random.default_rng(1).bytes(len(data))),
+        ("wmv", "wmv2", lambda data: data[: len(data) // 2]),
+        ("avi", "mpeg4", lambda data: data[: len(data) // 2]),
+        ("ts", "mpeg2video", lambda data: data[: len(data) // 2]),
+    ],
+    ids=["wmv2 noise", "wmv2 cut", "mpeg4 cut", "mpeg2video cut"],
+)
+def test_a_damaged_start_without_an_error_is_counted(tmp_path, suffix, codec, change):
+    colours = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    clip = write(tmp_path / f"a.{suffix}", [cv2.resize(colours, (192, 128))] * COUNT, codec)
+    notes: list[str] = []
+    assert len(list(key_frames(clip, frames=8, notes=notes))) == 8 and not notes
+    bad = damage(clip, tmp_path / f"bad.{suffix}", [0], change=change)
+    first, *_ = key_frames(bad, frames=5, notes=notes)
+    assert first.time >= 0.36
+    assert notes == ["1 damaged packet of pictures skipped"]
 
 
 def test_frames_after_damage_are_taken_only_where_no_other_is_near(whole, tmp_path):
