@@ -100,12 +100,24 @@ def test_frames_after_damage_are_taken_only_where_no_other_is_near(whole, tmp_pa
     assert seen[0] >= 1.19 and seen[1] == pytest.approx(3.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "libvpx"), ("mkv", "ffv1"), ("avi", "mpeg4")]
+)
+def test_a_whole_frame_before_goes_before_a_damaged_one(tmp_path, suffix, codec):
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(COUNT)), codec, gop=25)
+    bad = damage(clip, tmp_path / f"bad.{suffix}", range(40, 45), change=lambda data: data[:12])
+    # The moment is at 1.75 s; what follows on 1.56 s is damaged until 2 s.
+    expected = [0.25, 0.75, 1.25, 1.56, 2.25, 2.75, 3.25, 3.75]
+    assert look(bad)[0] == pytest.approx(expected, abs=0.11)
+    assert look(bad)[0][3] == pytest.approx(1.56, abs=0.02)
+
+
 def test_one_group_of_frames_with_damage_at_its_start_is_still_looked_at(tmp_path):
     clip = write(tmp_path / "one.mp4", map(numbered, range(50)), gop=1000)
     bad = damage(clip, tmp_path / "bad.mp4", [3])
     notes: list[str] = []
     keys = list(key_frames(bad, frames=4, notes=notes))
-    assert [key.time for key in keys] == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=0.3)
+    assert [key.time for key in keys] == pytest.approx([0.08, 1.0, 1.5, 2.0], abs=0.3)
     assert notes == ["1 damaged packet of pictures skipped"]
 
 
