@@ -83,14 +83,18 @@ def test_a_damaged_start_costs_the_first_group_alone(whole, tmp_path, suffix, co
     ids=["wmv2 noise", "wmv2 cut", "mpeg4 cut", "mpeg2video cut"],
 )
 def test_a_damaged_start_without_an_error_is_counted(tmp_path, suffix, codec, change):
-    colours = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
-    clip = write(tmp_path / f"a.{suffix}", [cv2.resize(colours, (192, 128))] * COUNT, codec)
+    clip = write(tmp_path / f"a.{suffix}", [colours()] * COUNT, codec)
     notes: list[str] = []
     assert len(list(key_frames(clip, frames=8, notes=notes))) == 8 and not notes
     bad = damage(clip, tmp_path / f"bad.{suffix}", [0], change=change)
     first, *_ = key_frames(bad, frames=5, notes=notes)
     assert first.time >= 0.36
     assert notes == ["1 damaged packet of pictures skipped"]
+
+
+def colours() -> np.ndarray:
+    """A picture of blotches, of which decoders give something where half is missing."""
+    return cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8), (192, 128))
 
 
 def test_frames_after_damage_are_taken_only_where_no_other_is_near(whole, tmp_path):
@@ -110,6 +114,23 @@ def test_a_whole_frame_before_goes_before_a_damaged_one(tmp_path, suffix, codec)
     expected = [0.25, 0.75, 1.25, 1.56, 2.25, 2.75, 3.25, 3.75]
     assert look(bad)[0] == pytest.approx(expected, abs=0.11)
     assert look(bad)[0][3] == pytest.approx(1.56, abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
+def test_jpegs_that_are_cut_off_are_counted_and_avoided(tmp_path, suffix):
+    clip, notes = write(tmp_path / f"a.{suffix}", [colours()] * COUNT, "mjpeg"), []
+    cut = range(40, 45)
+    bad = damage(clip, tmp_path / f"b.{suffix}", cut, change=lambda data: data[: len(data) // 2])
+    times = [key.time for key in key_frames(bad, frames=8, notes=notes)]
+    assert len(times) == 8 and not any(1.58 < time < 1.78 for time in times)
+    assert notes == ["5 damaged packets of pictures skipped"]
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-2], lambda data: data + bytes(len(data))])
+def test_jpegs_are_whole_that_all_lack_their_end_or_are_padded(whole, tmp_path, change):
+    clip = damage(whole("mov", "mjpeg"), tmp_path / "a.mov", range(COUNT), change=change)
+    times, notes = look(clip)
+    assert len(times) == 8 and not notes
 
 
 def test_one_group_of_frames_with_damage_at_its_start_is_still_looked_at(tmp_path):
