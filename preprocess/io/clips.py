@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,9 @@ class _Clip:
             return
         found = self._timeline.landing(picker.moments[0] - picker.half)
         if found and found[1] > self._clock.now + 2 * self._clock.step:
+            if self._clock.now < 0:  # the first frame alone may tell how all are laid
+                for frame in islice(self.frames, 1):
+                    self.display.check(frame)
             try:
                 self.frames.seek(found[0])
             except av.error.FFmpegError:

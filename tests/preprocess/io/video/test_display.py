@@ -73,6 +73,35 @@ def test_a_matrix_that_is_no_quarter_turn_is_named_and_left(tmp_path, photo):
     assert len(notes) == 1 and "display matrix" in notes[0] and "not applied" in notes[0]
 
 
+def test_a_matrix_that_shears_is_left_as_a_whole(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3)
+    clip.write_bytes(with_matrix(clip.read_bytes(), 1, 0.5, 0, 1))
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo) < 4 and len(notes) == 1
+
+
+@pytest.mark.parametrize("rate", [25, 2])
+@pytest.mark.parametrize(
+    ("told", "laid"),
+    [("rotate=90", np.rot90), ("flip=horizontal", lambda p: p[:, ::-1])],
+)
+def test_the_first_picture_of_h264_tells_how_all_are_laid(tmp_path, photo, rate, told, laid):
+    clip = write(tmp_path / "a.mp4", [photo] * 60, rate=rate)
+    with av.open(str(clip)) as old, av.open(str(tmp_path / "b.mp4"), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        told = f"h264_metadata=display_orientation=insert:{told}"
+        context = av.bitstream.BitStreamFilterContext(told, stream, copy)
+        for packet in old.demux(stream):
+            for changed in context.filter(packet if packet.size else None):
+                changed.stream = copy
+                new.mux(changed)
+    keys = list(key_frames(tmp_path / "b.mp4", frames=2))  # at a rate of 2 the first is jumped over
+    assert len(keys) == 2 and keys[0].time > 0.2
+    for key in keys:
+        assert difference(key.picture.pixels, laid(photo)) < 4
+
+
 def aspect_of(ratio: Fraction):
     def change(stream):
         stream.codec_context.sample_aspect_ratio = ratio
