@@ -184,6 +184,25 @@ def test_the_cropping_of_matroska(tmp_path, photo, side, part):
     assert difference(pixels, photo[part]) < 4 and not notes
 
 
+@pytest.mark.parametrize(
+    ("side", "part"), [(b"\x54\xcc", np.s_[:, 48:]), (b"\x54\xdd", np.s_[:, :-48])]
+)
+def test_the_size_that_matroska_tells_is_of_what_cropping_leaves(tmp_path, photo, side, part):
+    clip = write(tmp_path / "a.mkv", [photo] * 3)
+    data, void = clip.read_bytes(), bytes.fromhex("ec01000000000000020000")
+    told = side + b"\x81\x30" + b"\x54\xb0\x81\x60" + b"\x54\xba\x81\x78"  # 48, 96 x 120
+    size = bytes.fromhex("e08ab08160ba8178")  # and the display's unit
+    assert data.count(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void) == 1
+    grown = b"\xe0\x92" + size[2:] + told + b"\x55\xee\x81\x00" + b"\xec\x81\x00"
+    clip.write_bytes(
+        data.replace(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void, grown)
+    )
+    assert clip.stat().st_size == len(data)
+    pixels, notes = shown(clip)
+    wide = cv2.resize(photo[part], (96, 120), interpolation=cv2.INTER_CUBIC)
+    assert difference(pixels, wide) < 6 and not notes
+
+
 def test_transparent_pixels_are_shown_over_white(tmp_path, photo):
     clip = tmp_path / "a.mov"
     with av.open(str(clip), "w") as out:
