@@ -28,6 +28,7 @@ _FOREIGN = {8: "YCgCo", 11: "YDzDx", 13: "chroma-derived", 14: "ICtCp", 15: "IPT
     (16, 17), "YCgCo-R"
 )  # colour spaces of ITU-T H.273 that FFmpeg does not convert
 _ALIKE = {10: 9, 12: 2}  # those that are close to one which it does
+_UNSPECIFIED, _BT709, _HD = 2, 1, (1280, 720)  # as players take it of pictures so wide or high
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ class Display:
         if space in _ALIKE:
             self._note("its colours are of a rare kind and may be slightly off")
             frame.colorspace = _ALIKE[space]
+        is_hd = frame.width >= _HD[0] or frame.height >= _HD[1]
+        if is_hd and space == _UNSPECIFIED and frame.color_trc not in TRANSFERS:
+            frame.colorspace = _BT709  # FFmpeg takes it for BT.601
 
     def pixels(self, frame: Any) -> np.ndarray:
         """Uint8 H x W x 3 RGB.

@@ -194,9 +194,7 @@ def test_the_size_that_matroska_tells_is_of_what_cropping_leaves(tmp_path, photo
     size = bytes.fromhex("e08ab08160ba8178")  # and the display's unit
     assert data.count(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void) == 1
     grown = b"\xe0\x92" + size[2:] + told + b"\x55\xee\x81\x00" + b"\xec\x81\x00"
-    clip.write_bytes(
-        data.replace(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void, grown)
-    )
+    clip.write_bytes(data.replace(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void, grown))
     assert clip.stat().st_size == len(data)
     pixels, notes = shown(clip)
     wide = cv2.resize(photo[part], (96, 120), interpolation=cv2.INTER_CUBIC)
@@ -293,3 +291,35 @@ def test_colour_spaces_are_shown_or_named(tmp_path, photo, space):
     assert notes == (
         ["its colours are of a rare kind and may be slightly off"] * (space in (10, 12))
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "space", "told", "codec"),
+    [
+        ((1280, 528), 1, 2, "libx264"),
+        ((480, 720), 1, 2, "libx264"),
+        ((640, 480), 5, 2, "libx264"),
+        ((1280, 720), 5, 5, "libx264"),
+        ((640, 480), 1, 1, "libx264"),
+        ((1280, 720), 5, 2, "mjpeg"),  # the standard of JPEG files tells its colours
+    ],
+)
+def test_colours_that_are_not_told_are_those_that_players_take(
+    tmp_path, photo, size, space, told, codec
+):
+    picture = cv2.resize(photo, size)
+    ranged = {"dst_color_range": 2} if codec == "mjpeg" else {"dst_color_range": 1}
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    pix = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    frame = frame.reformat(format=pix, dst_colorspace=space, **ranged)
+    frame.colorspace = told
+    clip = tmp_path / "a.mov"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt, stream.codec_context.colorspace = pix, told
+        stream.options = {"crf": "4"} if codec == "libx264" else {"qscale": "2"}
+        stream.bit_rate = 50_000_000
+        out.mux([*stream.encode(frame), *stream.encode()])
+    pixels, notes = shown(clip)
+    assert np.abs(pixels.astype(float) - picture).mean((0, 1)).max() < 2.5 and not notes
