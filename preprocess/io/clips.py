@@ -6,9 +6,11 @@ may stand still, jump or run backwards, packets may be damaged, and a clip ends 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from .media import Frames, open_media, skipped, streams
 from .video.display import Display, luma
 from .video.joined import is_followed
 from .video.picker import JUMP, Cuts, Pick, Picker, sharpness
-from .video.timeline import Clock, Timeline, rate_of
+from .video.timeline import Clock, Timeline
 
 _EXPECTED = "an mp4, mov, avi, mkv, webm or mpg clip"
 _DENSEST = 10  # moments for each frame that there should be; more find none
@@ -87,20 +89,26 @@ def key_frames(
             unknown = any(stream.codec_context is None for stream in container.streams.video)
             what = "its codec is not known" if unknown else "it has no video stream"
             raise DecodeError(f"expected {_EXPECTED} but {what}", path)
-        for stream in found:
-            if stream is not found[0]:  # of the one before it, nothing can be decoded
+        tries = deque((stream.index, "AUTO") for stream in found)
+        while tries:
+            index, threads = tries.popleft()
+            if container is None:  # of the one before it, nothing can be decoded
                 container = stack.enter_context(open_media(path, _EXPECTED))
-                stream = container.streams[stream.index]
+            stream = container.streams[index]
+            stream.thread_type = threads
             clip = stack.enter_context(_Clip(path, container, stream, max_megapixels, alive))
             for pick in clip.picks(frames, region):
                 number = max(number + 1, round(pick.time * clip.rate))
                 pixels = clip.display.pixels(pick.frame)
                 picture = Picture(pixels, str(path), stream.codec_context.name, frame=number)
                 yield KeyFrame(picture, pick.time, pick.shot)
-            reason = reason or clip.frames.reason
+            reason, name, container = reason or clip.frames.reason, container.format.name, None
+            if number < 0 and threads == "AUTO" and clip.frames.damaged:
+                tries.appendleft((index, "SLICE"))  # frame threads may keep an error for good
+                continue
             if notes is not None:
                 notes += clip.notes()
-                if is_followed(path, container.format.name):
+                if is_followed(path, name):
                     notes.append("another film follows in the file, which players do not show")
             if number >= 0:
                 return
@@ -119,12 +127,12 @@ class _Clip:
         max_megapixels: float,
         alive: Callable[[], None],
     ) -> None:
-        stream.thread_type = "AUTO"
-        self._alive, self.rate = alive, rate_of(stream)
+        self._alive = alive
         self.display = Display(path, container, stream, max_megapixels)
         self.frames = Frames(container, stream)
-        self._clock = Clock(container, stream)
         self._timeline = Timeline(path, stream.index, alive)
+        self._clock = Clock(container, stream, self._timeline.span)
+        self.rate = self._clock.rate
         self._ended = False
 
     def __enter__(self) -> _Clip:
@@ -171,6 +179,9 @@ class _Clip:
             return
         found = self._timeline.landing(picker.moments[0] - picker.half)
         if found and found[1] > self._clock.now + 2 * self._clock.step:
+            if self._clock.now < 0:  # the first frame alone may tell how all are laid
+                for frame in islice(self.frames, 1):
+                    self.display.check(frame)
             try:
                 self.frames.seek(found[0])
             except av.error.FFmpegError:
@@ -184,6 +195,8 @@ class _Clip:
         if not self._timeline.broken:
             damaged = max(damaged, self.frames.flagged)
         lines = skipped(damaged, "pictures")
+        if self._timeline.span:
+            lines.append("the times of some pictures lie far from all others and are not believed")
         if said is not None and (self._ended or said > self._timeline.seconds):
             lines.append(f"the pictures end at {self._timeline.end:.1f} s of {said:.1f} s")
         if self._timeline.rest > _REST:

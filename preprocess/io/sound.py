@@ -16,6 +16,7 @@ import numpy as np
 
 from .formats import SAMPLE_RATE, DecodeError, is_url
 from .media import Frames, open_media, skipped, streams
+from .said import SIZED, said_bytes, tells_length
 from .video.joined import is_followed
 
 _RATES = (1_000, 768_000)  # Hz, of what may come in
@@ -23,8 +24,6 @@ _MAX_CHANNELS = 64
 _BATCH = 0.5  # seconds of sound converted at once: small frames cost more calls than work
 _BURST = 4.0  # coded sound is louder than that only where it is damaged
 _NEAR = 0.2  # seconds between lengths that are the same
-_UNKNOWN = 0x7FFF0000  # bytes; headers of WAV say so, or more, where nobody knew
-_TELLING = ("mov", "matroska", "flv", "flac", "aiff", "au")  # formats that say how long they are
 _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a or ogg)"
 
 
@@ -110,9 +109,10 @@ class SoundReader:
         """Until when there should be sound, in seconds of the file's time; 0 where it is not known
         or not of the sound alone."""
         container, stream = self._container, self._stream
-        if container.format.name == "wav":  # of which FFmpeg tells what is there
-            return self._end * _said_bytes(self.path) / self.path.stat().st_size
-        if container.format.name.split(",")[0] not in _TELLING:
+        name = container.format.name.split(",")[0]
+        if name in SIZED:
+            return self._end * said_bytes(self.path, name) / self.path.stat().st_size
+        if not tells_length(self.path, name):
             return 0.0
         if stream.duration:
             return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
@@ -171,13 +171,6 @@ class SoundReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _said_bytes(wav: Path) -> int:
-    """How long a file of WAV says it is; 0 where it is written without going back to its header."""
-    with wav.open("rb") as file:
-        said = int.from_bytes(file.read(8)[4:], "little")
-    return said + 8 if said < _UNKNOWN else 0
 
 
 def sound_blocks(samples: np.ndarray, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:

@@ -69,8 +69,14 @@ def write(
     return file
 
 
-def damage(source: Path, target: Path, chosen: Iterable[int], kind: str = "video") -> Path:
-    """A copy in which some packets of a stream hold nothing but zeros."""
+def damage(
+    source: Path,
+    target: Path,
+    chosen: Iterable[int],
+    kind: str = "video",
+    change: Callable[[bytes], bytes] = lambda data: bytes(len(data)),
+) -> Path:
+    """A copy in which some packets of a stream hold nothing but zeros, or something else."""
     chosen = set(chosen)
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = getattr(old.streams, kind)[0]
@@ -79,7 +85,7 @@ def damage(source: Path, target: Path, chosen: Iterable[int], kind: str = "video
             if not packet.size:
                 continue
             if number in chosen:
-                bad = av.Packet(bytes(packet.size))
+                bad = av.Packet(change(bytes(packet)))
                 bad.pts, bad.dts, bad.duration = packet.pts, packet.dts, packet.duration
                 bad.time_base, bad.is_keyframe = packet.time_base, packet.is_keyframe
                 packet = bad

@@ -28,6 +28,7 @@ _FOREIGN = {8: "YCgCo", 11: "YDzDx", 13: "chroma-derived", 14: "ICtCp", 15: "IPT
     (16, 17), "YCgCo-R"
 )  # colour spaces of ITU-T H.273 that FFmpeg does not convert
 _ALIKE = {10: 9, 12: 2}  # those that are close to one which it does
+_UNSPECIFIED, _BT709, _HD = 2, 1, (1280, 720)  # as players take it of pictures so wide or high
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Display:
         self._stream, self._context = stream, stream.codec_context
         self._coded_aspect = self._context.sample_aspect_ratio
         self._crop = read_crop(path, container, stream)
+        self._matrix: bytes | None = None  # the last that a frame had
         self._converted = _make_converter()
         self.notes: list[str] = []
         if stream.metadata.get("alpha_mode") == "1" and not _has_alpha(self._context.format):
@@ -64,11 +66,12 @@ class Display:
         check_size(self._context.width, self._context.height, self._name, max_megapixels)
 
     def check(self, frame: Any) -> None:
-        """Prepare a frame for the others.
+        """Prepare a frame for the others; called for each, in order.
 
         Raises:
             DecodeError: its colours are none that can be shown.
         """
+        self._matrix = self._matrix_of(frame)
         space = int(frame.colorspace)
         if space in _FOREIGN:
             raise DecodeError(
@@ -77,6 +80,9 @@ class Display:
         if space in _ALIKE:
             self._note("its colours are of a rare kind and may be slightly off")
             frame.colorspace = _ALIKE[space]
+        is_hd = frame.width >= _HD[0] or frame.height >= _HD[1]
+        if is_hd and space == _UNSPECIFIED and frame.color_trc not in TRANSFERS:
+            frame.colorspace = _BT709  # FFmpeg takes it for BT.601
 
     def pixels(self, frame: Any) -> np.ndarray:
         """Uint8 H x W x 3 RGB.
@@ -84,7 +90,8 @@ class Display:
         Raises:
             DecodeError: too large.
         """
-        aspect = self._aspect()
+        turn = self._turn(frame)
+        aspect = self._aspect(turn is not None)  # FFmpeg's is of the matrix too
         wide, high = max(aspect, 1.0), max(1 / aspect, 1.0)  # enlarged, so that nothing is lost
         check_size(round(frame.width * wide), round(frame.height * high), self._name, self._most)
         self._note_views(frame)
@@ -95,11 +102,11 @@ class Display:
         if aspect != 1:
             size = round(pixels.shape[1] * wide), round(pixels.shape[0] * high)
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
-        return np.ascontiguousarray(self._turn(frame).apply(pixels))
+        return np.ascontiguousarray((turn or Turn()).apply(pixels))
 
     def luma(self, frame: Any) -> np.ndarray:
         """Its brightness, uint8 H x W, upright; pixels may not be square."""
-        return self._turn(frame).apply(self._cropped(luma(frame)))
+        return (self._turn(frame) or Turn()).apply(self._cropped(luma(frame)))
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -115,11 +122,11 @@ class Display:
             return pixels
         return part
 
-    def _aspect(self) -> float:
+    def _aspect(self, told_by_container: bool) -> float:
         """Width of a pixel by its height. What the container says goes before what the codec says;
         where only the codec does, it may change midway."""
         told = self._stream.sample_aspect_ratio
-        if not told or told == self._coded_aspect:
+        if not told or told == self._coded_aspect or not told_by_container:
             told = self._context.sample_aspect_ratio
         aspect = float(told or 1)
         if not 1 / _LONGEST <= aspect <= _LONGEST:
@@ -127,14 +134,20 @@ class Display:
             return 1.0
         return 1.0 if abs(aspect - 1) < _SQUARE else aspect
 
-    def _turn(self, frame: Any) -> Turn:
+    def _matrix_of(self, frame: Any) -> bytes | None:
+        """Of a stream that tells it now and then, frames have the last that was told."""
         matrix = _side_data(frame, "DISPLAYMATRIX")
+        return self._matrix if matrix is None else bytes(matrix)[:36]
+
+    def _turn(self, frame: Any) -> Turn | None:
+        """None where the display matrix is not applied."""
+        matrix = self._matrix_of(frame)
         if matrix is None:
             return Turn()
-        turn = turn_of(struct.unpack("=9i", bytes(matrix)[:36]))
+        turn = turn_of(struct.unpack("=9i", matrix))
         if turn is None:
             self._note("its display matrix is no turn by quarters or mirroring; it was not applied")
-        return turn or Turn()
+        return turn
 
     def _note_views(self, frame: Any) -> None:
         stereo = _side_data(frame, "STEREO3D")

@@ -70,11 +70,12 @@ class Picker:
         if cut:
             yield from self._end_shot(time)
             self._shot, self._start, self._shown = self._shot + 1, time, False
+        before = self._whole_before()
         new = Pick(frame, time, self._shot, whole)
         if whole or self._last is None or not self._last.whole:
             self._last = new
-        if self._held and self._is_past(time):
-            yield self._take(self._held)
+        if self._held and self._is_past(time, before):
+            yield self._take(before or self._held)
         if not self.moments:
             return
         if time >= self.moments[0] - self.half - self._step / 20:
@@ -94,11 +95,21 @@ class Picker:
         if self.moments and self._last.time > taken:
             yield self._last
 
-    def _is_past(self, time: float) -> bool:
+    def _whole_before(self) -> Pick | None:
+        """The last whole frame before a window in which all is damaged, if it may be taken."""
+        held, last = self._held, self._last
+        if not held or held.whole or not last or not last.whole or last.shot != held.shot:
+            return None
+        near = last.time > self.moments[0] - max(self._gap / 2, self.half)
+        return last if near and (not self._taken or self._taken.time < last.time) else None
+
+    def _is_past(self, time: float, before: Pick | None = None) -> bool:
         """Whether the window has passed; next to damage it is open until something whole comes, or
-        the next moment is nearer."""
+        the next moment or a whole frame before is nearer."""
         whole = self._held is None or self._held.whole
         half = self.half if whole else max(self._gap / 2, self.half)
+        if before:
+            half = min(half, self.moments[0] - before.time + self._step / 10)
         return time >= self.moments[0] + half - self._step / 20
 
     def _hold(self, new: Pick) -> None:
@@ -121,7 +132,7 @@ class Picker:
 
     def _end_shot(self, time: float) -> Iterator[Pick]:
         if self._held:
-            yield self._take(self._held)
+            yield self._take(self._whole_before() or self._held)
         elif self._spare and self._is_unseen(time):
             self._more -= 1
             self._taken = self._spare

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import heapq
 import math
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from preprocess.io.media import RESTART, Decoding, open_media, packets
 
@@ -24,6 +28,7 @@ _BACK = (0.0, 2.0, 10.0)  # seconds before a moment at which a key frame is look
 _SIGN = 1000  # packets between signs of life
 _INDEXED = ("mov", "matroska", "avi", "asf", "flv")  # formats that know where their end lies
 _BROADCAST = ("mpegts", "mpeg")  # formats that may be cut and joined anywhere
+_MANY, _FEW = 10, 100  # of so many packets and more, one in so many may lie far from all others
 _LAST = 2**12  # bytes at the end that may be of the packet before: MPEG puts several into one
 
 
@@ -35,14 +40,21 @@ def rate_of(stream: Any) -> float:
 class Clock:
     """Seconds from the start of a clip, always later than those of the frame before.
 
+    Args:
+        span: where the stamps are that can be believed; of the others, the order alone.
+
     Attributes:
         now: of the last frame.
+        rate: frames a second, roughly.
+        step: seconds from a frame to the next, usually.
         broken: whether time jumped, as where files were put one after the other.
     """
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._start, self._base = stream.start_time, stream.time_base
-        self.step = 1 / rate_of(stream)
+    def __init__(self, container: Any, stream: Any, span: Span | None) -> None:
+        self._span, self._base = span, stream.time_base
+        self._start = span.start if span else stream.start_time
+        self.rate = span.rate if span else rate_of(stream)
+        self.step = 1 / self.rate
         self._gap = _GAP if container.format.name in _BROADCAST else math.inf
         self._shift, self.now = 0.0, -self.step
         self._running = self.broken = False
@@ -54,7 +66,7 @@ class Clock:
     def time(self, stamp: int | None) -> float:
         """The time of the next frame; its time stamp may be missing, stand still or run back."""
         after = self.now + self.step
-        if stamp is None:
+        if stamp is None or (self._span and stamp not in self._span):
             self.now = after
         else:
             self._start = stamp if self._start is None else self._start
@@ -79,6 +91,7 @@ class Timeline:
         end: when the last picture ends.
         said: what the file says of its length, where it is longer than what is there; else None.
         broken: whether time jumps, as where files were put one after the other.
+        span: where the stamps are that can be believed; None if all can.
         rest: share of a broadcast that follows on the last packet of streams that begin early:
             others, or nothing that can be read.
 
@@ -91,6 +104,7 @@ class Timeline:
         self._stream = self._container.streams[index]
         self._alive, self._moved, self.said = alive, False, None
         self._size, self.rest = path.stat().st_size, 0.0
+        self.span: Span | None = None
         found = None
         if self._is_indexed() and self._size > SMALL:
             found = self._measure(tail=True)
@@ -98,7 +112,7 @@ class Timeline:
             found = self._measure(tail=False) or _Extent(0.0, 0.0, True)
         self.broken = found.broken
         self.seconds = self.end = found.end
-        told = self._told(found.end)
+        told = None if self.span else self._told(found.end)
         if told is not None and max(found.end, found.others) < told - _NEAR and not found.broken:
             self.said = told
             if told <= _CUT_OFF * found.end:
@@ -107,12 +121,16 @@ class Timeline:
     def close(self) -> None:
         self._container.close()
 
+    @property
+    def _start(self) -> int | None:
+        return self.span.start if self.span else self._stream.start_time
+
     def landing(self, time: float) -> tuple[int, float] | None:
         """Where to jump to in order to decode what is shown at a time: the time stamp to seek, and
         the time of the key frame that it leads to. None where this cannot be told."""
         import av
 
-        start, base = self._stream.start_time, self._stream.time_base
+        start, base = self._start, self._stream.time_base
         if self.broken or start is None:
             return None
         for back in _BACK:
@@ -158,7 +176,7 @@ class Timeline:
         import av
 
         container, stream = self._container, self._stream
-        start, base = stream.start_time, stream.time_base
+        start, base = self._start, stream.time_base
         try:
             if tail and start is None:
                 return None
@@ -169,7 +187,8 @@ class Timeline:
             self._moved = True
         except av.error.FFmpegError:
             return None
-        clock, order = Clock(container, stream), _Order(Decoding(base))
+        clock, order = Clock(container, stream, self.span), _Order(Decoding(base))
+        stamps = array("q")
         others, first, place = 0.0, float((start or 0) * base), 0
         for number, packet in enumerate(packets(container)):
             if number % _SIGN == 0:
@@ -178,6 +197,10 @@ class Timeline:
                 continue
             stamp, place = _stamp(packet), max(place, (packet.pos or 0) + packet.size)
             if packet.stream.index == stream.index:
+                if stamp is not None:
+                    stamps.append(stamp)
+                    if self.span and stamp not in self.span:
+                        continue
                 for shown in order.add(stamp, packet.dts):
                     clock.time(shown)
             elif stamp is not None:
@@ -185,10 +208,53 @@ class Timeline:
                 others = max(others, float(ends) - first)
         for shown in order.rest():
             clock.time(shown)
+        span = None if container.format.name in _BROADCAST else _span_of(stamps, base)
+        if span and tail:
+            return None
+        if span and not self.span:
+            self.span = span
+            return self._measure(tail=False)
         end = clock.now + clock.step
         if container.format.name in _BROADCAST and self._size - place > _LAST:
             self.rest = 1 - place / self._size
         return _Extent(end, others, clock.broken) if end > 0 else None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where all stamps of a stream are but for a few that lie far from all others, as damage and
+    faulty writers leave them.
+
+    Attributes:
+        low, high: no stamp that can be believed is beyond.
+        start: the first that can.
+        rate: frames a second.
+    """
+
+    low: float
+    high: float
+    start: int
+    rate: float
+
+    def __contains__(self, stamp: int) -> bool:
+        return self.low <= stamp <= self.high
+
+
+def _span_of(stamps: array[int], base: Fraction) -> Span | None:
+    """None where no stamp lies apart: as far as the others are long, and `_GAP` seconds more."""
+    if len(stamps) < _MANY:
+        return None
+    ordered = np.sort(np.frombuffer(stamps, np.int64)).astype(float)
+    few = max(len(ordered) // _FEW, 1)
+    lengths = ordered[-few - 1 :] - ordered[: few + 1]
+    first, length = int(lengths.argmin()), float(lengths.min())
+    far = length + _GAP / float(base)
+    low, high = ordered[first] - far, ordered[first] + length + far
+    near = ordered[(low <= ordered) & (ordered <= high)]
+    if len(near) == len(ordered) or not length:
+        return None
+    steps = np.diff(near)
+    return Span(low, high, int(near[0]), 1 / (float(np.median(steps[steps > 0])) * float(base)))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from preprocess.io.clips import key_frames
@@ -70,6 +72,31 @@ def test_a_damaged_start_costs_the_first_group_alone(whole, tmp_path, suffix, co
     assert "skipped" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "change"),
+    [
+        ("wmv", "wmv2", lambda data: np.random.default_rng(1).bytes(len(data))),
+        ("wmv", "wmv2", lambda data: data[: len(data) // 2]),
+        ("avi", "mpeg4", lambda data: data[: len(data) // 2]),
+        ("ts", "mpeg2video", lambda data: data[: len(data) // 2]),
+    ],
+    ids=["wmv2 noise", "wmv2 cut", "mpeg4 cut", "mpeg2video cut"],
+)
+def test_a_damaged_start_without_an_error_is_counted(tmp_path, suffix, codec, change):
+    clip = write(tmp_path / f"a.{suffix}", [colours()] * COUNT, codec)
+    notes: list[str] = []
+    assert len(list(key_frames(clip, frames=8, notes=notes))) == 8 and not notes
+    bad = damage(clip, tmp_path / f"bad.{suffix}", [0], change=change)
+    first, *_ = key_frames(bad, frames=5, notes=notes)
+    assert first.time >= 0.36
+    assert notes == ["1 damaged packet of pictures skipped"]
+
+
+def colours() -> np.ndarray:
+    """A picture of blotches, of which decoders give something where half is missing."""
+    return cv2.resize(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8), (192, 128))
+
+
 def test_frames_after_damage_are_taken_only_where_no_other_is_near(whole, tmp_path):
     # The moments are at 1 and 3 s; the groups of frames around 1 s begin at 0.8 and 1.2 s.
     bad = damage(whole("mp4", "libx264"), tmp_path / "bad.mp4", [21])
@@ -77,12 +104,41 @@ def test_frames_after_damage_are_taken_only_where_no_other_is_near(whole, tmp_pa
     assert seen[0] >= 1.19 and seen[1] == pytest.approx(3.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "libvpx"), ("mkv", "ffv1"), ("avi", "mpeg4")]
+)
+def test_a_whole_frame_before_goes_before_a_damaged_one(tmp_path, suffix, codec):
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(COUNT)), codec, gop=25)
+    bad = damage(clip, tmp_path / f"bad.{suffix}", range(40, 45), change=lambda data: data[:12])
+    # The moment is at 1.75 s; what follows on 1.56 s is damaged until 2 s.
+    expected = [0.25, 0.75, 1.25, 1.56, 2.25, 2.75, 3.25, 3.75]
+    assert look(bad)[0] == pytest.approx(expected, abs=0.11)
+    assert look(bad)[0][3] == pytest.approx(1.56, abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
+def test_jpegs_that_are_cut_off_are_counted_and_avoided(tmp_path, suffix):
+    clip, notes = write(tmp_path / f"a.{suffix}", [colours()] * COUNT, "mjpeg"), []
+    cut = range(40, 45)
+    bad = damage(clip, tmp_path / f"b.{suffix}", cut, change=lambda data: data[: len(data) // 2])
+    times = [key.time for key in key_frames(bad, frames=8, notes=notes)]
+    assert len(times) == 8 and not any(1.58 < time < 1.78 for time in times)
+    assert notes == ["5 damaged packets of pictures skipped"]
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-2], lambda data: data + bytes(len(data))])
+def test_jpegs_are_whole_that_all_lack_their_end_or_are_padded(whole, tmp_path, change):
+    clip = damage(whole("mov", "mjpeg"), tmp_path / "a.mov", range(COUNT), change=change)
+    times, notes = look(clip)
+    assert len(times) == 8 and not notes
+
+
 def test_one_group_of_frames_with_damage_at_its_start_is_still_looked_at(tmp_path):
     clip = write(tmp_path / "one.mp4", map(numbered, range(50)), gop=1000)
     bad = damage(clip, tmp_path / "bad.mp4", [3])
     notes: list[str] = []
     keys = list(key_frames(bad, frames=4, notes=notes))
-    assert [key.time for key in keys] == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=0.3)
+    assert [key.time for key in keys] == pytest.approx([0.08, 1.0, 1.5, 2.0], abs=0.3)
     assert notes == ["1 damaged packet of pictures skipped"]
 
 
@@ -131,6 +187,14 @@ def test_nothing_but_damage(whole, tmp_path):
     bad = damage(whole("avi", "mjpeg"), tmp_path / "bad.avi", range(COUNT))
     with pytest.raises(DecodeError, match=r"bad\.avi: expected .* not one frame could be decoded"):
         list(key_frames(bad, frames=4))
+
+
+def test_an_error_that_stays_in_a_decoder_with_frame_threads_costs_one_frame(tmp_path):
+    clip = write(tmp_path / "a.mov", map(numbered, range(COUNT)), "cfhd", pix="yuv422p10le")
+    bad = damage(clip, tmp_path / "bad.mov", [0])
+    seen, notes = look(bad)
+    assert seen == pytest.approx(look(clip)[0], abs=0.13)
+    assert notes == ["1 damaged packet of pictures skipped"]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])

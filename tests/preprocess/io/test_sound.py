@@ -101,9 +101,10 @@ def test_recordings_of_ogg_put_one_after_the_other_are_whole(tmp_path: Path) -> 
         assert reader.notes() == []
 
 
-@pytest.mark.parametrize("suffix", "wav flac mkv aiff au".split())
+@pytest.mark.parametrize("suffix", "wav flac mkv aiff au w64 caf mp3".split())
 def test_a_missing_tail_is_said(tmp_path: Path, suffix: str) -> None:
-    codec = {"aiff": "pcm_s16be", "au": "pcm_s16be"}.get(suffix, "")
+    big, little = dict.fromkeys(("aiff", "au", "caf"), "pcm_s16be"), {"w64": "pcm_s16le"}
+    codec = (big | little).get(suffix, "")
     file = write_sound(tmp_path / f"a.{suffix}", buzz(6.0, 48_000), 48_000, codec)
     for share in (1, 0.5):
         file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])

@@ -73,6 +73,35 @@ def test_a_matrix_that_is_no_quarter_turn_is_named_and_left(tmp_path, photo):
     assert len(notes) == 1 and "display matrix" in notes[0] and "not applied" in notes[0]
 
 
+def test_a_matrix_that_shears_is_left_as_a_whole(tmp_path, photo):
+    clip = write(tmp_path / "a.mp4", [photo] * 3)
+    clip.write_bytes(with_matrix(clip.read_bytes(), 1, 0.5, 0, 1))
+    pixels, notes = shown(clip)
+    assert difference(pixels, photo) < 4 and len(notes) == 1
+
+
+@pytest.mark.parametrize("rate", [25, 2])
+@pytest.mark.parametrize(
+    ("told", "laid"),
+    [("rotate=90", np.rot90), ("flip=horizontal", lambda p: p[:, ::-1])],
+)
+def test_the_first_picture_of_h264_tells_how_all_are_laid(tmp_path, photo, rate, told, laid):
+    clip = write(tmp_path / "a.mp4", [photo] * 60, rate=rate)
+    with av.open(str(clip)) as old, av.open(str(tmp_path / "b.mp4"), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        told = f"h264_metadata=display_orientation=insert:{told}"
+        context = av.bitstream.BitStreamFilterContext(told, stream, copy)
+        for packet in old.demux(stream):
+            for changed in context.filter(packet if packet.size else None):
+                changed.stream = copy
+                new.mux(changed)
+    keys = list(key_frames(tmp_path / "b.mp4", frames=2))  # at a rate of 2 the first is jumped over
+    assert len(keys) == 2 and keys[0].time > 0.2
+    for key in keys:
+        assert difference(key.picture.pixels, laid(photo)) < 4
+
+
 def aspect_of(ratio: Fraction):
     def change(stream):
         stream.codec_context.sample_aspect_ratio = ratio
@@ -153,6 +182,23 @@ def test_the_cropping_of_matroska(tmp_path, photo, side, part):
     clip.write_bytes(with_pixel_crop(clip.read_bytes(), side, 16))
     pixels, notes = shown(clip)
     assert difference(pixels, photo[part]) < 4 and not notes
+
+
+@pytest.mark.parametrize(
+    ("side", "part"), [(b"\x54\xcc", np.s_[:, 48:]), (b"\x54\xdd", np.s_[:, :-48])]
+)
+def test_the_size_that_matroska_tells_is_of_what_cropping_leaves(tmp_path, photo, side, part):
+    clip = write(tmp_path / "a.mkv", [photo] * 3)
+    data, void = clip.read_bytes(), bytes.fromhex("ec01000000000000020000")
+    told = side + b"\x81\x30" + b"\x54\xb0\x81\x60" + b"\x54\xba\x81\x78"  # 48, 96 x 120
+    size = bytes.fromhex("e08ab08160ba8178")  # and the display's unit
+    assert data.count(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void) == 1
+    grown = b"\xe0\x92" + size[2:] + told + b"\x55\xee\x81\x00" + b"\xec\x81\x00"
+    clip.write_bytes(data.replace(size + b"\x54\xb2\x81\x04" + b"\x55\xee\x81\x00" + void, grown))
+    assert clip.stat().st_size == len(data)
+    pixels, notes = shown(clip)
+    wide = cv2.resize(photo[part], (96, 120), interpolation=cv2.INTER_CUBIC)
+    assert difference(pixels, wide) < 6 and not notes
 
 
 def test_transparent_pixels_are_shown_over_white(tmp_path, photo):
@@ -245,3 +291,35 @@ def test_colour_spaces_are_shown_or_named(tmp_path, photo, space):
     assert notes == (
         ["its colours are of a rare kind and may be slightly off"] * (space in (10, 12))
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "space", "told", "codec"),
+    [
+        ((1280, 528), 1, 2, "libx264"),
+        ((480, 720), 1, 2, "libx264"),
+        ((640, 480), 5, 2, "libx264"),
+        ((1280, 720), 5, 5, "libx264"),
+        ((640, 480), 1, 1, "libx264"),
+        ((1280, 720), 5, 2, "mjpeg"),  # the standard of JPEG files tells its colours
+    ],
+)
+def test_colours_that_are_not_told_are_those_that_players_take(
+    tmp_path, photo, size, space, told, codec
+):
+    picture = cv2.resize(photo, size)
+    ranged = {"dst_color_range": 2} if codec == "mjpeg" else {"dst_color_range": 1}
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    pix = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    frame = frame.reformat(format=pix, dst_colorspace=space, **ranged)
+    frame.colorspace = told
+    clip = tmp_path / "a.mov"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt, stream.codec_context.colorspace = pix, told
+        stream.options = {"crf": "4"} if codec == "libx264" else {"qscale": "2"}
+        stream.bit_rate = 50_000_000
+        out.mux([*stream.encode(frame), *stream.encode()])
+    pixels, notes = shown(clip)
+    assert np.abs(pixels.astype(float) - picture).mean((0, 1)).max() < 2.5 and not notes

@@ -101,6 +101,57 @@ def test_what_is_seen_through_a_pause_is_taken(tmp_path, suffix):
     assert [number_of(key.picture.pixels) for key in keys] == pytest.approx([20, 24, 28], abs=2)
 
 
+WILD = "the times of some pictures lie far from all others and are not believed"
+
+
+@pytest.mark.parametrize("small", [2**25, 0], ids=["read whole", "read from its end"])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "wild", "seconds"),
+    [
+        ("mkv", "libvpx", 50, 1000),
+        ("mkv", "libvpx", 99, 3600),
+        ("mp4", "libx264", 99, 3600),
+        ("mkv", "libvpx", 0, -3600),
+    ],
+)
+def test_one_wild_time_hides_no_pictures(
+    tmp_path, monkeypatch, suffix, codec, wild, seconds, small
+):
+    monkeypatch.setattr(timeline, "_SMALL", small if wild == 99 else 2**25)
+    clip = write(tmp_path / f"a.{suffix}", map(numbered, range(100)), codec)
+    bad = tmp_path / f"bad.{suffix}"
+    with av.open(str(clip)) as old, av.open(str(bad), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for number, packet in enumerate(old.demux(stream)):
+            if packet.size:
+                moved = number == wild if seconds > 0 else number != wild
+                later = moved * round(abs(seconds) / packet.time_base)
+                packet.pts += later
+                packet.dts += 0 if wild == 50 else later
+                packet.stream = copy
+                new.mux(packet)
+    notes: list[str] = []
+    keys = list(key_frames(bad, frames=8, notes=notes))
+    assert [key.time for key in keys] == pytest.approx(np.arange(0.25, 4, 0.5), abs=0.15)
+    for key in keys:
+        assert number_of(key.picture.pixels) == pytest.approx(25 * key.time, abs=3)
+    assert notes == [WILD]
+
+
+def test_a_long_pause_in_the_middle_is_believed(tmp_path):
+    stamps = [*range(50), *range(1050, 1100)]
+    clip = write(tmp_path / "a.mkv", map(numbered, range(100)), stamps=stamps)
+    notes: list[str] = []
+    assert list(key_frames(clip, frames=8, notes=notes))[-1].time > 40 and not notes
+
+
+def test_two_files_of_ivf(tmp_path):
+    clip = write(tmp_path / "a.ivf", map(numbered, range(100)), "libvpx")
+    clip.write_bytes(2 * clip.read_bytes())  # the second is one packet without end, at a wild time
+    assert shown(clip, 8) == pytest.approx([6, 19, 31, 44, 56, 69, 81, 94], abs=4)
+
+
 def test_a_stamp_that_runs_back_a_little_does_not_stretch_time(tmp_path):
     # AVI has no time stamps of frames that are sent in another order than shown.
     clip = write(tmp_path / "a.avi", map(numbered, range(50)), options={"bf": "2"})
