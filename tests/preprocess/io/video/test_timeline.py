@@ -117,7 +117,7 @@ WILD = "the times of some pictures lie far from all others and are not believed"
 def test_one_wild_time_hides_no_pictures(
     tmp_path, monkeypatch, suffix, codec, wild, seconds, small
 ):
-    monkeypatch.setattr(timeline, "_SMALL", small if wild == 99 else 2**25)
+    monkeypatch.setattr(timeline, "SMALL", small if wild == 99 else 2**25)
     clip = write(tmp_path / f"a.{suffix}", map(numbered, range(100)), codec)
     bad = tmp_path / f"bad.{suffix}"
     with av.open(str(clip)) as old, av.open(str(bad), "w") as new:
