@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import secrets
 import shutil
 import socket
@@ -59,12 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Options(
     Settings,
-    cli_prog_name="python -m ffdetect.serve",
+    cli_prog_name="ffdetect serve",
     cli_kebab_case=True,
     cli_implicit_flags=True,
     cli_hide_none_type=True,
 ):  # type: ignore[call-arg]
-    """The detector as an HTTP service with a web page. `--new-token` alone makes a token."""
+    """The detector as an HTTP service with a web page. `--new-token` alone makes a token.
+
+    examples:
+      ffdetect serve --port 8000
+      ffdetect serve --host 0.0.0.0 --tokens tokens.txt --weights fast --workers 2
+    """
+
+
+_Options.__doc__ = inspect.cleandoc(_Options.__doc__ or "")  # the help shows it as it is
 
 
 def serve(settings: Settings) -> int:

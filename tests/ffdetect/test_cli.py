@@ -46,6 +46,13 @@ def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         parser.parse_args(example.replace(f"ffdetect {name}", "").split())  # exits if it is wrong
 
 
+def test_help_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("uvicorn", reason="needs the [serve] extra")
+    assert status_of("serve", "--help") == 0
+    said = capsys.readouterr().out
+    assert "usage: ffdetect serve " in said and "\nexamples:\n  ffdetect serve " in said
+
+
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["crop"], ["check", "--no-such-option"]])
 def test_wrong_arguments_are_2(arguments: list[str]) -> None:
     assert status_of(*arguments) == 2
