@@ -148,6 +148,9 @@ def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
             SoundReader(file)
     with pytest.raises(DecodeError, match="expected a path but got NoneType"):
         SoundReader(None)  # type: ignore[arg-type]
+    url = "https://example.org/a.wav"
+    with pytest.raises(DecodeError, match=f"^{url}: expected a path but got a URL"):
+        SoundReader(url)
 
 
 def test_play_list_is_not_followed(tmp_path: Path) -> None:
