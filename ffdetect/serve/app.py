@@ -61,9 +61,18 @@ class Service:
         self.jobs = Jobs(settings, self.workers, self.metrics)
         self.stopping = False
 
-    def check_open(self) -> None:
+    def check_running(self) -> None:
+        """Raises:
+        ServiceError: "unavailable", it is stopping.
+        """
         if self.stopping:
             raise ServiceError("unavailable", "the service is stopping")
+
+    def check_open(self) -> None:
+        """Raises:
+        ServiceError: "unavailable", nothing can be scored now.
+        """
+        self.check_running()
         if not self.workers.ready:
             raise ServiceError("unavailable", "no worker is ready yet")
 

@@ -39,7 +39,7 @@ _PLAIN = {
     Doubt.FORMAT: "Its file format makes real faces look fake.",
 }
 _COLUMNS = "file kind face time score verdict reasons left top right bottom error".split()
-_CHART, _LEFT = (640, 160), 54  # of the drawing of faces; what stands left of it
+_CHART, _LEFT = (640, 160), 80  # of the drawing of faces; what stands left of it
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _chart(points: Sequence[tuple[float, float, str]], windows: Sequence[schemas
         return ""
     length, (width, height) = max(*ends, 1e-3), _CHART
     across = lambda time: _LEFT + width * time / length  # noqa: E731
-    panels, top = [], 24
+    panels, top = [], 34
     if points:
         dots = "".join(
             f'<a href="#{anchor}" aria-label="{time:.1f} s: {_percent(score)}">'
@@ -252,7 +252,7 @@ def _chart(points: Sequence[tuple[float, float, str]], windows: Sequence[schemas
             if w.score is not None
         )
         panels.append(_panel("Voice", top, 80) + bars)
-        top += 120
+        top += 134
     ticks = "".join(
         f'<text x="{across(length * share):.0f}" y="{top - 18}" text-anchor="middle">'
         f"{length * share:.1f} s</text>"

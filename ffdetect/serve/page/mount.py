@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ffdetect.serve.app import Service, read_form, shown_name
-from ffdetect.serve.errors import ServiceError, id_of, respond
+from ffdetect.serve.errors import STATUS, ServiceError, id_of, respond
 from ffdetect.serve.messages import Explain, Fault, Maps, Scored, Wanted
 from ffdetect.serve.middleware import Tokens
 from ffdetect.serve.schemas import Picture
@@ -66,12 +66,16 @@ def mount_page(app: FastAPI, service: Service) -> None:
     @app.post(_UPLOAD, include_in_schema=False)
     async def upload(request: Request) -> Response:
         """In place of gradio's, which makes paths of the names of files."""
-        service.check_open()
         paths = []
-        async with read_form(request, service.settings.max_images) as form:
-            for file in form.getlist("files"):
-                if not isinstance(file, str):
-                    paths.append(uploads.keep(shown_name(file.filename), await file.read()))
+        try:
+            service.check_running()
+            async with read_form(request, service.settings.max_images) as form:
+                for file in form.getlist("files"):
+                    if not isinstance(file, str):
+                        paths.append(uploads.keep(shown_name(file.filename), await file.read()))
+        except ServiceError as error:  # gradio shows people what it is answered, letter by letter
+            fault = error.fault
+            return PlainTextResponse(fault.message, STATUS[fault.code])
         return JSONResponse(paths)
 
     @app.get(_PROGRESS, include_in_schema=False)
@@ -245,6 +249,10 @@ async def _work(
     service: Service, uploads: list[tuple[str, bytes]], shown: list[Shown]
 ) -> AsyncIterator[str]:
     """Fills `shown` in the order of the uploads; yields how far it is."""
+    while not service.workers.ready:
+        service.check_running()
+        yield "The detector is starting ..."
+        await asyncio.sleep(_LOOK)
     kinds = [media_of_content(data[:HEAD]) or "picture" for _, data in uploads]
     pictures = [data for (_, data), kind in zip(uploads, kinds, strict=True) if kind == "picture"]
     if pictures:

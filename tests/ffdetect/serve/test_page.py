@@ -23,6 +23,8 @@ from ffdetect.serve.page import markup
 from ffdetect.serve.page.markup import Shown
 
 from ..helpers import CALIBRATION
+from .conftest import options
+from .running import Running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -41,14 +43,19 @@ def browser() -> Iterator:
 @pytest.fixture
 def page(browser, service) -> Iterator:
     """With what it asked for in `page.asked`."""
+    page = opened(browser, service)
+    yield page
+    page.close()
+
+
+def opened(browser, service: Running):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.set_default_timeout(180_000)
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(service.url)
     page.wait_for_selector("#score")
-    yield page
-    page.close()
+    return page
 
 
 def score(page, *files: Path) -> str:
@@ -93,6 +100,32 @@ def test_a_clip_has_its_scores_over_time(page, clip, tmp_path):
     page.locator(".frames summary").first.focus()
     page.keyboard.press("Enter")
     assert page.locator(".frames details[open]").count() == 1
+
+
+def test_a_recording_has_its_voice_judged(page, sound, tmp_path):
+    (tmp_path / "call.wav").write_bytes(sound)
+    text = score(page, tmp_path / "call.wav")
+    assert re.search(r"How likely the voice was made by a machine: \d+%", text)
+    assert page.locator(".chart .bar").count() >= 1
+
+
+def test_files_may_be_dropped_before_the_detector_has_started(browser, portrait, tmp_path):
+    starting = Running(tmp_path, *options(workers=1))
+    try:
+        page = opened(browser, starting)
+        (tmp_path / "portrait.jpg").write_bytes(portrait)
+        assert "1 face found" in score(page, tmp_path / "portrait.jpg")
+        page.close()
+    finally:
+        starting.kill()
+
+
+def test_what_is_too_large_is_told_in_words(page, tmp_path):
+    """What gradio's upload shows is all that was answered: no JSON."""
+    (tmp_path / "large.jpg").write_bytes(b"\xff\xd8" + bytes(5 * 2**20))
+    page.set_input_files("#files input[type=file]", str(tmp_path / "large.jpg"))
+    page.get_by_text("expected at most 3.062 MiB in a request").wait_for()
+    assert "{" not in page.inner_text("body")
 
 
 def test_only_what_the_page_needs_can_be_reached(service, portrait):
