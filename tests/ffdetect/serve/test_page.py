@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ffdetect.provenance import Claim, ReadError, Says
@@ -126,6 +127,25 @@ def test_what_is_too_large_is_told_in_words(page, tmp_path):
     page.set_input_files("#files input[type=file]", str(tmp_path / "large.jpg"))
     page.get_by_text("expected at most 3.062 MiB in a request").wait_for()
     assert "{" not in page.inner_text("body")
+
+
+@pytest.mark.parametrize("element", ["#score", "#files .or", ".cannot li"])
+def test_words_stand_out(page, element):
+    """Contrast of 4.5 to 1 and more, as WCAG 2.2 asks of text (1.4.3)."""
+    colours = page.eval_on_selector(
+        element,
+        """found => {
+            const ink = getComputedStyle(found).color;
+            let ground = 'rgba(0, 0, 0, 0)';
+            for (; found && ground === 'rgba(0, 0, 0, 0)'; found = found.parentElement)
+                ground = getComputedStyle(found).backgroundColor;
+            return [ink, ground];
+        }""",
+    )
+    rgb = np.array([re.findall(r"[\d.]+", colour)[:3] for colour in colours], float) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+    assert light / dark >= 4.5, colours
 
 
 def test_only_what_the_page_needs_can_be_reached(service, portrait):
