@@ -5,14 +5,15 @@ set -eu
 cd "$(dirname "$0")/.."
 name=ffdetect-check-$$
 
-if docker info >/dev/null 2>&1; then
-    docker build -t "$name" .
-    trap 'docker rm -f "$name" >/dev/null 2>&1; docker rmi -f "$name" >/dev/null 2>&1' EXIT
-    docker run -d --name "$name" --network none --read-only --tmpfs /tmp --cap-drop ALL \
+for builder in docker podman; do
+    $builder info >/dev/null 2>&1 || continue
+    $builder build -t "$name" .
+    trap '$builder rm -f "$name" >/dev/null 2>&1; $builder rmi -f "$name" >/dev/null 2>&1' EXIT
+    $builder run -d --name "$name" --network none --read-only --tmpfs /tmp --cap-drop ALL \
         -v "$PWD/container:/check:ro" -v "$PWD/examples:/examples:ro" "$name" >/dev/null
-    docker exec "$name" python /check/ask.py /examples/portraits/generated_female3.jpg
+    $builder exec "$name" python /check/ask.py /examples/portraits/generated_female3.jpg
     exit
-fi
+done
 
 echo "no builder here: the same steps in a virtual environment"
 place=$(mktemp -d)
