@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ffdetect.evaluation.kept import digest
-from ffdetect.evaluation.tables import save_record
 from ffdetect.scoring.detector import SHIPPED
 from preprocess.cache.parts import read_index
 from preprocess.cache.reader import CacheReader
+from preprocess.io.storage import write_json, write_whole
 
 RESULTS = Path("benchmarks/results")
 KEPT = Path("cache/benchmarks")  # not in git
@@ -80,10 +80,12 @@ def cache_digest(reader: CacheReader) -> str:
 
 
 def save_result(out: Path, command: str, values: dict[str, Any], text: str) -> None:
-    """Print a page, and write it to OUT.md and the values to OUT.json, with the command in both."""
-    page = f"`{command}`\n\n{text}"
-    save_record(out, {"command": command, **values}, page)
-    print(page)
+    """Print a page, and write it to OUT.md and the values to OUT.json, each whole or not at all,
+    with the command in both; the folder of OUT is made."""
+    page = f"`{command}`\n\n{text.rstrip()}\n"
+    write_json(out.with_name(out.name + ".json"), {"command": command, **values})
+    write_whole(out.with_name(out.name + ".md"), page.encode())
+    print(page, end="")
 
 
 def machine() -> dict[str, Any]:

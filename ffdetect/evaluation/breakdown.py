@@ -6,15 +6,15 @@ generator is unseen is up to what scored it; `ffdetect.evaluation.protocol` sees
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from .bootstrap import Interval, bootstrap_all
-from .matching import KINDS, matched_rows
-from .metrics import auc, calibration_error, eer, tpr_at_fpr
+from .matching import KINDS, comparisons
+from .metrics import auc, calibration_error, eer
 from .tables import markdown, plain
 from .thresholds import FPRS, equal_weights, supported, threshold_at_fpr
 
@@ -128,60 +128,85 @@ def break_down(
     target, unit = np.asarray(target), np.asarray(unit).astype(str)
     score = np.asarray(score, np.float64)
     auc(target, score)  # refuses what is wrong before anything is drawn
-    real = target == 0
-    reals = int(real.sum())
+    reals = int((target == 0).sum())
     rates = [fpr for fpr in fprs if supported(reals, fpr)] or [max(fprs)]
-    matched = {
-        name: np.isin(np.arange(len(target)), rows)
-        for name, rows in matched_rows(unit, target, matches).items()
-        if (target[rows] == 0).any()
-    }
-    names = np.unique(unit[real]).tolist()
+
+    def flag(rows: np.ndarray, fpr: float, sources_alike: bool) -> np.ndarray:
+        clean = rows[target[rows] == 0]
+        weight = equal_weights(unit[clean]) if sources_alike else None
+        return score[rows] >= threshold_at_fpr(score[clean], fpr, weight)
+
+    matched = comparisons(unit, target, matches)
+    return figures_of(target, score, unit, group, matched, flag, rates, rounds)
+
+
+Flag = Callable[[np.ndarray, float, bool], np.ndarray]
+"""(rows that were drawn, false-positive rate, whether sources of reals count alike) -> bool, which
+of the rows are flagged."""
+
+
+def figures_of(
+    target: np.ndarray,
+    score: np.ndarray,
+    unit: np.ndarray,
+    group: np.ndarray | None,
+    matched: Mapping[str, np.ndarray],
+    flag: Flag,
+    rates: Sequence[float],
+    rounds: int,
+) -> Breakdown:
+    """`break_down` where somebody else says which rows judge a generator, and which are flagged.
+
+    Args:
+        matched: generator -> int rows, of both classes.
+        flag: see `Flag`.
+        rates: false-positive rates.
+    """
+    if not matched:
+        raise ValueError("expected reals of the kind of some generator but found none")
+    judges = {name: np.isin(np.arange(len(target)), rows) for name, rows in matched.items()}
+    names = np.unique(unit[target == 0]).tolist()
 
     def figures(drawn: np.ndarray) -> dict[tuple, float]:
         t, s, u = target[drawn], score[drawn], unit[drawn]
         found: dict[tuple, float] = {("auc",): auc(t, s)}
-        for name, mask in matched.items():
-            own = mask[drawn]
-            found["auc", name] = auc(t[own], s[own])
+        for name, mask in judges.items():
+            own = drawn[mask[drawn]]
+            found["auc", name] = auc(target[own], score[own])
             for fpr in rates:
-                found["tpr", name, fpr] = tpr_at_fpr(t[own], s[own], fpr)
-        found["mean",] = float(np.mean([found["auc", name] for name in matched]))
-        clean, source = s[t == 0], u[t == 0]
-        weight = equal_weights(source)
+                found["tpr", name, fpr] = flag(own, fpr, False)[target[own] == 1].mean()
+        found["mean",] = float(np.mean([found["auc", name] for name in judges]))
         for fpr in rates:
-            found["tpr", fpr] = tpr_at_fpr(t, s, fpr)
-            flagged = clean >= threshold_at_fpr(clean, fpr, weight)
+            found["tpr", fpr] = flag(drawn, fpr, False)[t == 1].mean()
+            flagged = flag(drawn, fpr, True)
             for name in names:
-                found["flagged", name, fpr] = float(flagged[source == name].mean())
+                found["flagged", name, fpr] = flagged[(u == name) & (t == 0)].mean()
         return found
 
-    if not matched:
-        raise ValueError("expected reals of the kind of some generator but found none")
     found = bootstrap_all(figures, np.char.add(target.astype(str), unit), group, rounds=rounds)
     generators = [
         GeneratorResult(
             name,
-            fakes=int(target[mask].sum()),
-            reals=int((target[mask] == 0).sum()),
+            fakes=int(target[rows].sum()),
+            reals=int((target[rows] == 0).sum()),
             auc=found["auc", name],
             tpr={fpr: found["tpr", name, fpr] for fpr in rates},
-            eer=eer(target[mask], score[mask]),
-            ece=calibration_error(target[mask], score[mask]),
+            eer=eer(target[rows], score[rows]),
+            ece=calibration_error(target[rows], score[rows]),
         )
-        for name, mask in matched.items()
+        for name, rows in matched.items()
     ]
     sources = [
         SourceResult(
             name,
-            reals=int((real & (unit == name)).sum()),
+            reals=int(((target == 0) & (unit == name)).sum()),
             flagged={fpr: found["flagged", name, fpr] for fpr in rates},
         )
         for name in names
     ]
     return Breakdown(
         fakes=int((target == 1).sum()),
-        reals=reals,
+        reals=int((target == 0).sum()),
         auc=found["auc",],
         mean_auc=found["mean",],
         tpr={fpr: found["tpr", fpr] for fpr in rates},

@@ -67,10 +67,10 @@ def matched_rows(
 
 
 def comparisons(
-    generator: np.ndarray, target: np.ndarray, kinds: dict[str, tuple[str, ...]] = KINDS
+    generator: np.ndarray, target: np.ndarray, matches: Mapping[str, Sequence[str]] = KINDS
 ) -> dict[str, np.ndarray]:
-    """Fake generator -> rows to judge it by: its fakes and the reals of its own kind."""
-    rows = matched_rows(generator, target, kinds)
+    """`matched_rows` of the generators that have reals of their kind."""
+    rows = matched_rows(generator, target, matches)
     return {name: chosen for name, chosen in rows.items() if (target[chosen] == 0).any()}
 
 

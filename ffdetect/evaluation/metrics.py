@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .matching import matched_rows
+from .matching import comparisons
 from .thresholds import equal_weights, threshold_at_fpr
 
 
@@ -67,11 +67,8 @@ def generator_aucs(
         generator, target, matches: see `ffdetect.evaluation.matching.matched_rows`.
         score: float N, of any scale.
     """
-    found = {}
-    for name, rows in matched_rows(generator, target, matches).items():
-        if (target[rows] == 0).any():
-            found[name] = auc(target[rows], score[rows])
-    return found
+    compared = comparisons(generator, target, matches)
+    return {name: auc(target[rows], score[rows]) for name, rows in compared.items()}
 
 
 def tpr_at_fpr(

@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .bootstrap import Interval, bootstrap_all
+from .breakdown import Breakdown, figures_of
 from .calibration import operating_points
-from .matching import matched_rows
-from .metrics import auc, balanced_weights, calibration_curve, calibration_error, tpr_at_fpr
+from .matching import comparisons
+from .metrics import balanced_weights, calibration_curve, calibration_error
 from .protocol import Outcome, Scores
 from .splits import Rows
+from .tables import markdown
 from .thresholds import FPRS
-
-
-@dataclass(frozen=True)
-class FamilyResult:
-    """How the fakes of a family that training did not see are told from unseen reals.
-
-    Attributes:
-        auc: against reals of its kind.
-        caught: false-positive rate -> share of the fakes above the threshold of the inner folds.
-        called_real: share of the fakes below the threshold of real.
-    """
-
-    family: str
-    fakes: int
-    reals: int
-    auc: Interval
-    caught: dict[float, float]
-    called_real: float
-
-
-@dataclass(frozen=True)
-class SourceResult:
-    """What happens to a source of reals that training did not see.
-
-    Attributes:
-        flagged: false-positive rate that was aimed at -> share that was flagged, by thresholds of
-            the inner folds; a face that several folds test counts with its mean.
-        called_real: share below the threshold of real.
-    """
-
-    source: str
-    reals: int
-    flagged: dict[float, float]
-    called_real: float
 
 
 @dataclass(frozen=True)
@@ -59,13 +26,10 @@ class Report:
     recipes: how many were compared inside.
     looks, reasons: see `ffdetect.evaluation.protocol.Outcome`.
     chosen: outer fold -> the recipe chosen inside.
-    mean_auc: over families, each alike.
-    pooled_auc: of all fakes against all reals, by calibrated scores.
-    pooled_tpr: false-positive rate -> share of all fakes above the threshold that the tested
-        reals themselves would set, every source alike.
+    figures: of calibrated scores; a family (`generators`) is judged in its own fold, and flagged is
+        what exceeds the threshold of the inner folds. The worst come first.
+    called_real: family of fakes, or source of reals -> share below the threshold of real.
     calibration_error: of calibrated scores, every family and source alike.
-    families: worst AUC first.
-    sources: most false alarms at the first rate first.
     curve: mean score, share of fakes and number of rows of every tenth of the scores.
     """
 
@@ -75,21 +39,33 @@ class Report:
     looks: int
     reasons: list[str]
     chosen: dict[str, str]
-    mean_auc: Interval
-    pooled_auc: Interval
-    pooled_tpr: dict[float, Interval]
+    figures: Breakdown
+    called_real: dict[str, float]
     calibration_error: float
-    families: list[FamilyResult]
-    sources: list[SourceResult]
     curve: list[tuple[float, float, int]]
 
-    @property
-    def worst_family(self) -> FamilyResult:
-        return self.families[0]
-
-    @property
-    def worst_source(self) -> SourceResult:
-        return self.sources[0]
+    def markdown(self) -> str:
+        """Headline figures, then a line a family and a line a real source, the worst first."""
+        again = f" Outer folds were run {self.looks} times." if self.looks > 1 else ""
+        again += "".join(f" Reason: {reason}." for reason in self.reasons)
+        return "\n\n".join(
+            [
+                f"`{self.command}` ({self.date})",
+                f"{self.recipes} recipes were compared inside the outer folds; chosen: "
+                f"{', '.join(sorted(set(self.chosen.values())))}.{again}",
+                "Rates are those that the inner folds' thresholds were set for. Calibration "
+                f"error: {self.calibration_error:.3f}.",
+                self.figures.markdown(),
+                markdown(
+                    ["unit", 'called "real"'],
+                    [[name, f"{share:.1%}"] for name, share in self.called_real.items()],
+                ),
+                markdown(
+                    ["mean score", "share of fakes", "rows"],
+                    [[f"{said:.2f}", f"{so:.2f}", count] for said, so, count in self.curve],
+                ),
+            ]
+        )
 
 
 def report(
@@ -109,43 +85,42 @@ def report(
         rounds: of the bootstrap: families and sources are strata; ties of the first kind, and
             the several scores of one row, are drawn together.
     """
-    read = _read(outcome, rows, fprs)
-    matched = _matched(outcome, rows)
-    target, unit = rows.target[outcome.outer.row], rows.unit[outcome.outer.row]
+    outer = outcome.outer
+    target, unit = rows.target[outer.row], rows.unit[outer.row]
+    score, called_real = np.empty(len(unit)), np.empty(len(unit), bool)
+    flagged = {fpr: np.empty(len(unit), bool) for fpr in fprs}
+    judged: dict[str, list[np.ndarray]] = {}
+    for name, choice in outcome.choices.items():
+        inner = choice.inner
+        points = operating_points(rows.target[inner.row], rows.unit[inner.row], inner.score, fprs)
+        own = np.flatnonzero(outer.fold == name)
+        score[own] = read = points.probability(outer.score[own])
+        lines = points.thresholds
+        for fpr in fprs:
+            flagged[fpr][own] = read >= lines.fake[fpr]
+        called_real[own] = read <= min(lines.real, lines.fake[fprs[0]])
+        for family, chosen in comparisons(unit[own], target[own], rows.matches()).items():
+            judged.setdefault(family, []).append(own[chosen])
+    figures = figures_of(
+        target,
+        score,
+        unit,
+        _groups(outer, rows),
+        {family: np.concatenate(parts) for family, parts in judged.items()},
+        lambda drawn, fpr, _: flagged[fpr][drawn],
+        fprs,
+        rounds,
+    )
+    # A real that several folds test has several scores.
+    count = {
+        name: len(np.unique(outer.row[(unit == name) & (target == 0)])) for name in rows.sources()
+    }
+    figures = replace(
+        figures,
+        reals=sum(count.values()),
+        sources=[replace(source, reals=count[source.source]) for source in figures.sources],
+    )
     weight = balanced_weights(target, unit)
-
-    def figures(drawn: np.ndarray) -> dict[str, float]:
-        t, s, w = target[drawn], read.score[drawn], weight[drawn]
-        inside = {name: own[drawn] for name, own in matched.items()}
-        found = {f"family {name}": auc(t[own], s[own]) for name, own in inside.items()}
-        found["mean"] = float(np.mean(list(found.values())))
-        found["pooled"] = auc(t, s)
-        found |= {f"tpr {fpr}": tpr_at_fpr(t, s, fpr, w) for fpr in fprs}
-        return found
-
-    found = bootstrap_all(figures, unit, _groups(outcome.outer, rows), rounds=rounds)
-    families = [
-        FamilyResult(
-            name,
-            fakes=int((own & (target == 1)).sum()),
-            reals=int((own & (target == 0)).sum()),
-            auc=found[f"family {name}"],
-            caught={f: float(read.flagged[f][own & (target == 1)].mean()) for f in fprs},
-            called_real=float(read.called_real[own & (target == 1)].mean()),
-        )
-        for name, own in matched.items()
-    ]
-    sources = []
-    for name in np.unique(unit[target == 0]).tolist():
-        own = (unit == name) & (target == 0)
-        sources.append(
-            SourceResult(
-                name,
-                reals=len(np.unique(outcome.outer.row[own])),
-                flagged={f: float(read.flagged[f][own].mean()) for f in fprs},
-                called_real=float(read.called_real[own].mean()),
-            )
-        )
     return Report(
         command=command,
         date=datetime.date.today().isoformat(),
@@ -153,62 +128,19 @@ def report(
         looks=outcome.looks,
         reasons=outcome.reasons,
         chosen={name: choice.recipe for name, choice in outcome.choices.items()},
-        mean_auc=found["mean"],
-        pooled_auc=found["pooled"],
-        pooled_tpr={fpr: found[f"tpr {fpr}"] for fpr in fprs},
-        calibration_error=calibration_error(target, read.score, weight=weight),
-        families=sorted(families, key=lambda family: family.auc.value),
-        sources=sorted(sources, key=lambda source: -source.flagged[fprs[0]]),
-        curve=calibration_curve(target, read.score, weight),
+        figures=figures,
+        called_real={
+            f"{name} ({kind})": float(called_real[(unit == name) & (target == value)].mean())
+            for kind, value in (("fake", 1), ("real", 0))
+            for name in np.unique(unit[target == value]).tolist()
+        },
+        calibration_error=calibration_error(target, score, weight=weight),
+        curve=calibration_curve(target, score, weight),
     )
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Scores of the outer tests, read by what their inner folds measured."""
-
-    score: np.ndarray
-    flagged: dict[float, np.ndarray]
-    called_real: np.ndarray
-
-
-def _read(outcome: Outcome, rows: Rows, fprs: Sequence[float]) -> _Read:
-    outer = outcome.outer
-    read = _Read(
-        np.empty(len(outer.row)),
-        {fpr: np.empty(len(outer.row), bool) for fpr in fprs},
-        np.empty(len(outer.row), bool),
-    )
-    for name, choice in outcome.choices.items():
-        inner = choice.inner
-        seen = rows.target[inner.row], rows.unit[inner.row]
-        points = operating_points(*seen, inner.score, fprs)
-        own = outer.fold == name
-        score = points.probability(outer.score[own])
-        read.score[own] = score
-        for fpr in fprs:
-            read.flagged[fpr][own] = score >= points.thresholds.fake[fpr]
-        read.called_real[own] = score <= min(
-            points.thresholds.real, points.thresholds.fake[fprs[0]]
-        )
-    return read
-
-
-def _matched(outcome: Outcome, rows: Rows) -> dict[str, np.ndarray]:
-    """family -> which of the outer scores it is judged by: bool N; those of its own fold."""
-    found: dict[str, np.ndarray] = {}
-    target, unit = rows.target[outcome.outer.row], rows.unit[outcome.outer.row]
-    matches = rows.matches()
-    for fold in outcome.folds:
-        own = np.flatnonzero(outcome.outer.fold == fold.name)
-        for name, chosen in matched_rows(unit[own], target[own], matches).items():
-            mask = found.setdefault(name, np.zeros(len(unit), bool))
-            if (target[own[chosen]] == 0).any():
-                mask[own[chosen]] = True
-    return {name: mask for name, mask in found.items() if mask.any()}
 
 
 def _groups(scores: Scores, rows: Rows) -> np.ndarray:
+    """What is drawn together: rows that are tied, and all scores of one row."""
     own = np.char.add("row ", scores.row.astype(str))
     tie = rows.ties[0][scores.row] if rows.ties else np.full(len(own), "")
     return np.where(tie == "", own, tie)

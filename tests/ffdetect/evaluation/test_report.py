@@ -9,11 +9,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ffdetect.evaluation.calibration import operating_points
-from ffdetect.evaluation.metrics import balanced_weights, tpr_at_fpr
 from ffdetect.evaluation.protocol import NestedProtocol, Outcome
 from ffdetect.evaluation.report import Report, report
 from ffdetect.evaluation.splits import Rows, inner_folds, outer_folds
-from ffdetect.evaluation.tables import markdown, report_markdown
+from ffdetect.evaluation.tables import markdown
 
 
 @pytest.fixture(scope="module")
@@ -51,73 +50,79 @@ def found(outcome, rows) -> Report:
     return report(outcome, rows, "python -m some.command", rounds=60)
 
 
+def calibrated(outcome, rows, fold):
+    """Operating points of a fold's inner scores, its own places among the outer, their scores."""
+    inner = outcome.choices[fold.name].inner
+    points = operating_points(rows.target[inner.row], rows.unit[inner.row], inner.score)
+    own = np.flatnonzero(outcome.outer.fold == fold.name)
+    return points, own, points.probability(outcome.outer.score[own])
+
+
 def test_families_are_judged_in_their_own_fold_by_reals_of_their_kind(found, outcome, rows, logit):
-    assert np.diff([f.auc.value for f in found.families]).min() >= 0
+    families = found.figures.generators
+    assert np.diff([f.auc.value for f in families]).min() >= 0
     for fold in outcome.folds:
         (family,) = fold.families
-        result = next(f for f in found.families if f.family == family)
+        result = next(f for f in families if f.generator == family)
         reals = [s for s in fold.sources if (s == "video") == (family == "swap")]
         own = fold.test[np.isin(rows.unit[fold.test], [family, *reals])]
         expected = roc_auc_score(rows.target[own], logit[own])
         assert result.auc.value == pytest.approx(expected)
         assert result.auc.low < expected < result.auc.high
         assert (result.fakes, result.reals) == (40, 40 * len(reals))
-    assert found.mean_auc.value == pytest.approx(np.mean([f.auc.value for f in found.families]))
-    assert found.worst_family.family == "gan3"
+    assert found.figures.mean_auc.value == pytest.approx(np.mean([f.auc.value for f in families]))
+    assert families[0].generator == "gan3"
 
 
 def test_thresholds_come_from_the_inner_folds(found, outcome, rows):
     for fold in outcome.folds:
-        inner = outcome.choices[fold.name].inner
-        target, unit = rows.target[inner.row], rows.unit[inner.row]
-        points = operating_points(target, unit, inner.score, (0.1, 0.01, 0.001))
-        own = outcome.outer.fold == fold.name
-        score = points.probability(outcome.outer.score[own])
+        points, own, score = calibrated(outcome, rows, fold)
         fakes = rows.target[outcome.outer.row[own]] == 1
-        result = next(f for f in found.families if f.family in fold.families)
+        result = next(f for f in found.figures.generators if f.generator in fold.families)
         for fpr, threshold in points.thresholds.fake.items():
-            assert result.caught[fpr] == pytest.approx((score[fakes] >= threshold).mean())
+            assert result.tpr[fpr].value == pytest.approx((score[fakes] >= threshold).mean())
         low = min(points.thresholds.real, points.thresholds.fake[0.1])
-        assert result.called_real == pytest.approx((score[fakes] <= low).mean(), abs=1e-9)
+        told = found.called_real[f"{result.generator} (fake)"]
+        assert told == pytest.approx((score[fakes] <= low).mean(), abs=1e-9)
 
 
 def test_the_real_source_that_looks_fake_is_named(found):
-    loud = found.worst_source
+    loud = found.figures.sources[0]
     assert loud.source == "camera2"
-    quiet = next(s for s in found.sources if s.source == "camera4")
-    assert loud.reals == quiet.reals == 40
-    assert loud.flagged[0.1] > 0.3 > quiet.flagged[0.1]
-    for source in found.sources:
-        assert source.flagged[0.1] >= source.flagged[0.01] >= source.flagged[0.001]
+    quiet = next(s for s in found.figures.sources if s.source == "camera4")
+    assert loud.reals == quiet.reals == 40  # though several folds test them
+    assert (found.figures.reals, found.figures.fakes) == (280, 200)
+    assert loud.flagged[0.1].value > 0.3 > quiet.flagged[0.1].value
+    assert loud.flagged[0.1].low < loud.flagged[0.1].value < loud.flagged[0.1].high
+    assert found.called_real["camera2 (real)"] < found.called_real["camera4 (real)"]
+    for source in found.figures.sources:
+        rates = [source.flagged[fpr].value for fpr in (0.1, 0.01, 0.001)]
+        assert rates == sorted(rates, reverse=True)
 
 
 def test_pooled_figures_and_the_curve_are_those_of_calibrated_scores(found, outcome, rows):
-    score = np.empty(len(outcome.outer.row))
+    score, caught = np.empty(len(outcome.outer.row)), np.empty(len(outcome.outer.row), bool)
     for fold in outcome.folds:
-        inner = outcome.choices[fold.name].inner
-        target, unit = rows.target[inner.row], rows.unit[inner.row]
-        own = outcome.outer.fold == fold.name
-        points = operating_points(target, unit, inner.score, (0.1,))
-        score[own] = points.probability(outcome.outer.score[own])
-    target, unit = rows.target[outcome.outer.row], rows.unit[outcome.outer.row]
-    assert found.pooled_auc.value == pytest.approx(roc_auc_score(target, score))
-    expected = tpr_at_fpr(target, score, 0.1, balanced_weights(target, unit))
-    assert found.pooled_tpr[0.1].value == pytest.approx(expected)
+        points, own, score[own] = calibrated(outcome, rows, fold)
+        caught[own] = score[own] >= points.thresholds.fake[0.1]
+    target = rows.target[outcome.outer.row]
+    assert found.figures.auc.value == pytest.approx(roc_auc_score(target, score))
+    assert found.figures.tpr[0.1].value == pytest.approx(caught[target == 1].mean())
     assert sum(count for *_, count in found.curve) == len(target)
 
 
 def test_it_is_written_as_markdown(found):
-    text = report_markdown(found)
-    assert f"| worst family | gan3, AUC {found.worst_family.auc} |" in text
+    text = found.markdown()
+    worst = found.figures.generators[0]
     assert "2 recipes were compared inside" in text and "`python -m some.command`" in text
-    assert f"| gan3 | 40 / {found.worst_family.reals} | {found.worst_family.auc} |" in text
+    assert f"| gan3 | 40 / {worst.reals} | {worst.auc} |" in text
+    assert f"| camera2 (real) | {found.called_real['camera2 (real)']:.1%} |" in text
 
 
-def test_a_second_look_is_told(outcome, rows, found):
-    again = replace(found, looks=3, reasons=["a column was wrong"])
-    text = report_markdown(again)
+def test_a_second_look_is_told(found):
+    text = replace(found, looks=3, reasons=["a column was wrong"]).markdown()
     assert "Outer folds were run 3 times. Reason: a column was wrong." in text
-    assert "Outer folds" not in report_markdown(found)
+    assert "Outer folds" not in found.markdown()
 
 
 def test_a_table_has_a_line_a_row():
