@@ -92,9 +92,8 @@ def weights_within_kinds(target: np.ndarray, kind: np.ndarray) -> np.ndarray:
     weight = np.zeros(len(target))
     for name in np.unique(kind):
         own = kind == name
-        counts = [np.count_nonzero(own & (target == value)) for value in (0, 1)]
-        if all(counts):
-            weight[own] = own.sum() / 2 / np.array(counts)[target[own]]
+        if len(np.unique(target[own])) == 2:
+            weight[own] = balanced_weights(target[own], kind[own])
     return weight
 
 

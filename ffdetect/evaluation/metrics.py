@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .matching import comparisons
-from .thresholds import equal_weights, threshold_at_fpr
+from .thresholds import threshold_at_fpr
 
 
 def auc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -41,18 +41,33 @@ class RankedAuc:
         return float(fakes @ below[self._fakes] / fakes.sum() / mass.sum())
 
 
-def balanced_weights(target: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Weights under which every unit of a class counts alike, and both classes: float64 N.
+def balanced_weights(
+    target: np.ndarray,
+    unit: np.ndarray,
+    power: float = 0.0,
+    emphasis: np.ndarray | None = None,
+) -> np.ndarray:
+    """Weights under which both classes count alike: float64 N, of mean 1.
 
     Args:
         target: int N, 1 fake, 0 real.
         unit: str N, such as the family of a fake and the source of a real.
+        power: of its size that a unit of a class counts by: 0 for all units alike, 0.5 for the
+            root of their sizes.
+        emphasis: float N, what a row's weight is multiplied with within its class; 1 if None.
+
+    Raises:
+        ValueError: a class is missing.
     """
-    weight = np.empty(len(target))
-    for value in np.unique(target):
-        own = np.asarray(target) == value
-        weight[own] = equal_weights(np.asarray(unit)[own]) / own.sum()
-    return weight * len(target) / len(np.unique(target))
+    target, unit, weight = np.asarray(target), np.asarray(unit), np.zeros(len(target))
+    for value in (0, 1):
+        rows = np.flatnonzero(target == value)
+        if not len(rows):
+            raise ValueError(f"expected both classes but got none of target {value}")
+        _, number, count = np.unique(unit[rows], return_inverse=True, return_counts=True)
+        own = count[number] ** (power - 1) * (1 if emphasis is None else emphasis[rows])
+        weight[rows] = own / own.sum()
+    return weight * len(target) / 2
 
 
 def generator_aucs(

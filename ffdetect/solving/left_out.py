@@ -12,13 +12,12 @@ import pandas as pd
 from scipy.special import expit
 
 from ffdetect.evaluation.bootstrap import auc_interval
-from ffdetect.evaluation.metrics import auc, calibration_error, tpr_at_fpr
+from ffdetect.evaluation.metrics import auc, balanced_weights, calibration_error, tpr_at_fpr
 from ffdetect.evaluation.thresholds import FPRS, equal_weights, left_out_alarms
 from ffdetect.models.calibration import Calibration
 from ffdetect.scoring.fusion import Evidence, Fusion
 
 from .recipes import PAIRS
-from .ridge import balanced
 
 _FEWEST = 20  # reals of a source whose rate is worth a line
 _FEWEST_CLIPS = 4  # of a method, likewise
@@ -154,7 +153,7 @@ def save_fusion(clips: pd.DataFrame, command: str, file: Path) -> None:
     Of each class every source counts by the root of its size.
     """
     target, unit = clips["target"].to_numpy(), clips["unit"].to_numpy()
-    weight = balanced(target, unit)
+    weight = balanced_weights(target, unit, 0.5)
     face = Evidence.fit(target, clips["logit"].to_numpy(), weight)
     known = Fusion.load()
     about = {**known.about, "face": command, "date": datetime.date.today().isoformat()}

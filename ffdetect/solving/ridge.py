@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ffdetect.evaluation.metrics import balanced_weights
 from ffdetect.models.heads import LinearHead
 
 _FLAT = 1e-4  # deviation below which a statistic counts as flat
@@ -33,27 +34,6 @@ class RidgeSettings:
 
     shrinkage: float = 3e-4
     source_penalty: float = 30.0
-
-
-def balanced(
-    target: np.ndarray, unit: np.ndarray, emphasis: np.ndarray | None = None
-) -> np.ndarray:
-    """float64 N, mean 1: classes weigh alike, and units of a class by the root of their size.
-
-    Args:
-        target: int N, 0 or 1.
-        unit: str N, family of a fake, source of a real.
-        emphasis: float N, what a row's weight is multiplied with within its class; 1 if None.
-    """
-    weight = np.zeros(len(target))
-    for value in (0, 1):
-        rows = np.flatnonzero(target == value)
-        if not len(rows):
-            raise ValueError(f"expected faces of both classes but got none of target {value}")
-        _, number, count = np.unique(unit[rows], return_inverse=True, return_counts=True)
-        own = count[number] ** -0.5 * (1 if emphasis is None else emphasis[rows])
-        weight[rows] = own / own.sum()
-    return weight * len(target) / 2
 
 
 class Gram:
@@ -118,11 +98,11 @@ def solve_line(
     Args:
         gram: of all rows.
         rows: int M, to learn from.
-        target, unit: of all rows, see `balanced`.
+        target, unit: of all rows, see `balanced_weights`.
         emphasis: float, of all rows: how much each counts among those of its class, beside that.
     """
     target, unit = target[rows], unit[rows]
-    balance = balanced(target, unit, None if emphasis is None else emphasis[rows])
+    balance = balanced_weights(target, unit, 0.5, None if emphasis is None else emphasis[rows])
     weight = torch.from_numpy(balance / len(rows)).float()
     index = torch.from_numpy(rows)
     centred = gram.products[index[:, None], index]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.metrics import auc, balanced_weights
 from ffdetect.evaluation.splits import Fold, Rows, inner_folds, outer_folds
 
 from .head import VoiceHead
@@ -108,11 +108,7 @@ def shares(table: pd.DataFrame) -> np.ndarray:
     """How much each row counts, of mean 1: both classes alike, and inside a class a generator of a
     source with the root of its number."""
     kind = table["source"].astype(str) + "/" + table["generator"].astype(str)
-    count = kind.groupby([table["target"], kind]).transform("size").to_numpy()
-    share, target = 1 / np.sqrt(count), table["target"].to_numpy()
-    for value in (0, 1):
-        share[target == value] /= 2 * share[target == value].sum()
-    return share * len(table)
+    return balanced_weights(table["target"].to_numpy(), kind.to_numpy(str), 0.5)
 
 
 def held_out_logits(voices: Voices, folds: Sequence[Fold], recipe: Recipe) -> np.ndarray:

@@ -76,6 +76,21 @@ def test_each_generator_has_its_auc_against_reals_of_its_kind(matches):
     assert list(alone) == ["swap"]  # no real is left for the other
 
 
+def test_classes_weigh_alike_and_units_by_the_root_of_their_size():
+    target = np.array([0] * 9 + [0] * 4 + [1] * 5)
+    unit = np.array(["a"] * 9 + ["b"] * 4 + ["f"] * 5)
+    weight = balanced_weights(target, unit, 0.5)
+    assert weight[target == 0].sum() == pytest.approx(weight[target == 1].sum())
+    assert weight[:9].sum() / weight[9:13].sum() == pytest.approx(3 / 2)
+    emphasis = np.where(np.arange(18) < 3, 0.5, 1.0)
+    less = balanced_weights(target, unit, 0.5, emphasis)
+    assert less[target == 0].sum() == pytest.approx(less[target == 1].sum())
+    assert less[0] / less[3] == pytest.approx(0.5) and less[3] > weight[3]
+    np.testing.assert_allclose(less[target == 1], weight[target == 1])
+    with pytest.raises(ValueError, match="both classes but got none of target 1"):
+        balanced_weights(np.zeros(3, int), np.array(["a", "a", "b"]))
+
+
 @pytest.mark.parametrize(("seed", "ties"), CASES)
 @pytest.mark.parametrize("fpr", [1e-3, 1e-2, 0.1, 0.37, 1.0])
 def test_tpr_at_fpr_is_the_best_allowed_threshold(seed, ties, fpr):

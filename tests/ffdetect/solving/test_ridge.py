@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ffdetect.solving.ridge import Gram, RidgeSettings, balanced, solve_line
+from ffdetect.evaluation.metrics import balanced_weights
+from ffdetect.solving.ridge import Gram, RidgeSettings, solve_line
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +22,6 @@ def problem() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x.astype(np.float32), target, unit
 
 
-def test_classes_weigh_alike_and_units_by_the_root_of_their_size():
-    target = np.array([0] * 9 + [0] * 4 + [1] * 5)
-    unit = np.array(["a"] * 9 + ["b"] * 4 + ["f"] * 5)
-    weight = balanced(target, unit)
-    assert weight[target == 0].sum() == pytest.approx(weight[target == 1].sum())
-    assert weight[:9].sum() / weight[9:13].sum() == pytest.approx(3 / 2)
-    emphasis = np.where(np.arange(18) < 3, 0.5, 1.0)
-    less = balanced(target, unit, emphasis)
-    assert less[target == 0].sum() == pytest.approx(less[target == 1].sum())
-    assert less[0] / less[3] == pytest.approx(0.5) and less[3] > weight[3]
-    np.testing.assert_allclose(less[target == 1], weight[target == 1])
-    with pytest.raises(ValueError, match="both classes but got none of target 1"):
-        balanced(np.zeros(3, int), np.array(["a", "a", "b"]))
-
-
 @pytest.mark.parametrize(("penalty", "emphasis"), [(0.0, None), (10.0, None), (10.0, 0.3)])
 def test_the_dual_line_is_the_primal_one(problem, penalty, emphasis):
     x, target, unit = problem
@@ -44,7 +30,7 @@ def test_the_dual_line_is_the_primal_one(problem, penalty, emphasis):
     line = solve_line(gram, rows, target, unit, RidgeSettings(1e-2, penalty), emphasis)
     z = gram.x.double().numpy()
     own = None if emphasis is None else emphasis[:300]
-    weight = balanced(target[:300], unit[:300], own) / 300
+    weight = balanced_weights(target[:300], unit[:300], 0.5, own) / 300
     mean, share, width = weight @ z[:300], weight @ target[:300], z.shape[1]
     centred = z[:300] - mean
     reals = target[:300] == 0
