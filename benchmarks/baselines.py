@@ -25,6 +25,7 @@ from ffdetect.evaluation.framing import RAW, framing
 from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.matching import judged_rows
 from ffdetect.evaluation.splits import split_rows
+from ffdetect.evaluation.tables import markdown
 from ffdetect.models.base import Logits, Scorer
 from ffdetect.models.device import pick_device
 from ffdetect.models.weights import load_checkpoint
@@ -229,18 +230,17 @@ def baselines_table(measured: dict[str, Measured], differences: Sequence[Differe
     first = next(iter(measured.values())).results
     names = [f"{r.generator} ({r.fakes} / {r.reals})" for r in first]
     lines = [
-        "AUC [95 %] by generator (fakes / reals)",
-        "",
-        f"| way | what | {' | '.join(names)} | mean |",
-        "|---" * (len(names) + 3) + "|",
+        [name, way.what, *(result.auc for result in way.results), f"**{way.mean}**"]
+        for name, way in measured.items()
     ]
-    for name, way in measured.items():
-        cells = " | ".join(str(result.auc) for result in way.results)
-        lines.append(f"| {name} | {way.what} | {cells} | **{way.mean}** |")
+    parts = [
+        "AUC [95 %] by generator (fakes / reals)",
+        markdown(["way", "what", *names, "mean"], lines),
+    ]
     if differences:
-        lines += ["", "| difference of mean AUC | [95 %], paired |", "|---|---|"]
-        lines += [f"| {d.way} minus {d.than} | {d.auc.signed()} |" for d in differences]
-    return "\n".join(lines)
+        pairs = [[f"{d.way} minus {d.than}", d.auc.signed()] for d in differences]
+        parts.append(markdown(["difference of mean AUC", "[95 %], paired"], pairs))
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from ffdetect.evaluation.bootstrap import Interval, auc_interval, bootstrap
 from ffdetect.evaluation.metrics import auc
 from ffdetect.evaluation.protocol import NestedProtocol, Outcome
 from ffdetect.evaluation.splits import Fold, Rows, group_folds, inner_folds
+from ffdetect.evaluation.tables import markdown
 from ffdetect.evaluation.thresholds import false_alarms, threshold_over_units
 from ffdetect.solving.recipes import BEST, FAST, Lines, Recipe, Solver
 from ffdetect.solving.ridge import RidgeSettings
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     outcome = protocol.run(recipes, solver.fit, solver.score, args.reason)
     result = judge(solver, rows, outcome, recipes)
-    save_result(args.out, parser.command(argv), result, markdown(result))
+    save_result(args.out, parser.command(argv), result, page(result))
     return 0
 
 
@@ -92,7 +93,7 @@ def judge(
             "recipe": outcome.choices[fold.name].recipe,
             "fakes": int((rows.target[index] == 1).sum()),
             "reals": int((rows.target[index] == 0).sum()),
-            "auc": _listed(auc_interval(rows.target[index], score, rows.unit[index])),
+            "auc": auc_interval(rows.target[index], score, rows.unit[index]).rounded(),
             **_beside(solver, recipe, baseline, fold, rows),
         }
         inner = outcome.choices[fold.name].inner
@@ -108,16 +109,14 @@ def judge(
                 for alarm in false_alarms(score[real], rows.unit[index][real], line):
                     if alarm.reals >= 20:
                         alarms.setdefault(alarm.source, []).append(alarm.rate)
-    swaps = known_swaps(solver, rows, recipes[outcome.recipe])
-    mean = _mean_interval(rows, outcome)
     worst = {name: float(np.mean(values)) for name, values in alarms.items()}
     return {
         "recipes compared inside": outcome.recipes,
         "looks at the outer folds": outcome.looks,
         "recipe chosen by most": outcome.recipe,
-        "mean": _listed(mean),
+        "mean": _mean_interval(rows, outcome).rounded(),
         "families": families,
-        "swaps of known makers, unseen videos": swaps,
+        "swaps of known makers, unseen videos": known_swaps(solver, rows, recipes[outcome.recipe]),
         "at inner thresholds": {
             f"{fpr:g}": {
                 "tpr": float(np.mean([t for t, _ in found])),
@@ -153,9 +152,8 @@ def known_swaps(solver: Solver, rows: Rows, recipe: Recipe) -> list[float]:
         index.append(fold.test)
         scores.append(solver.scores(recipe, solver.solve(recipe, fold.train), fold.test)["fused"])
     tested = np.concatenate(index)
-    return _listed(
-        auc_interval(rows.target[tested], np.concatenate(scores), group=rows.ties[0][tested])
-    )
+    group = rows.ties[0][tested]
+    return auc_interval(rows.target[tested], np.concatenate(scores), group=group).rounded()
 
 
 def _mean_interval(rows: Rows, outcome: Outcome) -> Interval:
@@ -171,46 +169,37 @@ def _mean_interval(rows: Rows, outcome: Outcome) -> Interval:
     return bootstrap(figure, stratum, rounds=300)
 
 
-def _listed(interval: Interval) -> list[float]:
-    return [round(float(x), 4) for x in (interval.value, interval.low, interval.high)]
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """The result as a page."""
+def page(result: dict[str, Any]) -> str:
+    """The result for people."""
     families = result["families"]
     columns = ["baseline", "rgb", "frequency", "degraded"]
     lines = [
-        f"Recipes compared inside: {result['recipes compared inside']}; looks at the outer "
-        f"folds: {result['looks at the outer folds']}; chosen by most: "
-        f"{result['recipe chosen by most']}.\n",
-        "| family left out | fakes | reals | AUC | " + " | ".join(columns) + " |",
-        "|---" * (4 + len(columns)) + "|",
+        [name, row["fakes"], row["reals"], Interval(*row["auc"])]
+        + [f"{row[c]:.3f}" if c in row else "" for c in columns]
+        for name, row in families.items()
     ]
-    for name, row in families.items():
-        value, low, high = row["auc"]
-        more = " | ".join(f"{row[c]:.3f}" if c in row else "" for c in columns)
-        lines.append(
-            f"| {name} | {row['fakes']} | {row['reals']} | {value:.3f} "
-            f"[{low:.3f}, {high:.3f}] | {more} |"
-        )
     means = [[row[c] for row in families.values() if c in row] for c in columns]
-    more = " | ".join(f"{np.mean(values):.3f}" if values else "" for values in means)
-    mean, low, high = result["mean"]
-    lines.append(f"| **mean** | | | **{mean:.3f}** [{low:.3f}, {high:.3f}] | {more} |\n")
-    value, low, high = result["swaps of known makers, unseen videos"]
-    lines.append(f"DFDC swaps, videos unseen: {value:.3f} [{low:.3f}, {high:.3f}].\n")
-    for fpr, rates in result["at inner thresholds"].items():
-        lines.append(
-            f"At the inner folds' threshold for {fpr}: TPR {rates['tpr']:.3f}, false "
-            f"alarms on sources left out {rates['fpr']:.3f}.\n"
-        )
-    alarms = result["false alarms by source at 0.1"]
-    lines.append(
-        "False alarms at 0.1 by source left out: "
-        + ", ".join(f"{n} {v:.2f}" for n, v in alarms.items())
-        + ".\n"
+    mean = [f"{np.mean(values):.3f}" if values else "" for values in means]
+    lines.append(["**mean**", "", "", Interval(*result["mean"]), *mean])
+    alarms = result["false alarms by source at 0.1"].items()
+    return "\n\n".join(
+        [
+            f"Recipes compared inside: {result['recipes compared inside']}; looks at the outer "
+            f"folds: {result['looks at the outer folds']}; chosen by most: "
+            f"{result['recipe chosen by most']}.",
+            markdown(["family left out", "fakes", "reals", "AUC", *columns], lines),
+            "DFDC swaps, videos unseen: "
+            f"{Interval(*result['swaps of known makers, unseen videos'])}.",
+            *[
+                f"At the inner folds' threshold for {fpr}: TPR {rates['tpr']:.3f}, false "
+                f"alarms on sources left out {rates['fpr']:.3f}."
+                for fpr, rates in result["at inner thresholds"].items()
+            ],
+            "False alarms at 0.1 by source left out: "
+            + ", ".join(f"{name} {rate:.2f}" for name, rate in alarms)
+            + ".",
+        ]
     )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

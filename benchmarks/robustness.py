@@ -26,6 +26,7 @@ from ffdetect.evaluation.bootstrap import Interval
 from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.matching import comparisons, spread
 from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.tables import markdown
 from ffdetect.evaluation.thresholds import threshold_at_fpr
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
@@ -205,25 +206,21 @@ def _shift(
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Two Markdown tables: what happens to the scores, and the AUC of each generator."""
-    lines = [
-        "| | mean AUC | change [95 %] | reals newly flagged | reals: logit | reals: score "
-        "| fakes newly missed | fakes: logit | fakes: score |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for o in outcomes:
-        lines.append(
-            f"| {o.condition} | {o.mean_auc:.3f} "
-            f"| {o.change.signed()} "
-            f"| {o.reals.newly_above:.1%} | {o.reals.logit:+.2f} | {o.reals.probability:+.3f} "
-            f"| {o.fakes.newly_below:.1%} | {o.fakes.logit:+.2f} | {o.fakes.probability:+.3f} |"
-        )
-    names = list(outcomes[0].auc)
-    lines += ["", f"| AUC | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    lines += [
-        f"| {o.condition} | {' | '.join(f'{o.auc[name]:.3f}' for name in names)} |"
+    columns = "|mean AUC|change [95 %]|reals newly flagged|reals: logit|reals: score"
+    columns += "|fakes newly missed|fakes: logit|fakes: score"
+    moves = [
+        [
+            o.condition,
+            f"{o.mean_auc:.3f}",
+            o.change.signed(),
+            *(f"{o.reals.newly_above:.1%}", f"{o.reals.logit:+.2f}", f"{o.reals.probability:+.3f}"),
+            *(f"{o.fakes.newly_below:.1%}", f"{o.fakes.logit:+.2f}", f"{o.fakes.probability:+.3f}"),
+        ]
         for o in outcomes
     ]
-    return "\n".join(lines)
+    names = list(outcomes[0].auc)
+    aucs = [[o.condition, *(f"{o.auc[name]:.3f}" for name in names)] for o in outcomes]
+    return f"{markdown(columns.split('|'), moves)}\n\n{markdown(['AUC', *names], aucs)}"
 
 
 def _explanation(faces: pd.DataFrame, files: Sequence[str]) -> str:

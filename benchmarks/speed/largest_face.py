@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks._harness import Parser, save_result
+from ffdetect.evaluation.tables import markdown
 from ffdetect.scoring.sheet import new_sheet, save_sheet
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
@@ -202,22 +203,23 @@ def _quantiles(values: Sequence[float]) -> list[float]:
 def table(results: dict[str, dict]) -> str:
     """As Markdown."""
     lines = [
-        "| pictures | | same face | same or as large | none, smaller, larger instead | "
-        "overlap of boxes: .5 %, 5 %, 50 % | mean side | full, CPU ms | fast, CPU ms | "
-        "times faster [95 %] |",
-        "|---" * 10 + "|",
+        [
+            kind,
+            found["pictures"],
+            f"{found['same']:.2%}",
+            f"{found['same or as large']:.2%}",
+            f"{found['missed']}, {found['smaller']}, {found['larger']}",
+            ", ".join(f"{value:.2f}" for value in found["overlap"].values()),
+            f"{found['mean side']:.3f}",
+            f"{found['full, ms']:.1f}",
+            f"{found['fast, ms']:.1f}",
+            "{:.2f} [{:.2f}, {:.2f}]".format(found["ratio"], *found["ratio, 95 %"]),
+        ]
+        for kind, found in results.items()
     ]
-    for kind, found in results.items():
-        overlaps = ", ".join(f"{value:.2f}" for value in found["overlap"].values())
-        low, high = found["ratio, 95 %"]
-        lines.append(
-            f"| {kind} | {found['pictures']} | {found['same']:.2%} | "
-            f"{found['same or as large']:.2%} | {found['missed']}, "
-            f"{found['smaller']}, {found['larger']} | {overlaps} | {found['mean side']:.3f} | "
-            f"{found['full, ms']:.1f} | {found['fast, ms']:.1f} | "
-            f"{found['ratio']:.2f} [{low:.2f}, {high:.2f}] |"
-        )
-    return "\n".join(lines)
+    columns = "pictures||same face|same or as large|none, smaller, larger instead"
+    columns += "|overlap of boxes: .5 %, 5 %, 50 %|mean side|full, CPU ms|fast, CPU ms"
+    return markdown([*columns.split("|"), "times faster [95 %]"], lines)
 
 
 def draw(looks: Sequence[tuple[str, Look]], file: Path) -> None:

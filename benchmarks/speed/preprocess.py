@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from benchmarks._harness import Parser, machine, save_result
+from ffdetect.evaluation.tables import markdown
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
 from preprocess.faces.search import ClipSearch
@@ -289,37 +290,32 @@ def report(results: dict) -> str:
     def told(found: dict[str, float]) -> str:
         return f"{found['median']:.3g} [{found['least']:.3g}, {found['greatest']:.3g}]"
 
-    speed = results["speed"]
-    lines = ["| input | pictures | | " + " | ".join(speed["start"]) + " |"]
-    lines += ["|---" * (3 + len(speed["start"])) + "|"]
-    for name, found in speed["inputs"].items():
-        for figure in ("pictures per second", "ratio", "CPU ratio", "floor"):
-            cells = [
-                told(found[figure][way]) if way in found[figure] else "" for way in speed["start"]
-            ]
-            lines.append(f"| {name} | {found['pictures']} | {figure} | {' | '.join(cells)} |")
-    start = ", ".join(f"{way} {told(seconds)} s" for way, seconds in speed["start"].items())
-    agreed = results["agreement"]
-    lines += ["", f"Start, with one small picture: {start}.", ""]
-    lines += [f"| agreement | {' | '.join(agreed)} |", "|---" * (1 + len(agreed)) + "|"]
-    for name in next(iter(agreed.values())):
-        lines.append(
-            f"| {name} | {' | '.join(f'{found[name]:.4g}' for found in agreed.values())} |"
-        )
-    stages = results["stages"]
-    lines += [
-        "",
-        f"| CPU ms a picture, one thread | {' | '.join(stages)} |",
-        "|---" * (1 + len(stages)) + "|",
+    def columns(what: str, by_input: dict[str, dict[str, float]], form: str) -> str:
+        lines = [
+            [name, *(format(found[name], form) for found in by_input.values())]
+            for name in next(iter(by_input.values()))
+        ]
+        return markdown([what, *by_input], lines)
+
+    speed, agreed, stages = results["speed"], results["agreement"], results["stages"]
+    ways = list(speed["start"])
+    lines = [
+        [name, found["pictures"], figure]
+        + [told(found[figure][way]) if way in found[figure] else "" for way in ways]
+        for name, found in speed["inputs"].items()
+        for figure in ("pictures per second", "ratio", "CPU ratio", "floor")
     ]
-    for stage in next(iter(stages.values())):
-        lines.append(
-            f"| {stage} | " + " | ".join(f"{s[stage]:.1f}" for s in stages.values()) + " |"
-        )
+    start = ", ".join(f"{way} {told(seconds)} s" for way, seconds in speed["start"].items())
+    parts = [
+        markdown(["input", "pictures", "", *ways], lines),
+        f"Start, with one small picture: {start}.",
+        columns("agreement", agreed, ".4g"),
+        columns("CPU ms a picture, one thread", stages, ".1f"),
+    ]
     if "memory" in results:
-        lines += ["", "| pictures | peak memory of a process, MiB |", "|---|---|"]
-        lines += [f"| {name} | {peak:.0f} |" for name, peak in results["memory"].items()]
-    return "\n".join(lines)
+        peaks = [[name, f"{peak:.0f}"] for name, peak in results["memory"].items()]
+        parts.append(markdown(["pictures", "peak memory of a process, MiB"], peaks))
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks._harness import Parser, machine, save_result
+from ffdetect.evaluation.tables import markdown
 from ffdetect.training.data import PairDataset
 from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CODECS, CachedFace, CacheSettings, to_table
@@ -258,35 +259,45 @@ def measure(data: Path, effort: Effort, folder: Path) -> dict:
 def table(results: dict) -> str:
     """The results for people."""
     spent = results["cpu_seconds_per_1000_faces"]
-    lines = ["| stage | CPU s per 1,000 faces |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in spent.items()]
-    lines += [f"| all | {sum(spent.values()):.1f} |", "", "| maps | ppm, KiB a face | png |"]
-    lines += ["|---|---|---|"]
-    for name in MAPS:
-        ppm, png = (results["bytes_per_face"][codec][name] / 1024 for codec in CODECS)
-        lines.append(f"| {name} | {ppm:.0f} | {png:.0f} |")
-    lines += ["", "| rows | s to open | peak MiB |", "|---|---|---|"]
-    for rows, found in results["opened"].items():
-        lines.append(f"| {rows:,} | {found['seconds']:.2f} | {found['peak_mib']:.0f} |")
-    lines += [
-        "",
-        "| parts | ms a flush | ms at the end | cache.json, KiB | failures.csv, KiB |",
-        "|---|---|---|---|---|",
-    ]
-    for parts, found in results["flush"].items():
-        index, failures = (value / 1024 for value in found["bytes"].values())
-        lines.append(
-            f"| {parts:,} | {1000 * found['seconds']:.1f} | "
-            f"{1000 * found['seconds_at_the_end']:.0f} | {index:.0f} | {failures:.0f} |"
-        )
+    sizes = [results["bytes_per_face"][codec] for codec in CODECS]
     d = results["drawn"]
-    lines += [
-        "",
-        f"Pairs drawn from {d['cache_mib']:.0f} MiB with {d['allowed_mib']} MiB allowed: "
-        f"{d['first_half_mib']:.0f} MiB in use at most in the first half, "
-        f"{d['second_half_mib']:.0f} in the second.",
-    ]
-    return "\n".join(lines)
+    return "\n\n".join(
+        [
+            markdown(
+                ["stage", "CPU s per 1,000 faces"],
+                [
+                    *([name, f"{value:.2f}"] for name, value in spent.items()),
+                    ["all", f"{sum(spent.values()):.1f}"],
+                ],
+            ),
+            markdown(
+                ["maps", "ppm, KiB a face", "png"],
+                [[name, *(f"{size[name] / 1024:.0f}" for size in sizes)] for name in MAPS],
+            ),
+            markdown(
+                ["rows", "s to open", "peak MiB"],
+                [
+                    [f"{int(rows):,}", f"{found['seconds']:.2f}", f"{found['peak_mib']:.0f}"]
+                    for rows, found in results["opened"].items()
+                ],
+            ),
+            markdown(
+                ["parts", "ms a flush", "ms at the end", "cache.json, KiB", "failures.csv, KiB"],
+                [
+                    [
+                        f"{int(parts):,}",
+                        f"{1000 * found['seconds']:.1f}",
+                        f"{1000 * found['seconds_at_the_end']:.0f}",
+                        *(f"{value / 1024:.0f}" for value in found["bytes"].values()),
+                    ]
+                    for parts, found in results["flush"].items()
+                ],
+            ),
+            f"Pairs drawn from {d['cache_mib']:.0f} MiB with {d['allowed_mib']} MiB allowed: "
+            f"{d['first_half_mib']:.0f} MiB in use at most in the first half, "
+            f"{d['second_half_mib']:.0f} in the second.",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,6 +36,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._harness import Parser, save_result
+from ffdetect.evaluation.tables import markdown
 from ffdetect.scoring.analysis import analyze_pictures
 from ffdetect.scoring.detector import Detector
 from preprocess.io.decode import decode_image
@@ -215,36 +216,33 @@ def watch_memory(
         }
 
 
-def markdown(values: dict[str, Any]) -> str:
-    """The tables of a result."""
-    lines = []
+def page(values: dict[str, Any]) -> str:
+    """A result for people."""
+    parts = []
     if "loads" in values:
-        lines += [
+        columns = ["pictures a second", "p50 seconds", "p99 seconds"]
+        lines = [
+            [f"{r['clients']}{', a third hostile' if r is values['hostile'] else ''}"]
+            + [*(r[name] for name in columns), r["statuses"].get("429", 0), r["wrong"], r["lost"]]
+            for r in [*values["loads"], values["hostile"]]
+        ]
+        parts += [
             f"`score_batch`: {values['score_batch pictures a second']} pictures/s, `analyze` one "
             f"by one: {values['analyze pictures a second']}. Memory of the service: "
             f"{values['megabytes before']} MB before, {values['megabytes after']} after.",
-            "",
-            "| clients | pictures/s | p50 s | p99 s | refused (429) | wrong | lost |",
-            "|---|---|---|---|---|---|---|",
+            markdown(
+                ["clients", "pictures/s", "p50 s", "p99 s", "refused (429)", "wrong", "lost"], lines
+            ),
         ]
-        lines += [
-            f"| {r['clients']}{', a third hostile' if r is values['hostile'] else ''} | "
-            f"{r['pictures a second']} | {r['p50 seconds']} | {r['p99 seconds']} | "
-            f"{r['statuses'].get('429', 0)} | {r['wrong']} | {r['lost']} |"
-            for r in [*values["loads"], values["hostile"]]
-        ]
-        lines.append("")
     if "memory" in values:
-        lines += [
-            "| requests of small pictures | MB of all processes | wrong | lost |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| {r['requests']} | {r['megabytes']} | {r['wrong']} | {r['lost']} |"
-            for r in values["memory"]
-        ]
-        lines.append("")
-    return "\n".join(lines)
+        columns = ["requests", "megabytes", "wrong", "lost"]
+        parts.append(
+            markdown(
+                ["requests of small pictures", "MB of all processes", "wrong", "lost"],
+                [[r[name] for name in columns] for r in values["memory"]],
+            )
+        )
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -299,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             service.process.terminate()
             service.process.wait()
             if "loads" in values or "memory" in values:
-                save_result(args.out, parser.command(argv), values, markdown(values))
+                save_result(args.out, parser.command(argv), values, page(values))
     return 0
 
 

@@ -31,6 +31,10 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def rounded(self) -> list[float]:
+        """Value and ends, as result files have them."""
+        return [round(x, 4) for x in (self.value, self.low, self.high)]
+
     def signed(self) -> str:
         """As a difference is written."""
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"

@@ -66,8 +66,7 @@ def families(left_out: LeftOut) -> dict[str, dict[str, Any]]:
         row = left_out.row[own]
         interval = auc_interval(target[own], logit[own], unit[own], row.astype(str))
         counts = [len(np.unique(row[target[own] == value])) for value in (1, 0)]
-        ends = [round(float(x), 4) for x in (interval.value, interval.low, interval.high)]
-        folds[name] = {"fakes": counts[0], "reals": counts[1], "auc": ends}
+        folds[name] = {"fakes": counts[0], "reals": counts[1], "auc": interval.rounded()}
     return folds
 
 
@@ -140,7 +139,7 @@ def clip_figures(clips: pd.DataFrame) -> dict[str, Any]:
     return {
         "fakes": int((target == 1).sum()),
         "reals": int((target == 0).sum()),
-        "auc": [round(float(x), 4) for x in (interval.value, interval.low, interval.high)],
+        "auc": interval.rounded(),
         "TPR at FPR 0.1": round(tpr_at_fpr(target, logit, 0.1), 3),
         "mean over methods": round(float(np.mean(list(methods.values()))), 4) if methods else None,
         "methods": dict(sorted(methods.items(), key=lambda item: item[1])),

@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="needs the [serve] extra")
 
 from benchmarks.speed import service_load
-from benchmarks.speed.service_load import markdown
+from benchmarks.speed.service_load import page
 
 
 def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, capsys):
@@ -32,7 +32,7 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
     assert (hostile["wrong"], hostile["lost"]) == (0, 0)
     assert set(hostile["statuses"]) - {"200", "429"}  # some were refused for what they are
     rates = found["score_batch pictures a second"], found["analyze pictures a second"]
-    assert min(rates) > 0 and f"`analyze` one by one: {rates[1]}" in markdown(found)
+    assert min(rates) > 0 and f"`analyze` one by one: {rates[1]}" in page(found)
     assert found["megabytes before"] > 100
     assert [row["requests"] for row in found["memory"]] == [0, 3, 5]
     assert all(row["megabytes"] > 100 and not row["lost"] for row in found["memory"])
