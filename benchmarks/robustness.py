@@ -22,10 +22,10 @@ import pandas as pd
 from scipy.special import logit
 from tqdm import tqdm
 
-from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.bootstrap import Interval, bootstrap_all
 from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.matching import comparisons, spread
-from ffdetect.evaluation.metrics import auc
+from ffdetect.evaluation.metrics import RankedAuc, auc
 from ffdetect.evaluation.tables import markdown
 from ffdetect.evaluation.thresholds import threshold_at_fpr
 from ffdetect.scoring.detector import Detector
@@ -33,7 +33,6 @@ from preprocess.cache.reader import CacheReader
 
 from ._harness import Parser, cache_digest, save_result, weights_digest
 from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
-from .paired import mean_aucs
 
 FPR = 0.1  # the operating point flags this share of the undisturbed reals of a kind
 _ROUNDS = 400
@@ -160,8 +159,7 @@ def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome
     groups = comparisons(generator, target)
     before = next(iter(scores.values())).astype(np.float64)
     threshold = operating_points(before, target, groups)
-    first = next(iter(scores))
-    _, changes = mean_aucs(faces, scores, [(name, first) for name in scores], rounds=_ROUNDS)
+    changes = mean_changes(faces, scores)
     outcomes = []
     for name, after in scores.items():
         after = after.astype(np.float64)
@@ -171,12 +169,37 @@ def evaluate(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> list[Outcome
                 condition=name,
                 auc=found,
                 mean_auc=float(np.mean(list(found.values()))),
-                change=changes[name, first],
+                change=changes[name],
                 reals=_shift(before, after, threshold, target == 0),
                 fakes=_shift(before, after, threshold, target == 1),
             )
         )
     return outcomes
+
+
+def mean_changes(faces: pd.DataFrame, scores: dict[str, np.ndarray]) -> dict[str, Interval]:
+    """What each condition adds to the mean AUC of the first.
+
+    All see the same draws, so that what they have in common cancels out; faces are drawn within
+    their generator or source, once for all generators that a source is compared with.
+    """
+    names, target = _labels(faces)
+    compared = list(comparisons(names, target).values())
+    ranked = {
+        name: [(own, RankedAuc(target[own], score[own])) for own in compared]
+        for name, score in scores.items()
+    }
+
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        times = np.bincount(rows, minlength=len(target)).astype(float)
+        means = {
+            name: float(np.mean([auc(times[own]) for own, auc in aucs]))
+            for name, aucs in ranked.items()
+        }
+        first = next(iter(means.values()))
+        return {name: mean - first for name, mean in means.items()}
+
+    return bootstrap_all(figures, np.char.add(names, target.astype(str)), rounds=_ROUNDS)
 
 
 def operating_points(

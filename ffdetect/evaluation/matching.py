@@ -14,8 +14,6 @@ import pandas as pd
 
 from preprocess.spread import evenly
 
-from .splits import split_rows
-
 # Face swaps in video frames are compared with frames of the same kind; every other generator
 # draws whole portraits and is compared with portraits.
 KINDS: dict[str, tuple[str, ...]] = {"dfdc_swap": ("dfdc",)}
@@ -78,16 +76,3 @@ def spread(faces: pd.DataFrame, rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the rows for each generator and real source, evenly spread, ascending."""
     names = faces["generator"].to_numpy()[rows]
     return np.sort(np.concatenate([evenly(rows[names == n], most) for n in np.unique(names)]))
-
-
-def judged_rows(faces: pd.DataFrame) -> np.ndarray:
-    """Rows to judge generators by: held-out reals, and fakes whether they trained or not.
-
-    A generator that has held-out fakes (see `splits.split_rows`) is judged by them
-    alone, so that the faces behind them are new too; another by all of its fakes.
-    """
-    target, generator = faces["target"], faces["generator"]
-    held_out = np.zeros(len(faces), bool)
-    held_out[split_rows(faces)[1]] = True
-    both = generator.isin(generator[held_out & (target == 1)])
-    return np.flatnonzero((target >= 0) & (held_out | ((target == 1) & ~both)))

@@ -15,10 +15,9 @@ from ffdetect.evaluation import framing
 from ffdetect.models.weights import save_checkpoint
 from ffdetect.scoring.detector import Detector
 from preprocess import crop
-from preprocess.cache.reader import CacheReader
 from preprocess.faces.face import CropSettings
 
-from .helpers import portraits, random_crops, tiny_network, write_cache
+from .helpers import portraits, tiny_network
 
 TINY_CACHE_SIZE = 128
 
@@ -83,47 +82,6 @@ def matched(faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("matched") / "cache"
     assert framing.main([str(faces_folder), "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> CacheReader:
-    """54 made-up faces of 128 px as a matched cache, both splits: smooth noise, fakes noisier.
-
-    Reals ffhq and dfdc and fakes dfdc_swap (of the same videos) are in both splits, pggan trains,
-    sd21 and sdxl are held out.
-    """
-    both, train, dev = ("train", "dev"), ("train",), ("dev",)
-    places = {
-        "ffhq": both,
-        "dfdc": both,
-        "dfdc_swap": both,
-        "pggan": train,
-        "sd21": dev,
-        "sdxl": dev,
-    }
-    rows = []
-    for generator, splits in places.items():
-        for split, number in ((split, number) for split in splits for number in range(6)):
-            fake = generator not in ("ffhq", "dfdc")
-            crop = random_crops(1, seed=len(rows))[0].permute(1, 2, 0).numpy().copy()
-            crop[::2, ::2] //= 2 if fake else 1
-            name = f"{split}/{generator}/{number}.png"
-            group = f"{split} video {number}" if generator.startswith("dfdc") else name
-            rows.append(
-                {
-                    "key": f"{name}#-1#0",
-                    "path": name,
-                    "target": int(fake),
-                    "generator": generator,
-                    "split": split,
-                    "group": group,
-                    "source_width": 320,
-                    "source_height": 320,
-                    "jpeg_quality": 85,
-                    "crop": crop,
-                }
-            )
-    return write_cache(tmp_path_factory.mktemp("generated") / "matched", rows)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ffdetect.evaluation.framing import MATCHED, RAW, framing, main, match
-from ffdetect.evaluation.matching import comparisons, judged_rows
+from ffdetect.evaluation.matching import comparisons
 from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.detect import FaceDetector
@@ -48,22 +48,6 @@ def test_only_a_cache_of_this_protocol_counts_as_matched(matched, faces_cache):
         other.loc[3, column] = value  # one face is enough
         assert framing(other) == RAW
     assert framing(faces.iloc[:0]) == RAW
-
-
-def test_generators_are_judged_with_held_out_reals_and_held_out_fakes_first(generated):
-    faces = generated.metadata
-    tested = faces.iloc[judged_rows(faces)]
-    counts = tested.groupby(["generator", "split"]).size().to_dict()
-    assert counts == {
-        ("ffhq", "dev"): 6,
-        ("dfdc", "dev"): 6,
-        ("dfdc_swap", "dev"): 6,
-        ("pggan", "train"): 6,
-        ("sd21", "dev"): 6,
-        ("sdxl", "dev"): 6,
-    }
-    unlabelled = faces.assign(target=-1)
-    assert len(judged_rows(unlabelled)) == 0
 
 
 @pytest.fixture(scope="module")
