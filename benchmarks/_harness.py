@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata, resources
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ffdetect.evaluation.kept import digest
 from ffdetect.scoring.detector import SHIPPED
@@ -86,6 +89,13 @@ def save_result(out: Path, command: str, values: dict[str, Any], text: str) -> N
     write_json(out.with_name(out.name + ".json"), {"command": command, **values})
     write_whole(out.with_name(out.name + ".md"), page.encode())
     print(page, end="")
+
+
+def in_fresh_process(action: Callable, *arguments: object, **environment: str) -> Any:
+    """The result of a module's function in a process of its own, whose memory holds nothing else,
+    with these variables of its environment."""
+    with patch.dict(os.environ, environment), get_context("spawn").Pool(1) as pool:
+        return pool.apply(action, arguments)
 
 
 def machine() -> dict[str, Any]:

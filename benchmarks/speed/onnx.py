@@ -7,10 +7,7 @@ its own, in turn; of several rounds the fastest counts: other work only adds tim
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._harness import Parser, save_result
+from benchmarks._harness import Parser, in_fresh_process, save_result
 from ffdetect.evaluation.tables import markdown
 from ffdetect.scoring.analysis import PictureScorer, analyze_pictures
 from ffdetect.scoring.detector import Detector
@@ -31,6 +28,7 @@ from preprocess.spread import evenly
 
 _RUNTIMES = ("torch", "onnx")
 _THREADS = (1, 2)
+_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,12 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--verdicts", type=int, default=100, help="of them, for verdicts (%(default)s)")
     add("--timed", type=int, default=32, help="of them, for speed (%(default)s)")
     add("--rounds", type=int, default=3, help="(%(default)s)")
-    add("--run", help=argparse.SUPPRESS)
     parser.add_out()
     args = parser.parse_args(argv)
-    if args.run:
-        print(json.dumps(run(**json.loads(args.run))))
-        return 0
     files = [str(item.file) for item in find_items(args.faces, media=("picture",)).items]
     files = [files[i] for i in evenly(np.arange(len(files)), args.pictures)]
     with tempfile.TemporaryDirectory() as place:
@@ -55,13 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         export(Detector.load(args.weights, "cpu"), Path(place))
         weights = {"torch": args.weights, "onnx": place}
+
+        def asked(files: list[str], threads: int, runtime: str, verdicts: int | None = None) -> Any:
+            asks = files, threads, runtime, weights[runtime], verdicts
+            return in_fresh_process(run, *asks, **dict.fromkeys(_LIMITS, str(threads)))
+
         speeds = [
-            asked(files[: args.timed], threads, runtime, weights[runtime])
+            asked(files[: args.timed], threads, runtime)
             for _ in range(args.rounds)
             for threads in _THREADS
             for runtime in _RUNTIMES
         ]
-        seen = [asked(files, 1, runtime, weights[runtime], args.verdicts) for runtime in _RUNTIMES]
+        seen = [asked(files, 1, runtime, args.verdicts) for runtime in _RUNTIMES]
     record = {
         "cores": os.cpu_count(),
         **agreement(*seen),
@@ -71,27 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def asked(
+def run(
     files: list[str], threads: int, runtime: str, weights: str, verdicts: int | None = None
 ) -> Any:
-    """What `run` gives in a fresh process."""
-    what = {
-        "files": files,
-        "threads": threads,
-        "runtime": runtime,
-        "weights": weights,
-        "verdicts": verdicts,
-    }
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    command = [sys.executable, "-m", "benchmarks.speed.onnx", ".", "--run", json.dumps(what)]
-    places = {**os.environ, **dict.fromkeys(names, str(threads))}
-    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=places)
-    return json.loads(ran.stdout)
-
-
-def run(files: list[str], threads: int, runtime: str, weights: str, verdicts: int | None) -> Any:
-    """Speeds of one runtime; or, with a number of verdicts, what it says of the largest face of
-    each picture."""
+    """Speeds of one runtime; or, with a number of verdicts, box, score and, of so many, verdict of
+    the largest face of each picture."""
     load: Any = Detector.load
     detector: PictureScorer = load(weights, "cpu", threads=threads, runtime=runtime)
     if verdicts is None:
@@ -99,26 +82,15 @@ def run(files: list[str], threads: int, runtime: str, weights: str, verdicts: in
     judged = set(evenly(np.arange(len(files)), verdicts).tolist())
     seen = []
     for number, file in enumerate(files):
-        look = judged_faces if number in judged else scored_faces
-        seen.append(look(detector, file))
+        picture, judge = decode_image(file), number in judged
+        (found,) = analyze_pictures(detector, [picture], verdicts=judge, most_faces=1)
+        seen.append(
+            [
+                {"box": face.box.tolist(), "score": face.score, "verdict": face.verdict or None}
+                for face in found.faces
+            ]
+        )
     return seen
-
-
-def judged_faces(detector: PictureScorer, file: str) -> list[dict[str, Any]]:
-    """The largest face of a picture, if it has one: box, score and verdict."""
-    (found,) = analyze_pictures(detector, [decode_image(file)], most_faces=1)
-    return [{"box": f.box.tolist(), "score": f.score, "verdict": f.verdict} for f in found.faces]
-
-
-def scored_faces(detector: PictureScorer, file: str) -> list[dict[str, Any]]:
-    """The same without a verdict."""
-    pixels = decode_image(file).pixels
-    face = detector.face_detector.largest(pixels)
-    if face is None:
-        return []
-    crop = crop_face(pixels, face, detector.crop_settings)
-    score = float(detector.score_crops(crop[None])[0])
-    return [{"box": face.box.tolist(), "score": score, "verdict": None}]
 
 
 def speed(detector: PictureScorer, files: Sequence[str]) -> dict[str, float]:

@@ -8,7 +8,6 @@ what follows.
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks._harness import Parser, machine, save_result
+from benchmarks._harness import Parser, in_fresh_process, machine, save_result
 from ffdetect.evaluation.tables import markdown
 from ffdetect.training.data import PairDataset
 from preprocess.cache.errors import Failure
@@ -183,7 +182,7 @@ def drawn(folder: Path, allowed: int, pairs: int) -> dict:
     reader = CacheReader(folder)
     pictures = PairDataset(reader, np.arange(len(reader)))
     pictures[0]
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + allowed * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(_memory("VmData") + allowed) * 2**20,) * 2)
     peaks = []
     for number in range(pairs):
         pictures[number]
@@ -200,16 +199,6 @@ def drawn(folder: Path, allowed: int, pairs: int) -> dict:
 def _memory(name: str) -> float:
     status = Path("/proc/self/status").read_text()
     return next(int(s.split()[1]) / 1024 for s in status.splitlines() if s.startswith(name))
-
-
-def _data_bytes() -> int:
-    return int(_memory("VmData") * 2**20)
-
-
-def _elsewhere(action: Callable, *arguments: object) -> dict:
-    """The result of a function in a fresh process, whose memory holds nothing else."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(action, arguments)
 
 
 def listing(folder: Path, parts: int) -> dict:
@@ -247,12 +236,12 @@ def measure(data: Path, effort: Effort, folder: Path) -> dict:
     plain = CacheSettings(maps=())
     for rows in effort.rows:
         cache = write_made_up(folder / f"rows-{rows}", rows, plain, b"")
-        results["opened"][rows] = _elsewhere(opened, cache)
+        results["opened"][rows] = in_fresh_process(opened, cache)
     results["flush"] = {n: listing(folder / f"parts-{n}", n) for n in effort.parts}
     whole = CacheSettings()
     rows = int(effort.cache * 2**20 / size["ppm"]["both"])
     cache = write_made_up(folder / "pairs", rows, whole, None)
-    results["drawn"] = _elsewhere(drawn, cache, effort.allowed, effort.pairs)
+    results["drawn"] = in_fresh_process(drawn, cache, effort.allowed, effort.pairs)
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks._harness import (
     RESULTS,
     Parser,
     cache_digest,
+    in_fresh_process,
     save_result,
     weights_digest,
 )
@@ -63,3 +65,10 @@ def test_a_result_says_how_it_was_made(tmp_path, capsys):
     assert values == {"command": "python -m x", "faces": 3}
     text = (tmp_path / "new" / "speed.v2.md").read_text("utf-8")
     assert text == "`python -m x`\n\n| a |\n" == capsys.readouterr().out
+
+
+def test_a_fresh_process_has_its_own_environment(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert in_fresh_process(os.getenv, "OMP_NUM_THREADS", OMP_NUM_THREADS="3") == "3"
+    assert in_fresh_process(os.getpid) != os.getpid()
+    assert "OMP_NUM_THREADS" not in os.environ
