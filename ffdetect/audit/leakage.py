@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ffdetect.evaluation.bootstrap import Interval
+from ffdetect.evaluation.bootstrap import Interval, bootstrap
 from ffdetect.evaluation.matching import matched_rows
 from ffdetect.evaluation.metrics import RankedAuc
 
@@ -132,55 +132,46 @@ def measure_leak(
 ) -> Leak:
     """Cross-validated AUC of float N x F features; nan is a value like any other."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-    missing = np.isnan(features)
-    filled = np.where(missing, -np.inf, features)  # missing everywhere is the same, too
-    varies = (filled != filled[0]).any(axis=0)
-    if not varies.any():
-        return Leak(0.5, 0.5, 0.5)
-    features, target = features[:, varies], comparison.target
-    score = np.zeros(len(target))
-    for number in range(FOLDS):
-        train, test = fold != number, fold == number
-        if not test.any() or len(np.unique(target[train])) < 2:
-            continue
-        judge = HistGradientBoostingClassifier(
-            max_iter=30,
-            learning_rate=0.15,
-            max_leaf_nodes=8,
-            min_samples_leaf=10,
-            class_weight="balanced",
-            early_stopping=False,
-            random_state=seed,
-        )
-        judge.fit(features[train], target[train])
-        score[test] = judge.decision_function(features[test])
-    units = int(comparison.unit.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), _ROUNDS)
-    weights = np.vstack([np.ones(units), drawn])[:, comparison.unit]
-    value, *resampled = fold_auc(target, score, fold, weights)
-    low, high = np.nanquantile(resampled, [0.025, 0.975])
-    return Leak(float(value), float(low), float(high))
+    judge = HistGradientBoostingClassifier(
+        max_iter=30,
+        learning_rate=0.15,
+        max_leaf_nodes=8,
+        min_samples_leaf=10,
+        class_weight="balanced",
+        early_stopping=False,
+        random_state=seed,
+    )
+    target, parts = comparison.target, PredefinedSplit(fold)
+    # A judge cannot be trained on a column of nothing but nan: there nan is 0, and says as little.
+    unknown = [np.isnan(features[fold != number]).all(0) for number in range(FOLDS)]
+    known = np.where(np.any(unknown, axis=0), np.nan_to_num(features), features)
+    score = cross_val_predict(judge, known, target, cv=parts, method="decision_function")
+    auc, stratum = FoldAuc(target, score, fold), np.zeros(len(target))
+    found = bootstrap(auc, stratum, comparison.unit.astype(str), rounds=_ROUNDS, seed=seed)
+    return Leak(found.value, found.low, found.high)
 
 
-def fold_auc(
-    target: np.ndarray, score: np.ndarray, fold: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+class FoldAuc:
     """AUC over the pairs of a fake and a real in one fold: scores of two models do not compare.
 
     Args:
         target, score, fold: N.
-        weights: R x N, of each row in each of R rounds.
-
-    Returns:
-        float64 R, nan for a round without any pair.
     """
-    above, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    with np.errstate(invalid="ignore"):
-        for own in (fold == number for number in np.unique(fold)):
-            fakes, reals = (weights[:, own & (target == value)].sum(axis=1) for value in (1, 0))
-            if fakes.any() and reals.any():
-                auc = RankedAuc(target[own], score[own])
-                above += np.nan_to_num([auc(w) for w in weights[:, own]]) * fakes * reals
-                pairs += fakes * reals
-        return above / pairs
+
+    def __init__(self, target: np.ndarray, score: np.ndarray, fold: np.ndarray) -> None:
+        self._target = target
+        own = [np.flatnonzero(fold == number) for number in np.unique(fold)]
+        self._folds = [(rows, RankedAuc(target[rows], score[rows])) for rows in own]
+
+    def __call__(self, rows: np.ndarray) -> float:
+        """Of rows that were drawn, some of them several times; nan without any pair."""
+        times = np.bincount(rows, minlength=len(self._target))
+        above = pairs = 0.0
+        for own, auc in self._folds:
+            fakes, reals = (times[own[self._target[own] == value]].sum() for value in (1, 0))
+            if count := fakes * reals:
+                above += count * auc(times[own])
+                pairs += count
+        return float(above / pairs) if pairs else float("nan")
