@@ -23,7 +23,7 @@ from scipy.special import expit
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from ffdetect.evaluation.bootstrap import auc_interval
+from ffdetect.evaluation.bootstrap import Interval, auc_interval, bootstrap
 from ffdetect.evaluation.metrics import auc, balanced_weights, tpr_at_fpr
 from ffdetect.evaluation.splits import Fold
 from ffdetect.evaluation.tables import markdown as table
@@ -247,13 +247,13 @@ def _joined(count: int, rows: Sequence[np.ndarray], values: Sequence[np.ndarray]
 def figures(voices: Voices, logit: np.ndarray) -> dict:
     """AUC within sources (mean, interval over sources, worst) and pooled, and TPR."""
     within = within_sources(voices.target, logit, voices.source)
-    values, rng = np.array(list(within.values())), np.random.default_rng(0)
-    drawn = [rng.choice(values, len(values)).mean() for _ in range(_ROUNDS)]
+    values = np.array(list(within.values()))
+    mean = bootstrap(lambda rows: values[rows].mean(), np.zeros(len(values)), rounds=_ROUNDS)
     pooled = auc_interval(voices.target, logit, rounds=_ROUNDS)
     worst = min(within, key=within.__getitem__)
     return {
-        "within": float(values.mean()),
-        "within_interval": [float(q) for q in np.quantile(drawn, [0.025, 0.975])],
+        "within": mean.value,
+        "within_interval": [mean.low, mean.high],
         "sources": len(values),
         "worst": within[worst],
         "worst_source": worst,
@@ -331,12 +331,10 @@ def markdown(answer: dict) -> str:
 
 
 def _cells(row: dict) -> list[str]:
-    low, high = row["within_interval"]
-    below, above = row["pooled_interval"]
     return [
-        f"{row['within']:.3f} [{low:.3f}, {high:.3f}]",
+        str(Interval(row["within"], *row["within_interval"])),
         f"{row['worst']:.2f} ({row['worst_source']})",
-        f"{row['pooled']:.3f} [{below:.3f}, {above:.3f}]",
+        str(Interval(row["pooled"], *row["pooled_interval"])),
         *(f"{tpr:.2f}" for tpr in row["tpr"].values()),
     ]
 

@@ -6,7 +6,7 @@ Platt 1999, "Probabilistic Outputs for Support Vector Machines": the calibrated 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from .metrics import balanced_weights
+from .splits import deal
 from .thresholds import FPRS, Thresholds, thresholds
 
 
@@ -105,8 +106,11 @@ def cross_fitted(
     Raises:
         ValueError: too few groups to leave any out.
     """
-    score = np.empty(len(target))
-    for held_out in _folds(group, folds):
+    score, group = np.empty(len(target)), group.astype(str)
+    names, sizes = np.unique(group, return_counts=True)
+    parts = min(folds, len(names))
+    for part in deal(names.tolist(), sizes.tolist(), parts, np.random.default_rng(0)):
+        held_out = np.isin(group, part)
         rest = ~held_out
         weight = weights_within_kinds(target[rest], kind[rest])
         try:
@@ -115,9 +119,3 @@ def cross_fitted(
             raise ValueError(f"too few groups to leave some out: {error}") from error
         score[held_out] = expit(logit[held_out] / temperature + bias)
     return score
-
-
-def _folds(group: np.ndarray, folds: int) -> Iterator[np.ndarray]:
-    names, number = np.unique(group.astype(str), return_inverse=True)
-    fold = np.random.default_rng(0).permutation(len(names)) % folds
-    yield from (fold[number] == i for i in range(min(folds, len(names))))

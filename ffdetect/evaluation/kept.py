@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,13 +47,29 @@ class Store:
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             array = compute()
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{file.name}.{uuid4().hex}.tmp")  # another run may do the same
-        with temporary.open("wb") as stream:
-            np.savez(stream, array=array)
-        temporary.replace(file)
+        save_arrays(file, array=array)
         return array
 
 
+def save_arrays(file: Path, **arrays: Any) -> None:
+    """Write an npz file whole or not at all; another run may write the same one meanwhile."""
+    temporary = file.with_name(f"{file.name}.{uuid4().hex}.tmp")
+    with temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+    temporary.replace(file)
+
+
 def digest(made: Any) -> str:
-    """SHA-256 of JSON values, whatever the order of their names."""
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of JSON values and dataclasses of them, whatever the order of their names.
+
+    Raises:
+        TypeError: anything else.
+    """
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        raise TypeError(f"expected settings of JSON's types but got {value!r}")
+
+    text = json.dumps(made, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()

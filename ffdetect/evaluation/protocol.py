@@ -12,11 +12,10 @@ folds with other recipes is refused, or recorded with its reason and reported.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import write_json
 
+from .kept import digest
 from .metrics import generator_aucs
 from .splits import Fold, Rows, check_fold, inner_folds, outer_folds
 
@@ -314,10 +314,4 @@ def _check(rows: Rows, fold: Fold) -> None:
 
 
 def _digest(value: Any) -> str:
-    def plain(value: Any) -> Any:
-        if is_dataclass(value) and not isinstance(value, type):
-            return asdict(value)
-        raise TypeError(f"expected settings of JSON's types but got {value!r}")
-
-    text = json.dumps(value, sort_keys=True, default=plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest(value)[:16]

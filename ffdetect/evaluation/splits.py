@@ -237,7 +237,10 @@ def group_folds(rows: Rows, families: Sequence[str], count: int = 3, seed: int =
 def deal(
     names: Sequence[str], sizes: Sequence[int], parts: int, rng: np.random.Generator
 ) -> list[list[str]]:
-    """Names dealt into parts, alike in number and size: each round of similar sizes one to each."""
+    """Names dealt into parts, alike in number and size: each round of similar sizes one to each.
+
+    (Of scikit-learn, which the base install lacks, `GroupKFold` makes parts alike in size alone.)
+    """
     shuffled = rng.permutation(len(names))
     order = shuffled[np.argsort(-np.asarray(sizes, float)[shuffled], kind="stable")]
     dealt: list[list[str]] = [[] for _ in range(parts)]

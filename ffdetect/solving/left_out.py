@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from scipy.special import expit
 
 from ffdetect.evaluation.bootstrap import auc_interval
+from ffdetect.evaluation.matching import matched_rows
 from ffdetect.evaluation.metrics import auc, balanced_weights, calibration_error, tpr_at_fpr
 from ffdetect.evaluation.thresholds import FPRS, equal_weights, left_out_alarms
 from ffdetect.models.calibration import Calibration
@@ -33,7 +35,7 @@ class LeftOut:
         target: int N, 1 fake, 0 real.
         unit: str N, family of a fake, source of a real.
         logit: float N, of the matched view.
-    degraded: float N, of a degraded view; nan where there is none.
+        degraded: float N, of a degraded view; nan where there is none.
     """
 
     row: np.ndarray
@@ -44,28 +46,25 @@ class LeftOut:
     degraded: np.ndarray
 
 
-def _compared(left_out: LeftOut, family: str) -> np.ndarray:
-    """bool N: fakes, and the reals that this family's are compared with.
+def _folds(left_out: LeftOut) -> Iterator[tuple[str, np.ndarray]]:
+    """Every fold's name and rows: the fakes of its family, and the reals of their kind.
 
     Swaps are compared with untouched pictures of their own collection alone, or collections would
     be told apart instead of real and fake.
     """
-    paired = [source for sources in PAIRS.values() for source in sources]
-    alike = np.isin(left_out.unit, PAIRS.get(family, ()))
-    if family not in PAIRS:
-        alike = ~np.isin(left_out.unit, paired)
-    return (left_out.target == 1) | alike
+    for name in np.unique(left_out.fold).tolist():
+        own = np.flatnonzero(left_out.fold == name)
+        (rows,) = matched_rows(left_out.unit[own], left_out.target[own], PAIRS).values()
+        yield name, own[rows]
 
 
 def families(left_out: LeftOut) -> dict[str, dict[str, Any]]:
     """AUC of every fold with its interval, in which a face counts once."""
-    target, unit, logit = left_out.target, left_out.unit, left_out.logit
     folds: dict[str, dict[str, Any]] = {}
-    for name in np.unique(left_out.fold).tolist():
-        own = (left_out.fold == name) & _compared(left_out, name)
-        row = left_out.row[own]
-        interval = auc_interval(target[own], logit[own], unit[own], row.astype(str))
-        counts = [len(np.unique(row[target[own] == value])) for value in (1, 0)]
+    for name, own in _folds(left_out):
+        target, row = left_out.target[own], left_out.row[own]
+        interval = auc_interval(target, left_out.logit[own], left_out.unit[own], row.astype(str))
+        counts = [len(np.unique(row[target == value])) for value in (1, 0)]
         folds[name] = {"fakes": counts[0], "reals": counts[1], "auc": interval.rounded()}
     return folds
 
@@ -73,8 +72,8 @@ def families(left_out: LeftOut) -> dict[str, dict[str, Any]]:
 def _loss(left_out: LeftOut) -> dict[str, float]:
     """Mean AUC over folds of the faces that have a degraded view, as they are and degraded."""
     found: dict[str, list[float]] = {"as they are": [], "degraded": []}
-    for name in np.unique(left_out.fold).tolist():
-        own = (left_out.fold == name) & _compared(left_out, name) & ~np.isnan(left_out.degraded)
+    for _, rows in _folds(left_out):
+        own = rows[~np.isnan(left_out.degraded[rows])]
         if len(np.unique(left_out.target[own])) == 2:
             found["as they are"].append(auc(left_out.target[own], left_out.logit[own]))
             found["degraded"].append(auc(left_out.target[own], left_out.degraded[own]))

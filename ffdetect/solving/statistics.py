@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from ffdetect.evaluation.kept import save_arrays
 from ffdetect.models.device import PRECISIONS
 from ffdetect.models.frozen.readers import READERS, create_readers
 from ffdetect.models.frozen.trunks import trunk_digest
@@ -146,11 +146,7 @@ class Store:
             made += [*statistics.digests.tolist(), statistics.precision]
             arrays |= {"digests": statistics.digests, "precision": statistics.precision}
         named = hashlib.sha256("\n".join(made).encode()).hexdigest()[:16]
-        file = self.folder / f"{view}-{named}.npz"
-        temporary = self.folder / f"{uuid4().hex}.tmp"
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-        temporary.replace(file)
+        save_arrays(self.folder / f"{view}-{named}.npz", **arrays)
 
     def missing(
         self, view: str, keys: Sequence[str], digest: Callable[[int], str], precision: str
