@@ -11,7 +11,7 @@ up to the weights, as in `ffdetect.evaluate`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import util
@@ -32,7 +32,7 @@ from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
 
 from ._harness import Parser, cache_digest, save_result, weights_digest
-from .disturbances import DISTURBANCES, UNDISTURBED, Disturbance
+from .disturbances import DISTURBANCES, UNDISTURBED
 
 FPR = 0.1  # the operating point flags this share of the undisturbed reals of a kind
 _ROUNDS = 400
@@ -40,28 +40,16 @@ _EDGE = 1e-7  # scores are float32: beyond this, logits would tell of rounding
 _BATCH = 32
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One disturbance at one strength; without a disturbance, the crops as they are."""
-
-    disturbance: Disturbance | None = None
-    strength: float | None = None
-
-    @property
-    def name(self) -> str:
-        return UNDISTURBED if self.disturbance is None else self.disturbance.label(self.strength)
-
-    def apply(self, crop: np.ndarray, row: int) -> np.ndarray:
-        """Crop of a cache's row -> disturbed crop, both uint8 S x S x 3."""
-        if self.disturbance is None or self.strength is None:
-            return crop
-        return self.disturbance.apply(crop, self.strength, row)
-
-
-CONDITIONS = (
-    Condition(),
-    *(Condition(kind, s) for kind in DISTURBANCES for s in kind.strengths if s is not None),
-)
+# Name -> (crop of a cache's row, the row) -> disturbed crop, both uint8 S x S x 3.
+CONDITIONS: dict[str, Callable[..., np.ndarray]] = {
+    UNDISTURBED: lambda crop, row: crop,
+    **{
+        kind.label(strength): partial(kind.apply, strength=strength)
+        for kind in DISTURBANCES
+        for strength in kind.strengths
+        if strength is not None
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -130,21 +118,21 @@ def score_conditions(
     """
     with tqdm(total=len(CONDITIONS) * len(rows), unit="face", smoothing=0.05) as bar:
 
-        def score(condition: Condition) -> np.ndarray:
-            bar.set_postfix_str(condition.name)
+        def score(condition: str) -> np.ndarray:
+            bar.set_postfix_str(condition)
             parts = []
             for start in range(0, len(rows), _BATCH):
                 batch = rows[start : start + _BATCH]
-                crops = [condition.apply(reader.crop(int(row)), int(row)) for row in batch]
+                crops = [
+                    CONDITIONS[condition](reader.crop(int(row)), row=int(row)) for row in batch
+                ]
                 parts.append(detector.score_crops(np.stack(crops)))
                 bar.update(len(batch))
             return np.concatenate(parts)
 
         return {
-            condition.name: store.array(
-                "robustness", partial(score, condition), condition=condition.name
-            )
-            for condition in CONDITIONS
+            name: store.array("robustness", partial(score, name), condition=name)
+            for name in CONDITIONS
         }
 
 

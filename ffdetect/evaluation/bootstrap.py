@@ -119,7 +119,6 @@ def auc_interval(
     group: np.ndarray | None = None,
     *,
     rounds: int = 1000,
-    seed: int = 0,
 ) -> Interval:
     """AUC with its interval; by default real and fake are the strata.
 
@@ -133,5 +132,4 @@ def auc_interval(
         target if stratum is None else stratum,
         group,
         rounds=rounds,
-        seed=seed,
     )

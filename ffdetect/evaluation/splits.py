@@ -196,11 +196,9 @@ def outer_folds(
     return sorted(folds, key=lambda fold: fold.name)
 
 
-def inner_folds(
-    rows: Rows, fold: Fold, seed: int = 0, count: int | None = None, parts: int = 3
-) -> list[Fold]:
+def inner_folds(rows: Rows, fold: Fold, count: int | None = None, parts: int = 3) -> list[Fold]:
     """The same inside a fold's training rows, numbered as `rows` are: what choices are made by."""
-    inside = outer_folds(rows.take(fold.train), seed, count, parts)
+    inside = outer_folds(rows.take(fold.train), count=count, parts=parts)
     return [
         Fold(f.name, fold.train[f.train], fold.train[f.test], f.families, f.sources) for f in inside
     ]

@@ -65,7 +65,6 @@ def threshold_over_units(
     *,
     confidence: float = 0.95,
     rounds: int = 1000,
-    seed: int = 0,
 ) -> float:
     """A threshold that shall hold on the mean of further sources, not only on these.
 
@@ -84,7 +83,7 @@ def threshold_over_units(
     reals, source = np.asarray(reals)[order], np.asarray(source)[order]
     names, number = np.unique(source, return_inverse=True)
     weight = equal_weights(source)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=rounds)
     thresholds = [_line(reals, weight * times[number], fpr, unseen=True) for times in drawn]
     bound = np.quantile(thresholds, confidence, method="higher")

@@ -41,15 +41,13 @@ class Gram:
 
     Args:
         statistics: float N x features.
-        rows: int, those whose mean and deviation standardise all; None for every row.
     """
 
-    def __init__(self, statistics: np.ndarray, rows: np.ndarray | None = None) -> None:
+    def __init__(self, statistics: np.ndarray) -> None:
         x = torch.from_numpy(np.ascontiguousarray(statistics, np.float32))
-        known = x if rows is None else x[torch.from_numpy(rows)]
         self.head = LinearHead(x.shape[1])
-        self.head.centre.copy_(known.mean(0))
-        self.head.scale.copy_(known.std(0).clamp_min(_FLAT))
+        self.head.centre.copy_(x.mean(0))
+        self.head.scale.copy_(x.std(0).clamp_min(_FLAT))
         self.x = self.head.standardise(x)
         self.products = self.x @ self.x.T / x.shape[1]
 

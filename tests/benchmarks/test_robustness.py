@@ -110,7 +110,7 @@ def test_both_classes_are_disturbed_alike(cache, tmp_path):
 
 
 def test_every_condition_scores_every_face_in_order(cache, scored):
-    assert list(scored) == [condition.name for condition in CONDITIONS]
+    assert list(scored) == list(CONDITIONS)
     assert len(CONDITIONS) == 1 + sum(len(kind.strengths) - 1 for kind in DISTURBANCES)
     expected = [cache.crop(row).mean() / 255 for row in range(12)]
     np.testing.assert_allclose(scored["undisturbed"], expected, rtol=1e-5)
@@ -229,7 +229,7 @@ def test_the_command_prints_and_writes(cache, tiny_weights, tmp_path, capsys):
     assert printed in text and " ".join(command) in text
     values = json.loads(out.with_suffix(".json").read_text("utf-8"))
     assert values["faces"] == dict.fromkeys(SOURCES, 1)
-    assert [result["condition"] for result in values["results"]] == [c.name for c in CONDITIONS]
+    assert [result["condition"] for result in values["results"]] == list(CONDITIONS)
     for result in values["results"]:
         assert set(result["auc"]) == {"dfdc_swap", "sdxl"} and f"| {result['condition']} |" in text
         assert set(result["reals"]) == set(result["fakes"]) >= {"logit", "newly_above"}
