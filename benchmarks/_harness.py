@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+
 from ffdetect.evaluation.kept import digest
 from ffdetect.scoring.detector import SHIPPED
+from preprocess.cache.faces import CachedFace
 from preprocess.cache.parts import read_index
 from preprocess.cache.reader import CacheReader
 from preprocess.io.storage import write_json, write_whole
@@ -96,6 +99,15 @@ def in_fresh_process(action: Callable, *arguments: object, **environment: str) -
     with these variables of its environment."""
     with patch.dict(os.environ, environment), get_context("spawn").Pool(1) as pool:
         return pool.apply(action, arguments)
+
+
+def made_up_face(crop: np.ndarray, **values: Any) -> CachedFace:
+    """A row of a cache that nobody found in a picture; `values` are fields of it."""
+    text = dict.fromkeys(("key", "path", "generator", "group", "split", "source_format"), "")
+    unknown = dict.fromkeys(("frame", "target", "jpeg_quality"), -1)
+    known = {"face": 0, "probability": 0.99, "source_width": 640, "source_height": 480}
+    place = {"box": np.zeros(4, np.float32), "landmarks": np.zeros((5, 2), np.float32)}
+    return CachedFace(crop=crop, **{**text, **unknown, **known, **place, **values})
 
 
 def machine() -> dict[str, Any]:

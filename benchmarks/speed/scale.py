@@ -15,14 +15,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks._harness import Parser, in_fresh_process, machine, save_result
+from benchmarks._harness import Parser, in_fresh_process, machine, made_up_face, save_result
 from ffdetect.evaluation.tables import markdown
 from ffdetect.training.data import PairDataset
+from preprocess.cache.arrow import to_array
 from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CODECS, CachedFace, CacheSettings, to_table
 from preprocess.cache.parts import checksum, encode_part, part_name, write_index
@@ -105,45 +107,30 @@ def made_up_rows(start: int, count: int, settings: CacheSettings, crop: bytes | 
         f"fake/generator_{n % 7}/{n % 997:05d}/{n:09d}.jpg" for n in range(start, start + count)
     ]
     rng = np.random.default_rng(start)
-    row = CachedFace(
-        "",
-        "",
-        -1,
-        0,
-        0,
-        "",
-        "",
-        "train",
-        np.zeros(4, np.float32),
-        np.zeros((5, 2), np.float32),
-        0.99,
-        640,
-        480,
-        "jpeg",
-        90,
-        np.zeros((settings.crop.size,) * 2 + (3,), np.uint8),
-        np.zeros((128, 65), np.float16),
-        np.zeros((3,) + (settings.crop.size,) * 2, np.int8),
+    size = settings.crop.size
+    row = made_up_face(
+        np.zeros((size, size, 3), np.uint8),
+        split="train",
+        source_format="jpeg",
+        spectrum=np.zeros((128, 65), np.float16),
+        residual=np.zeros((3, size, size), np.int8),
     )
     table = to_table([row], settings).take(pa.array(np.zeros(count, np.int64)))
-    boxes = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(4 * count, np.float32)), 4)
-    marks = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(10 * count, np.float32)), 10)
-    columns = {
+    columns: dict[str, Any] = {
         "key": [f"{name}#-1#0" for name in names],
         "path": names,
         "group": names,
         "generator": [f"generator_{n % 7}" for n in range(start, start + count)],
-        "target": pa.array(np.arange(start, start + count) % 2, pa.int8()),
-        "box": boxes,
-        "landmarks": marks,
+        "target": np.arange(start, start + count) % 2,
+        "box": list(rng.random((count, 4), np.float32)),
+        "landmarks": list(rng.random((count, 10), np.float32)),
     }
     if crop is not None:
         columns["crop"] = [crop] * count
     for name, values in columns.items():
         place = table.schema.get_field_index(name)
         field = table.schema.field(place)
-        array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
-        table = table.set_column(place, field, array.cast(field.type))
+        table = table.set_column(place, field, to_array(values, field.type))
     return table
 
 

@@ -26,13 +26,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks._harness import Parser, machine, save_result
+from benchmarks._harness import Parser, machine, made_up_face, save_result
 from ffdetect.evaluation.tables import markdown
 from ffdetect.models.frozen.pooling import area_resize
 from ffdetect.models.weights import Checkpoint, load_checkpoint
 from ffdetect.scoring.analysis import together
 from ffdetect.scoring.detector import SHIPPED, Detector
-from preprocess.cache.faces import CachedFace, CacheSettings
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.crop import crop_face, crop_whole
@@ -230,7 +230,8 @@ def time_loading(files: Sequence[Path], size: int, effort: Effort) -> dict[str, 
         settings = CacheSettings(crop=CropSettings(size=size), maps=())
         with CacheWriter(Path(folder, "cache"), settings) as writer:
             for number, file in enumerate(files):
-                writer.add([_row(number, decode_image(file).pixels, settings.crop)])
+                crop = crop_whole(decode_image(file).pixels, settings.crop)
+                writer.add([made_up_face(crop, key=f"{number}#-1#0", path=str(number))])
         reader = CacheReader(Path(folder, "cache"))
 
         def decode() -> torch.Tensor:
@@ -246,28 +247,6 @@ def time_loading(files: Sequence[Path], size: int, effort: Effort) -> dict[str, 
 
         ways = {"JPEG files by Pillow": decode, "cache": read}
         return take_turns(ways, len(files), effort.repetitions)
-
-
-def _row(number: int, pixels: np.ndarray, crop: CropSettings) -> CachedFace:
-    height, width = pixels.shape[:2]
-    return CachedFace(
-        key=f"{number}#-1#0",
-        path=str(number),
-        frame=-1,
-        face=0,
-        target=-1,
-        generator="",
-        group="",
-        split="",
-        box=np.zeros(4, np.float32),
-        landmarks=np.zeros(10, np.float32),
-        probability=1.0,
-        source_width=width,
-        source_height=height,
-        source_format="jpeg",
-        jpeg_quality=-1,
-        crop=crop_whole(pixels, crop),
-    )
 
 
 def choose_files(data: Path, count: int) -> list[Path]:
