@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from ffdetect.evaluation.bootstrap import Interval, auc_interval, bootstrap
 from ffdetect.evaluation.metrics import auc, balanced_weights, tpr_at_fpr
 from ffdetect.evaluation.splits import Fold
-from ffdetect.evaluation.tables import markdown as table
+from ffdetect.evaluation.tables import markdown
 from ffdetect.evaluation.thresholds import left_out_alarms
 from ffdetect.models.heads import OUTLIER
 from ffdetect.scoring.fusion import Evidence
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     some = np.arange(0, len(table), max(len(table) // args.disturbed, 1))
     disturbed = {name: cache.read(name, disturb, some) for name, disturb in DISTURBANCES.items()}
     answer = measure(voices, some, disturbed, args.workers)
-    save_result(args.out, parser.command(argv), answer, markdown(answer))
+    save_result(args.out, parser.command(argv), answer, page(answer))
     return 0
 
 
@@ -273,61 +273,40 @@ def _kinds(voices: Voices, logit: np.ndarray) -> dict[str, float]:
     return found
 
 
-def markdown(answer: dict) -> str:
-    """The answer as a page."""
+def page(answer: dict) -> str:
+    """The answer for people."""
     within = sorted(answer["within"].items(), key=lambda pair: pair[1])
-    head = ["within sources, mean [95 %]", "worst source", "pooled [95 %]"]
+    head = ["", "within sources, mean [95 %]", "worst source", "pooled [95 %]"]
     head += [f"TPR at FPR {fpr:.0%}" for fpr in _FPRS]
-    lines = [
+    rows, disturbed = answer["rows"], answer["disturbed"]
+    chosen = Counter(fold["chosen"] for fold in answer["folds"]).most_common()
+    parts = [
         f"{answer['recipes']} recipes were compared inside each fold's training rows. "
-        f"{answer['rows']['chosen']['sources']} sources have enough of both classes to be "
-        "judged alone.",
-        "",
-    ]
-    lines += [
-        table(["", *head], [[name, *_cells(row)] for name, row in answer["rows"].items()]),
-        "",
+        f"{rows['chosen']['sources']} sources have enough of both classes to be judged alone.",
+        markdown(head, [[name, *_cells(row)] for name, row in rows.items()]),
         "Chosen inside: "
-        + "; ".join(
-            f"{name} ({n} of {len(answer['folds'])} folds)"
-            for name, n in Counter(fold["chosen"] for fold in answer["folds"]).most_common()
-        )
+        + "; ".join(f"{name} ({n} of {len(answer['folds'])} folds)" for name, n in chosen)
         + ".",
-        "",
         "## Disturbed",
-        "",
         "Pooled [95 %] of a part of the recordings:",
-        "",
-        table(
-            ["", *answer["rows"]],
-            [
-                [name, *(_cells(row)[2] for row in found.values())]
-                for name, found in answer["disturbed"].items()
-            ],
+        markdown(
+            ["", *rows],
+            [[n, *(_cells(row)[2] for row in found.values())] for n, found in disturbed.items()],
         ),
-        "",
         "## Kinds of fakes, against all reals",
-        "",
-        table(["kind", "AUC"], [[n, f"{v:.3f}"] for n, v in answer["kinds"].items()]),
-        "",
+        markdown(["kind", "AUC"], [[n, f"{v:.3f}"] for n, v in answer["kinds"].items()]),
         "## Sources",
-        "",
-        table(["source", "AUC"], [[name, f"{value:.3f}"] for name, value in within]),
-        "",
+        markdown(["source", "AUC"], [[name, f"{value:.3f}"] for name, value in within]),
         "## Operating points",
-        "",
         "Thresholds come from the other sources; the share of a left-out source's reals that "
         "they flag. Worst first; sources with 10 reals or more.",
-        "",
     ]
     for fpr, alarms in answer["false_alarms"].items():
-        rates = np.array([alarm["rate"] for alarm in alarms])
-        shown = [[a["source"], a["reals"], f"{a['rate']:.0%}"] for a in alarms if a["reals"] >= 10][
-            :8
-        ]
-        lines += [f"For {float(fpr):.0%}: mean over sources {rates.mean():.1%}.", ""]
-        lines += [table(["source", "reals", "flagged"], shown), ""]
-    return "\n".join(lines)
+        mean = np.mean([alarm["rate"] for alarm in alarms])
+        shown = [[a["source"], a["reals"], f"{a['rate']:.0%}"] for a in alarms if a["reals"] >= 10]
+        parts.append(f"For {float(fpr):.0%}: mean over sources {mean:.1%}.")
+        parts.append(markdown(["source", "reals", "flagged"], shown[:8]))
+    return "\n\n".join(parts)
 
 
 def _cells(row: dict) -> list[str]:

@@ -59,7 +59,7 @@ def test_a_statistic_that_tells_is_found_and_reported(voices, monkeypatch) -> No
     assert answer["kinds"].keys() == {"tts"} and len(answer["within"]) == 15
     rates = [alarm["rate"] for alarm in answer["false_alarms"]["0.1"]]
     assert len(rates) == 15 and rates == sorted(rates, reverse=True)
-    text = cross_voice.markdown(answer)
+    text = cross_voice.page(answer)
     assert "both (5 of 5 folds)" in text and "| noise | " in text
 
 

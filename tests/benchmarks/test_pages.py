@@ -15,7 +15,7 @@ from benchmarks.speed import largest_face, onnx, preprocess, scale, service_load
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results"
 PAGES: dict[str, Callable[[dict], str]] = {
     "cross_family": cross_family.page,
-    "cross_voice": cross_voice.markdown,
+    "cross_voice": cross_voice.page,
     "largest_face": lambda values: largest_face.table(values["results"]),
     "onnx_best": onnx.table,
     "preprocess_speed": preprocess.report,
