@@ -102,29 +102,17 @@ def _draw_shift(ax: Axes, found: list[Outcome]) -> None:
 
 
 def _draw_crossings(ax: Axes, found: list[Outcome]) -> None:
-    for name, colour, side in (("reals", _REAL, -0.2), ("fakes", _FAKE, 0.2)):
+    """Bars of full colour are errors that were made, pale ones errors undone."""
+    reals, fakes = [o.reals for o in found], [o.fakes for o in found]
+    for shifts, side, colour, label, above, new in (
+        (reals, -0.2, _REAL, "reals newly flagged", True, True),
+        (reals, -0.2, _REAL, "reals no longer flagged", False, False),
+        (fakes, 0.2, _FAKE, "fakes newly caught", True, False),
+        (fakes, 0.2, _FAKE, "fakes newly missed", False, True),
+    ):
         x = [place + side for place in range(len(found))]
-        shifts = [getattr(outcome, name) for outcome in found]
-        up = [100 * s.newly_above for s in shifts]
-        down = [-100 * s.newly_below for s in shifts]
-        harm, good = ("newly flagged", "no longer flagged"), ("newly caught", "newly missed")
-        texts = harm if name == "reals" else good
-        ax.bar(
-            x,
-            up,
-            0.38,
-            color=colour,
-            alpha=1 if name == "reals" else 0.4,
-            label=f"{name} {texts[0]}",
-        )
-        ax.bar(
-            x,
-            down,
-            0.38,
-            color=colour,
-            alpha=0.4 if name == "reals" else 1,
-            label=f"{name} {texts[1]}",
-        )
+        bars = [100 * s.newly_above if above else -100 * s.newly_below for s in shifts]
+        ax.bar(x, bars, 0.38, color=colour, alpha=1 if new else 0.4, label=label)
     ax.axhline(0, color="0.3", lw=1)
 
 
