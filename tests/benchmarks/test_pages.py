@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cross_family, cross_voice
-from benchmarks.speed import largest_face, onnx, preprocess, scale, service_load
+from benchmarks.speed import audio, largest_face, onnx, preprocess, scale, service_load
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results"
 PAGES: dict[str, Callable[[dict], str]] = {
+    "audio_speed": audio.table,
+    "audio_speed_clips": audio.table,
     "cross_family": cross_family.page,
     "cross_voice": cross_voice.page,
     "largest_face": lambda values: largest_face.table(values["results"]),
