@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._harness import Parser, save_result
-from ffdetect.evaluation.tables import markdown
+from ffdetect.evaluation.tables import markdown_of
 from preprocess.cache.reader import CacheReader
 from preprocess.io.sources import find_items
 from preprocess.spread import evenly
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out,
         parser.command(argv),
         values,
-        text + markdown(list(runs[0]), [list(run.values()) for run in runs]),
+        text + markdown_of(runs),
     )
     return 0
 

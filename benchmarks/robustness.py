@@ -26,7 +26,7 @@ from ffdetect.evaluation.bootstrap import Interval, bootstrap_all
 from ffdetect.evaluation.kept import Store
 from ffdetect.evaluation.matching import comparisons, spread
 from ffdetect.evaluation.metrics import RankedAuc, auc
-from ffdetect.evaluation.tables import markdown
+from ffdetect.evaluation.tables import markdown_of
 from ffdetect.evaluation.thresholds import threshold_at_fpr
 from ffdetect.scoring.detector import Detector
 from preprocess.cache.reader import CacheReader
@@ -217,21 +217,25 @@ def _shift(
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Two Markdown tables: what happens to the scores, and the AUC of each generator."""
-    columns = "|mean AUC|change [95 %]|reals newly flagged|reals: logit|reals: score"
-    columns += "|fakes newly missed|fakes: logit|fakes: score"
     moves = [
-        [
-            o.condition,
-            f"{o.mean_auc:.3f}",
-            o.change.signed(),
-            *(f"{o.reals.newly_above:.1%}", f"{o.reals.logit:+.2f}", f"{o.reals.probability:+.3f}"),
-            *(f"{o.fakes.newly_below:.1%}", f"{o.fakes.logit:+.2f}", f"{o.fakes.probability:+.3f}"),
-        ]
+        {
+            "": o.condition,
+            "mean AUC": f"{o.mean_auc:.3f}",
+            "change [95 %]": o.change.signed(),
+            "reals newly flagged": f"{o.reals.newly_above:.1%}",
+            "reals: logit": f"{o.reals.logit:+.2f}",
+            "reals: score": f"{o.reals.probability:+.3f}",
+            "fakes newly missed": f"{o.fakes.newly_below:.1%}",
+            "fakes: logit": f"{o.fakes.logit:+.2f}",
+            "fakes: score": f"{o.fakes.probability:+.3f}",
+        }
         for o in outcomes
     ]
-    names = list(outcomes[0].auc)
-    aucs = [[o.condition, *(f"{o.auc[name]:.3f}" for name in names)] for o in outcomes]
-    return f"{markdown(columns.split('|'), moves)}\n\n{markdown(['AUC', *names], aucs)}"
+    aucs = [
+        {"AUC": o.condition, **{name: f"{value:.3f}" for name, value in o.auc.items()}}
+        for o in outcomes
+    ]
+    return f"{markdown_of(moves)}\n\n{markdown_of(aucs)}"
 
 
 def _explanation(faces: pd.DataFrame, files: Sequence[str]) -> str:

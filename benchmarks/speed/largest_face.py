@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks._harness import Parser, save_result
-from ffdetect.evaluation.tables import markdown
+from ffdetect.evaluation.tables import markdown_of
 from ffdetect.scoring.sheet import new_sheet, save_sheet
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
@@ -202,24 +202,28 @@ def _quantiles(values: Sequence[float]) -> list[float]:
 
 def table(results: dict[str, dict]) -> str:
     """As Markdown."""
-    lines = [
+    return markdown_of(
         [
-            kind,
-            found["pictures"],
-            f"{found['same']:.2%}",
-            f"{found['same or as large']:.2%}",
-            f"{found['missed']}, {found['smaller']}, {found['larger']}",
-            ", ".join(f"{value:.2f}" for value in found["overlap"].values()),
-            f"{found['mean side']:.3f}",
-            f"{found['full, ms']:.1f}",
-            f"{found['fast, ms']:.1f}",
-            "{:.2f} [{:.2f}, {:.2f}]".format(found["ratio"], *found["ratio, 95 %"]),
+            {
+                "pictures": kind,
+                "": found["pictures"],
+                "same face": f"{found['same']:.2%}",
+                "same or as large": f"{found['same or as large']:.2%}",
+                "none, smaller, larger instead": f"{found['missed']}, {found['smaller']}, "
+                f"{found['larger']}",
+                "overlap of boxes: .5 %, 5 %, 50 %": ", ".join(
+                    f"{value:.2f}" for value in found["overlap"].values()
+                ),
+                "mean side": f"{found['mean side']:.3f}",
+                "full, CPU ms": f"{found['full, ms']:.1f}",
+                "fast, CPU ms": f"{found['fast, ms']:.1f}",
+                "times faster [95 %]": "{:.2f} [{:.2f}, {:.2f}]".format(
+                    found["ratio"], *found["ratio, 95 %"]
+                ),
+            }
+            for kind, found in results.items()
         ]
-        for kind, found in results.items()
-    ]
-    columns = "pictures||same face|same or as large|none, smaller, larger instead"
-    columns += "|overlap of boxes: .5 %, 5 %, 50 %|mean side|full, CPU ms|fast, CPU ms"
-    return markdown([*columns.split("|"), "times faster [95 %]"], lines)
+    )
 
 
 def draw(looks: Sequence[tuple[str, Look]], file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -17,6 +17,11 @@ def markdown(columns: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
         ],
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def markdown_of(rows: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table of rows that name their columns, all the same ones in the same order."""
+    return markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def plain(value: Any) -> Any:

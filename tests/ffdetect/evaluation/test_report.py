@@ -12,7 +12,7 @@ from ffdetect.evaluation.calibration import operating_points
 from ffdetect.evaluation.protocol import NestedProtocol, Outcome
 from ffdetect.evaluation.report import Report, report
 from ffdetect.evaluation.splits import Rows, inner_folds, outer_folds
-from ffdetect.evaluation.tables import markdown
+from ffdetect.evaluation.tables import markdown, markdown_of
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +133,8 @@ def test_a_table_has_a_line_a_row():
 
 def test_names_do_not_break_a_table():
     assert markdown(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
+
+
+def test_rows_may_name_their_columns():
+    rows = [{"a": 1, "b": "x"}, {"a": 2.5, "b": "y"}]
+    assert markdown_of(rows) == markdown(["a", "b"], [[1, "x"], [2.5, "y"]])
