@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from functools import partial
-
-from tqdm import tqdm
+from typing import Any
 
 from preprocess.arguments import finish
-from preprocess.cache.errors import Failure
 from preprocess.cache.faces import CODECS, MAPS, CacheSettings
 from preprocess.cache.writer import CacheWriter
-from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import ALIGNMENTS, CropSettings
 from preprocess.io.decode import MAX_MEGAPIXELS
 from preprocess.io.formats import RESIDUAL_NAMES
 from preprocess.io.sources import Item
-from preprocess.work.pool import work
 from preprocess.work.ray import work_on_ray
 
 from .arguments import new_parser
-from .extract import Result, Rows, extract, make_extract
-from .run import TIMEOUT, Command, add_common, record_all, run
+from .extract import make_extract
+from .fill import fill
+from .run import Command, add_common, run
 
 PROG = "python -m preprocess.crop"
 ENGINES = ("processes", "ray")
@@ -41,16 +36,14 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         ending="",
         modules=_WORK,
         settings=_settings,
-        fill=lambda items, writer, args: crop_items(
+        fill=lambda items, writer, args, **options: crop_items(
             items,
             writer,
             device=args.device,
             max_megapixels=args.megapixels,
-            workers=args.workers,
-            timeout=args.timeout,
-            quiet=args.quiet,
             engine=args.engine,
             ray_address=args.ray_address,
+            **options,
         ),
     )
     return run(command, make_parser(prog), argv)
@@ -58,91 +51,49 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
 
 def crop_items(
     items: Sequence[Item],
-    writer: CacheWriter,
+    writer: CacheWriter[CacheSettings],
     *,
     device: str = "cpu",
     max_megapixels: float = MAX_MEGAPIXELS,
     workers: int | None = 0,
-    timeout: float = TIMEOUT,
-    quiet: bool = False,
     engine: str = "processes",
     ray_address: str | None = None,
+    **options: Any,
 ) -> None:
-    """Add the faces of every item that the cache does not hold yet; show progress.
-
-    Rows are added in the order of the items, so stopped runs, and runs with any number of
-    workers, fill a cache with the same rows in the same order.
+    """Add the faces of every item that the cache does not hold yet, in the order of the items.
 
     Args:
-        workers: processes, see `pool.work`; 0 works in this one, where a file that hangs or
-            crashes its decoder stops the run.
-        timeout: seconds for a picture, or for a frame of a clip.
-        engine: one of `ENGINES`; with "ray", `workers` may be None, for one on each core.
+        workers: see `fill`; with "ray" it may be None, for one on each core.
+        engine: one of `ENGINES`.
         ray_address: of a running Ray cluster; None starts one on this machine.
+        options: `timeout` and `quiet`, see `fill`.
 
     Raises:
-        CacheError: the cache cannot be written.
-        StorageError: a file cannot be reached; those before it are in the cache.
-        WorkerError: no worker process can be started.
+        CacheError, StorageError, WorkerError: see `fill`.
     """
-    todo = [item for item in items if item.path not in writer.done]
-    start, faces = time.monotonic(), 0
-    bar = tqdm(total=len(items), initial=len(items) - len(todo), unit="file", disable=quiet)
-
-    def arrived(result: object) -> None:
-        nonlocal faces
-        faces += len(result.table) if isinstance(result, Rows) else 0
-        bar.set_postfix_str(f"{faces / (time.monotonic() - start):.1f} faces/s", refresh=False)
-        bar.update()
-
     frames = writer.settings.frames
-    task = partial(make_extract, writer.settings, device, max_megapixels)
-    if engine == "ray":
-        results = work_on_ray(
-            task,
-            todo,
-            workers=workers,
-            timeout=timeout,
-            address=ray_address,
-            arrived=arrived,
-            gpus=0 if device.startswith("cpu") else 1,
-            cost=lambda item: frames if item.is_video else 1,
-        )
-    elif workers:
-        crew = min(workers, _worth_starting(todo, frames))
-        results = work(task, todo, workers=crew, timeout=timeout, arrived=arrived)
-    else:
-        results = _work_here(todo, writer.settings, device, max_megapixels, arrived)
-    with bar, closing(results):
-        record_all(results, writer, _record)
 
+    def pictures(item: Item) -> int:
+        return frames if item.is_video else 1
 
-def _work_here(
-    items: Sequence[Item],
-    settings: CacheSettings,
-    device: str,
-    max_megapixels: float,
-    arrived: Callable[[object], None],
-) -> Generator[tuple[Item, Result], None, None]:
-    detector = FaceDetector(settings.crop, device)
-    for item in items:
-        result = extract(item, detector, settings, max_megapixels)
-        arrived(result)
-        yield item, result
-
-
-def _record(writer: CacheWriter[CacheSettings], item: Item, result: Rows | Failure) -> None:
-    if isinstance(result, Rows):
-        writer.add_table(result.table)
-        writer.note(item.path, result.notes)
-    else:
-        writer.fail(result)
-
-
-def _worth_starting(items: Sequence[Item], frames: int) -> int:
-    """How many workers have enough to do to be worth their start."""
-    pictures = sum(frames if item.is_video else 1 for item in items)
-    return -(-pictures // PICTURES_PER_WORKER)
+    on_ray = partial(
+        work_on_ray,
+        workers=workers,
+        address=ray_address,
+        gpus=0 if device.startswith("cpu") else 1,
+        cost=lambda job: sum(map(pictures, job)),
+    )
+    fill(
+        items,
+        writer,
+        partial(make_extract, writer.settings, device, max_megapixels),
+        cost=pictures,
+        per_job=1,
+        per_worker=PICTURES_PER_WORKER,
+        workers=workers or 0,
+        engine=on_ray if engine == "ray" else None,
+        **options,
+    )
 
 
 def _settings(args: argparse.Namespace) -> CacheSettings:

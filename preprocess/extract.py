@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
-from preprocess.cache.errors import Failure
+from preprocess.cache.errors import Failure, attempt
 from preprocess.cache.faces import CachedFace, CacheSettings, to_table
 from preprocess.faces.crop import crop_face
 from preprocess.faces.crop_maps import residual, spectrum
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import Face
-from preprocess.faces.tracks import clip_faces
-from preprocess.io.decode import DecodeError, Picture, decode_image
+from preprocess.faces.tracks import ClipFace, clip_faces
+from preprocess.io.decode import Picture, decode_image
 from preprocess.io.sources import Item, is_clip
-from preprocess.io.storage import StorageError, local_copy
+from preprocess.io.storage import StorageError
+from preprocess.work.cores import computing
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,32 @@ class Rows:
     table: pa.Table
     notes: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def to_table(self, item: Item, settings: CacheSettings) -> pa.Table:
+        """As it came: a worker process has the settings, too."""
+        return self.table
+
 
 Result = Rows | Failure | StorageError
 
 
 def make_extract(
     settings: CacheSettings, device: str, max_megapixels: float
-) -> Callable[[Item, Callable[[], None]], Result]:
-    """The task of a worker process (see `pool.work`); it computes on one core.
+) -> Callable[[Sequence[Item], Callable[[], None]], list[Result]]:
+    """The task of a worker process (see `fill`); it computes on one core.
 
     Args:
         device: where MTCNN runs.
     """
-    cv2.setNumThreads(1)
     detector = FaceDetector(settings.crop, device)
 
-    def extract_one(item: Item, alive: Callable[[], None]) -> Result:
-        return extract(item, detector, settings, max_megapixels, alive)
+    def extract_all(items: Sequence[Item], alive: Callable[[], None]) -> list[Result]:
+        with computing(1):
+            return [extract(item, detector, settings, max_megapixels, alive) for item in items]
 
-    return extract_one
+    return extract_all
 
 
 def extract(
@@ -61,22 +69,16 @@ def extract(
     max_megapixels: float,
     alive: Callable[[], None] = lambda: None,
 ) -> Result:
-    """The rows of one file, or why there are none.
-
-    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
-    """
+    """The rows of one file, or why there are none; see `attempt`."""
     notes: list[str] = []
-    try:
-        with local_copy(item.file, alive) as file:
-            local = replace(item, file=file)
-            rows = crop_item(local, detector, settings, max_megapixels, alive, notes)
-    except DecodeError as error:
-        # Named as it was asked for: what was read may be a copy.
-        return Failure(item.path, "unreadable", f"{item.file}: {error.reason}")
-    except OSError as error:  # decoders have a `DecodeError` for theirs
-        return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
-    except StorageError as error:
-        return error
+
+    def read(file: Path) -> list[CachedFace]:
+        local = replace(item, file=file)
+        return crop_item(local, detector, settings, max_megapixels, alive, notes)
+
+    rows = attempt(item, read, alive)
+    if isinstance(rows, Failure | StorageError):
+        return rows
     if not rows:
         return Failure(item.path, "no_face", "; ".join(["no face was found", *notes]))
     return Rows(to_table(rows, settings), tuple(notes))
@@ -99,14 +101,26 @@ def crop_item(
         DecodeError: the file cannot be read.
     """
     if is_clip(item.local):
-        rows = _clip_rows(item, detector, settings, max_megapixels, alive, notes)
+        found = clip_faces(
+            item.local,
+            detector,
+            settings.crop,
+            frames=settings.frames,
+            people=settings.faces,
+            max_megapixels=max_megapixels,
+            alive=alive,
+            notes=notes,
+        )
+        rows = [_row(item, one, one.track, one.face, one.crop) for one in found if one.face]
     else:
         picture = decode_image(item.file, max_megapixels=max_megapixels)
         rows = face_rows(item, picture, detector, settings)
         alive()
-    if rows and settings.maps:
-        for row, maps in zip(rows, _maps(rows, settings), strict=True):
-            row.spectrum, row.residual = maps
+    for row in rows:
+        if "spectrum" in settings.maps:
+            row.spectrum = spectrum(row.crop)
+        if "residual" in settings.maps:
+            row.residual = residual(row.crop, settings.residual)
     return rows
 
 
@@ -120,61 +134,18 @@ def face_rows(
     else:
         faces = detector.detect(picture.pixels)
     return [
-        _row(
-            item,
-            picture.frame,
-            number,
-            face,
-            crop_face(picture.pixels, face, settings.crop),
-            source_width=picture.width,
-            source_height=picture.height,
-            source_format=picture.format,
-            jpeg_quality=picture.jpeg_quality,
-        )
+        _row(item, picture, number, face, crop_face(picture.pixels, face, settings.crop))
         for number, face in enumerate(faces)
     ]
 
 
-def _clip_rows(
-    item: Item,
-    detector: FaceDetector,
-    settings: CacheSettings,
-    max_megapixels: float,
-    alive: Callable[[], None],
-    notes: list[str] | None,
-) -> list[CachedFace]:
-    found = clip_faces(
-        item.local,
-        detector,
-        settings.crop,
-        frames=settings.frames,
-        people=settings.faces,
-        max_megapixels=max_megapixels,
-        alive=alive,
-        notes=notes,
-    )
-    return [
-        _row(
-            item,
-            one.frame,
-            one.track,
-            one.face,
-            one.crop,
-            source_width=one.width,
-            source_height=one.height,
-            source_format=one.format,
-            jpeg_quality=-1,
-        )
-        for one in found
-        if one.face is not None
-    ]
-
-
-def _row(item: Item, frame: int, number: int, face: Face, crop: np.ndarray, **source) -> CachedFace:
+def _row(
+    item: Item, source: Picture | ClipFace, number: int, face: Face, crop: np.ndarray
+) -> CachedFace:
     return CachedFace(
-        key=f"{item.path}#{frame}#{number}",
+        key=f"{item.path}#{source.frame}#{number}",
         path=item.path,
-        frame=frame,
+        frame=source.frame,
         face=number,
         target=item.target,
         generator=item.generator,
@@ -183,14 +154,9 @@ def _row(item: Item, frame: int, number: int, face: Face, crop: np.ndarray, **so
         box=face.box,
         landmarks=face.landmarks,
         probability=face.probability,
+        source_width=source.width,
+        source_height=source.height,
+        source_format=source.format,
+        jpeg_quality=source.jpeg_quality if isinstance(source, Picture) else -1,
         crop=crop,
-        **source,
     )
-
-
-def _maps(rows: Sequence[CachedFace], settings: CacheSettings):
-    for row in rows:
-        yield (
-            spectrum(row.crop) if "spectrum" in settings.maps else None,
-            residual(row.crop, settings.residual) if "residual" in settings.maps else None,
-        )

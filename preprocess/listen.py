@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preprocess.cache.errors import Failure
-from preprocess.io.formats import SAMPLE_RATE, DecodeError
+from preprocess.cache.errors import Failure, attempt
+from preprocess.io.formats import SAMPLE_RATE
 from preprocess.io.sound import NoSoundError, SoundFormat, SoundReader
 from preprocess.io.sources import Item
-from preprocess.io.storage import StorageError, local_copy
+from preprocess.io.storage import StorageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from preprocess.cache.sound import SoundSettings
 
 _SHORTEST = 0.5  # seconds of sound, below which a file gives no row
 _SILENCE = 1e-4  # peak, -80 dB of full scale: a file that never rises above it gives no row
@@ -36,6 +43,15 @@ class Heard:
     format: SoundFormat
     notes: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def to_table(self, item: Item, settings: SoundSettings) -> pa.Table:
+        """With the columns of `SoundSettings.schema`."""
+        from preprocess.cache.sound import to_table
+
+        return to_table(item, self.windows, self.format, settings)
+
 
 Result = Heard | Failure | StorageError
 
@@ -55,28 +71,21 @@ def make_listen(
 def listen(
     item: Item, seconds: float, most: int, alive: Callable[[], None] = lambda: None
 ) -> Result:
-    """At most `most` windows of one file. Windows without sound among others are left out.
+    """At most `most` windows of one file, see `attempt`. Windows without sound among others are
+    left out."""
 
-    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
-    """
-    alive()
-    file = item.file
-    try:
-        with local_copy(file, alive) as local, SoundReader(local) as reader:
+    def read(file: Path) -> Heard:
+        with SoundReader(file) as reader:
             chosen = spread_windows(_watched(reader.blocks(seconds), alive), seconds, most)
-            described, notes = reader.format, tuple(reader.notes())
-    except DecodeError as error:
-        kind = "no_sound" if isinstance(error, NoSoundError) else "unreadable"
-        # Named as it was asked for: what was read may be a copy.
-        return Failure(item.path, kind, f"{file}: {error.reason}")
-    except OSError as error:  # decoders have a `DecodeError` for theirs
-        return Failure(item.path, "unreadable", f"{file}: cannot be read: {error}")
-    except StorageError as error:
-        return error
-    if not chosen:
-        reason = f"{file}: expected at least {_SHORTEST} s of sound but got less, or silence"
-        return Failure(item.path, "no_sound", reason)
-    return Heard([(start, _stored(block)) for start, block in chosen], described, notes)
+            if not chosen:
+                raise NoSoundError(
+                    f"expected at least {_SHORTEST} s of sound but got less, or silence"
+                )
+            windows = [(start, _stored(block)) for start, block in chosen]
+            return Heard(windows, reader.format, tuple(reader.notes()))
+
+    alive()
+    return attempt(item, read, alive)
 
 
 def _watched(blocks: Iterator[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:

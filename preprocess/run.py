@@ -1,7 +1,7 @@
 """What the commands that fill a cache have in common: `preprocess.crop` and `preprocess.sound`.
 
-Their arguments, what they refuse, the thread that writes, what is said and reported at the end, and
-the exit status. What they do to a file is their own.
+Their arguments, what they refuse, what is said and reported at the end, and the exit status. How
+they get to all files: `fill`; what they do to a file is their own.
 """
 
 from __future__ import annotations
@@ -10,25 +10,22 @@ import argparse
 import contextlib
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from preprocess.arguments import unwritten
-from preprocess.cache.errors import CacheError, Failure
+from preprocess.cache.errors import CacheError
 from preprocess.cache.kinds import Settings
 from preprocess.cache.parts import part_sizes
 from preprocess.cache.writer import CacheWriter
 from preprocess.io.sources import Item, Shard, find_items, printable
 from preprocess.io.storage import StorageError, as_path, is_remote, write_json
 from preprocess.work.cores import cores
-from preprocess.work.pool import Lost, WorkerError, prepare
+from preprocess.work.pool import WorkerError, prepare
 
-TIMEOUT = 120.0  # seconds; generous, for slow disks and the largest pictures
-_UNWRITTEN = 64  # results that may wait for the disk
+from .fill import TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class Command:
         ending: of the default cache's name.
         modules: what workers import, while files are listed.
         settings: from the arguments; raises ValueError.
-        fill: adds to the cache what it lacks. Takes the items, the writer and the arguments.
+        fill: adds to the cache what it lacks. Takes the items, the writer and the arguments; as
+            options, those that all commands have.
     """
 
     holds: str
@@ -49,7 +47,7 @@ class Command:
     ending: str
     modules: tuple[str, ...]
     settings: Callable[[argparse.Namespace], Settings]
-    fill: Callable[[Sequence[Item], CacheWriter, argparse.Namespace], None]
+    fill: Callable[..., None]
 
 
 def add_common(parser: argparse.ArgumentParser, data: str, cache: str) -> None:
@@ -126,7 +124,8 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
             with writer:
                 _check_labels(writer, items)
                 _note_changes(writer, items)
-                command.fill(items, writer, args)
+                options = {name: getattr(args, name) for name in ("workers", "timeout", "quiet")}
+                command.fill(items, writer, args, **options)
         except KeyboardInterrupt:
             stopped = True
     except (CacheError, StorageError, WorkerError) as error:
@@ -139,36 +138,6 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
         say(summary.text())
         status = 0 if writer.faces or not items else 1
     return _write_report(args.report, {"finished": not stopped, **summary.to_dict()}) or status
-
-
-def record_all(
-    results: Iterable[tuple[Item, object]],
-    writer: CacheWriter,
-    record: Callable[[Any, Item, Any], None],
-) -> None:
-    """Give results to the writer in a thread, so that workers need not wait for the disk.
-
-    Args:
-        results: a `StorageError` or a `WorkerError` among them is raised, once all before it are
-            recorded. A `Lost`, which took two workers with it, becomes a `Failure`.
-        record: called with the writer, an item and its result, in order.
-    """
-    with ThreadPoolExecutor(1) as executor:
-        pending: deque[Future] = deque()
-        try:
-            for item, result in results:
-                if isinstance(result, (StorageError, WorkerError)):
-                    raise result
-                if isinstance(result, Lost):
-                    result = Failure(item.path, result.kind, f"{item.file}: {result.reason}")
-                pending.append(executor.submit(record, writer, item, result))
-                while len(pending) > _UNWRITTEN or (pending and pending[0].done()):
-                    pending.popleft().result()
-            while pending:
-                pending.popleft().result()
-        except CacheError:
-            executor.shutdown(cancel_futures=True)  # a failed write is not retried
-            raise
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from preprocess.io.formats import FileError
-from preprocess.io.storage import StorageError, free_space, is_remote
+from preprocess.io.formats import DecodeError, FileError
+from preprocess.io.sources import Item
+from preprocess.io.storage import StorageError, free_space, is_remote, local_copy
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
 
+Value = TypeVar("Value")
 
 _NOT_OPENED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
 
@@ -53,6 +56,25 @@ class Failure:
     path: str
     kind: str
     reason: str
+
+
+def attempt(
+    item: Item, read: Callable[[Path], Value], alive: Callable[[], None]
+) -> Value | Failure | StorageError:
+    """What `read` makes of an item's file, or of a copy on this machine; or why it makes nothing.
+
+    A `StorageError` is given back, not raised: it is no fault of the process, nor of the file.
+    """
+    try:
+        with local_copy(item.file, alive) as file:
+            return read(file)
+    except DecodeError as error:
+        # Named as it was asked for: what was read may be a copy.
+        return Failure(item.path, error.failure, f"{item.file}: {error.reason}")
+    except OSError as error:  # decoders have a `DecodeError` for theirs
+        return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
+    except StorageError as error:
+        return error
 
 
 @contextmanager

@@ -187,7 +187,13 @@ class FileError(ValueError):
 
 
 class DecodeError(FileError):
-    """The input is not a picture, clip or sound that can be read."""
+    """The input is not a picture, clip or sound that can be read.
+
+    Attributes:
+        failure: the kind under which a cache lists such a file.
+    """
+
+    failure = "unreadable"
 
 
 class UnknownFormatError(DecodeError):

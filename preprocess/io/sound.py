@@ -30,6 +30,8 @@ _EXPECTED = "a clip or an audio file (mp4, mov, mkv, webm, wav, flac, mp3, m4a o
 class NoSoundError(DecodeError):
     """A clip that can be read but has no audio stream, or a stream of no length."""
 
+    failure = "no_sound"
+
 
 @dataclass(frozen=True)
 class SoundFormat:

@@ -87,7 +87,7 @@ def work(
     *,
     workers: int,
     timeout: float,
-    arrived: Callable[[object], None] = lambda result: None,
+    arrived: Callable[[Job, Any], None] = lambda job, result: None,
 ) -> Generator[tuple[Job, Any], None, None]:
     """Yield every job with its result, or with a `Lost`, in order.
 
@@ -100,7 +100,7 @@ def work(
             processes only.
         workers: how many processes, at least 1.
         timeout: seconds without a sign of life from a job after which its worker is killed.
-        arrived: called with each result as soon as it is there, in any order.
+        arrived: called with each job and its result as soon as that is there, in any order.
 
     Raises:
         WorkerError: a worker process ended before it took its first job.
@@ -119,7 +119,7 @@ def work(
 
     def settle(number: int, result: object, size: int = 0) -> None:
         results[number] = (result, size)
-        arrived(result)
+        arrived(jobs[number], result)
 
     def replace(worker: _Worker, lost: Lost) -> None:
         """Start another worker; its job is tried once more, before all others."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from .batches import batches
 from .cores import cores
 from .pool import Guard, Task, WorkerError
 
@@ -39,7 +40,7 @@ def work_on_ray(
     address: str | None = None,
     gpus: float = 0,
     cost: Callable[[Job], int] = lambda job: 1,
-    arrived: Callable[[object], None] = lambda result: None,
+    arrived: Callable[[Job, Any], None] = lambda job, result: None,
 ) -> Generator[tuple[Job, Any], None, None]:
     """Yield every job with its result, or with a `pool.Lost`, in order, as `pool.work` does.
 
@@ -73,7 +74,7 @@ def work_on_ray(
             result = pickle.loads(row["result"])
             if isinstance(result, WorkerError):
                 raise result
-            arrived(result)
+            arrived(job, result)
             yield job, result
 
 
@@ -138,17 +139,9 @@ def _make_task_on_bytes(make_task: bytes) -> Callable[[bytes, Callable[[], None]
 
 def _blocks(jobs: Sequence[Job], cost: Callable[[Job], int], actors: int) -> Iterator[bytes]:
     """Jobs with their numbers, pickled twice: the actor opens a block, its process each job."""
-    costs = [cost(job) for job in jobs]
-    most = max(1, min(_BLOCK_COST, sum(costs) // (actors * _BLOCKS_PER_ACTOR)))
-    block: list[tuple[int, bytes]] = []
-    total = 0
-    for number, (job, own) in enumerate(zip(jobs, costs, strict=True)):
-        if block and total + own > most:
-            yield pickle.dumps(block)
-            block, total = [], 0
-        block.append((number, pickle.dumps(job)))
-        total += own
-    yield pickle.dumps(block)
+    most = max(1, min(_BLOCK_COST, sum(map(cost, jobs)) // (actors * _BLOCKS_PER_ACTOR)))
+    for block in batches(enumerate(jobs), lambda numbered: cost(numbered[1]), most):
+        yield pickle.dumps([(number, pickle.dumps(job)) for number, job in block])
 
 
 @contextlib.contextmanager

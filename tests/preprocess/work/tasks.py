@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 
@@ -10,7 +11,7 @@ def make_mortal_extract(log: Path, *settings: object):
     """`preprocess.extract.make_extract`, but the process ends where a file's name says so."""
     from preprocess.extract import make_extract  # an echo needs no torch
 
-    return _make_mortal(log, make_extract(*settings), lambda item: item.path)
+    return _make_mortal(log, make_extract(*settings), lambda job: job[0].path)
 
 
 def make_hasty_extract(*settings: object):
@@ -41,6 +42,8 @@ def _make_mortal(log: Path, task, name):
             stream.write(f"{name(job)}\t{os.getppid()}\t{os.getpid()}\n")
         if "crash" in name(job):
             os._exit(7)
+        if "segfault" in name(job):
+            os.kill(os.getpid(), signal.SIGSEGV)
         return task(job, alive)
 
     return until_death

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from preprocess import crop
+from preprocess import crop, fill
 from preprocess.cache.check import check_cache
 from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
-from preprocess.io.sources import find_items
+from preprocess.io.sources import Item
 from preprocess.work.pool import Lost
 from tests.preprocess.rows import SMALL
+
+from .tasks import make_mortal_extract
 
 ROOT = Path(__file__).parents[3]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's fork and prctl")
@@ -56,9 +59,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def forked(*arguments: object) -> subprocess.CompletedProcess:
+def run_hard(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command("tests.preprocess.work.forked_crop", *arguments),
+        command("tests.preprocess.work.hard_crop", *arguments),
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -127,12 +130,17 @@ def test_workers_write_what_one_process_writes_and_stop_when_told(portraits, tmp
 
 
 @linux
-def test_a_file_that_crashes_its_decoder_is_named_and_the_others_done(portraits, tmp_path):
+def test_a_file_that_crashes_its_decoder_is_named_and_the_others_done(
+    portraits, tmp_path, monkeypatch, capsys
+):
     folder, out, report = portraits(6), tmp_path / "cache", tmp_path / "report.json"
     file = folder / "real" / "01 segfault.png"
     file.write_bytes((folder / "real" / "00.png").read_bytes())
-    done = forked("strange", folder, "--out", out, "--workers", 2, "--report", report)
-    assert done.returncode == 0, done.stderr
+    arguments = map(str, (folder, "--out", out, "--workers", 2, "--report", report))
+    with monkeypatch.context() as patch:
+        patch.setattr(crop, "make_extract", partial(make_mortal_extract, tmp_path / "log"))
+        patch.setattr(crop, "PICTURES_PER_WORKER", 1)
+        assert crop.main([*arguments]) == 0
     assert list(CacheReader(out).metadata["path"]) == [f"real/{n:02d}.png" for n in range(6)]
     failures = {failure.path: failure for failure in read_failures(out)}
     assert {path: failure.kind for path, failure in failures.items()} == {
@@ -142,7 +150,7 @@ def test_a_file_that_crashes_its_decoder_is_named_and_the_others_done(portraits,
     }
     reason = failures["real/01 segfault.png"].reason
     assert reason == f"{file}: its process was ended by SIGSEGV"
-    assert "failed    2 (1 crashed)" in done.stdout.splitlines()
+    assert "failed    2 (1 crashed)" in capsys.readouterr().out.splitlines()
     counts = json.loads(report.read_text())["failures"]
     assert counts == {"no_face": 1, "unreadable": 1, "crashed": 1, "timeout": 0}
     assert run_here(folder, "--out", out, "--retry") == 0  # a decoder that was mended
@@ -156,7 +164,7 @@ def test_a_file_that_hangs_is_named(portraits, tmp_path, monkeypatch):
         for item in items:
             yield item, Lost("timeout", f"no sign of life for {timeout:g} s")
 
-    monkeypatch.setattr(crop, "work", lose_all)
+    monkeypatch.setattr(fill, "work", lose_all)
     folder, out = portraits(1), tmp_path / "cache"
     assert crop.main([str(folder), "--out", str(out), "--workers", "1", "--timeout", "9"]) == 1
     (failure, *others) = read_failures(out)
@@ -168,19 +176,20 @@ def test_a_file_that_hangs_is_named(portraits, tmp_path, monkeypatch):
 @linux
 def test_kills_lose_nothing_and_leave_nobody_behind(portraits, tmp_path):
     folder, out = portraits(24), tmp_path / "cache"
-    done = forked("kill", folder, "--quiet", "--workers", 2, "--out", out)
+    done = run_hard("kill", folder, "--quiet", "--workers", 2, "--out", out)
     assert done.returncode == 0, f"status {done.returncode}\n{done.stderr}"
     parts = [int(line) for line in done.stdout.split()]
-    assert len(parts) == 10
+    assert len(parts) == 8 and len({*parts}) > 2
     assert len(CacheReader(out)) == 24
-    assert_same(out, tmp_path / "cache timed")
+    assert run_here(folder, "--out", tmp_path / "here") == 0
+    assert_same(out, tmp_path / "here")
     assert not list(out.glob("*.tmp"))
 
 
 @linux
 def test_a_disk_that_fills_up(portraits, tmp_path):
     folder, out = portraits(10), tmp_path / "cache"
-    done = forked("full", folder, "--out", out, "--workers", 2)
+    done = run_hard("full", folder, "--out", out, "--workers", 2)
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if "error:" in line]
     assert f"{out}/part-00002.arrow: cannot be written (File too large" in error
@@ -281,9 +290,19 @@ def test_quiet_says_nothing_and_reports(portraits, tmp_path, capsys):
     assert values["finished"] is False and "expected a cache or a new folder" in values["error"]
 
 
-def test_a_worker_is_started_only_for_enough_pictures(portraits):
-    (item, *_) = find_items(portraits(1)).items
-    assert [crop._worth_starting([item] * count, 8) for count in (0, 1, 4, 5)] == [0, 1, 1, 2]
+@pytest.mark.parametrize(("pictures", "workers"), [(1, 1), (4, 1), (5, 2), (40, 3)])
+def test_a_worker_is_started_only_for_enough_pictures(tmp_path, monkeypatch, pictures, workers):
+    started = []
+
+    def count(task, jobs, *, workers, **options):
+        started.append(workers)
+        yield from ()
+
+    monkeypatch.setattr(fill, "work", count)
+    items = [Item(tmp_path / f"{number}.png", f"{number}.png") for number in range(pictures)]
+    with CacheWriter(tmp_path / "cache", SMALL) as writer:
+        crop.crop_items(items, writer, workers=3, quiet=True)
+    assert started == [workers]
 
 
 @pytest.mark.parametrize(

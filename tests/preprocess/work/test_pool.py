@@ -94,7 +94,7 @@ def tries(log: Path, job: str) -> int:
 def test_results_come_in_order_and_are_announced_as_they_arrive(tmp_path):
     arrived = []
     jobs = ["slow 0", *(f"fast {number}" for number in range(1, 9))]
-    results = run(tmp_path / "log", jobs, arrived=arrived.append)
+    results = run(tmp_path / "log", jobs, arrived=lambda job, result: arrived.append(result))
     assert all(str(result).startswith(job) for job, result in results.items())
     assert arrived[-1] == results["slow 0"] and sorted(arrived) == sorted(results.values())
 
