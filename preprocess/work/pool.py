@@ -14,13 +14,13 @@ import pickle
 import signal
 import sys
 import threading
-import time
 import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 Job = TypeVar("Job")
@@ -226,7 +226,7 @@ class Guard:
 def _stirring(crew: Sequence[_Worker], most: float = 3600.0) -> list[_Worker]:
     """Wait until workers have something to say or have ended, one is overdue, or for `most`
     seconds."""
-    patience = min(worker.deadline for worker in crew) - time.monotonic()
+    patience = min(worker.deadline for worker in crew) - monotonic()
     ready = wait([worker.connection for worker in crew], min(max(patience, 0), most))
     return [worker for worker in crew if worker.connection in ready]
 
@@ -253,7 +253,7 @@ class _Worker:
         self.ready = False
         self.job: int | None = None
         self.progress = 0.0
-        self.deadline = time.monotonic() + _START_SECONDS
+        self.deadline = monotonic() + _START_SECONDS
 
     @property
     def idle(self) -> bool:
@@ -261,11 +261,11 @@ class _Worker:
 
     @property
     def overdue(self) -> bool:
-        return time.monotonic() >= self.deadline and not self.connection.poll()
+        return monotonic() >= self.deadline and not self.connection.poll()
 
     def give(self, number: int, job: object, timeout: float) -> None:
         self.job, self.progress = number, 0.0
-        self.deadline = time.monotonic() + timeout
+        self.deadline = monotonic() + timeout
         with contextlib.suppress(OSError):  # died while idle: seen when its end is read
             self.connection.send(job)
 
@@ -286,7 +286,7 @@ class _Worker:
             raise _Died(value)
         if kind == "alive":
             self.progress = self.progress if value is None else value
-            self.deadline = time.monotonic() + timeout
+            self.deadline = monotonic() + timeout
             return None
         self.deadline = float("inf")
         if kind == "ready":
