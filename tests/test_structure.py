@@ -175,6 +175,35 @@ def test_tests_import_what_is_there() -> None:
                 assert found or not ours, f"{file}: {node.module}"
 
 
+# Folders whose tests patch public names alone; the others are to follow.
+PATCH_PUBLIC_NAMES = ("preprocess",)
+
+
+def patched(node: ast.AST) -> Iterator[str]:
+    """What a statement or a call of a test puts something else in the place of."""
+    if isinstance(node, ast.Assign):
+        targets = [target for target in node.targets if isinstance(target, ast.Attribute)]
+        yield from (ast.unparse(t) for t in targets if ast.unparse(t.value) != "self")
+    elif isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        if called.endswith((".setattr", ".delattr", "patch", "patch.object")):
+            texts = (a.value if isinstance(a, ast.Constant) else ast.unparse(a) for a in node.args)
+            yield ".".join(map(str, [*texts][:2]))
+
+
+@pytest.mark.parametrize("folder", PATCH_PUBLIC_NAMES)
+def test_no_test_patches_a_private_name(folder: str) -> None:
+    """What a test needs to change is an argument, or has a name that others may use too."""
+    found = [
+        f"{file.name}: {name}"
+        for file in (ROOT / "tests" / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for name in patched(node)
+        if re.search(r"(^|\.)_(?!_)\w", name)
+    ]
+    assert not found
+
+
 def test_the_formatter_formats() -> None:
     files = [*MODULES.values(), *(ROOT / "tests").rglob("*.py")]
     skipped = [

@@ -75,7 +75,9 @@ def test_an_interrupted_run_goes_on(astronaut_folder, out, monkeypatch, capsys, 
     assert torch.equal(one.crops(range(4)), other.crops(range(4)))
 
 
-@pytest.mark.parametrize("stage", ["find_items", "_check_workers", "CacheWriter.__init__"])
+@pytest.mark.parametrize(
+    "stage", ["crop.CacheSettings", "run.find_items", "cache.writer.CacheWriter.__init__"]
+)
 def test_a_stop_before_there_is_a_cache_is_130_without_a_trace(
     astronaut_folder, out, monkeypatch, capsys, stage
 ):
@@ -84,8 +86,7 @@ def test_a_stop_before_there_is_a_cache_is_130_without_a_trace(
 
     folder = astronaut_folder()
     with monkeypatch.context() as patch:
-        place = "preprocess.cache.writer" if "." in stage else "preprocess.run"
-        patch.setattr(f"{place}.{stage}", stop)
+        patch.setattr(f"preprocess.{stage}", stop)
         assert status_of(lambda: run(folder, "--out", out)) == 130
     assert capsys.readouterr().err == "stopped\n"
     assert run(folder, "--out", out) == 0

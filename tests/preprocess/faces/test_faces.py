@@ -23,7 +23,7 @@ from preprocess.faces.crop import (
 )
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings, Face
-from preprocess.faces.mtcnn import Found
+from preprocess.faces.mtcnn import Cascade, Found
 from preprocess.io.decode import decode_image
 from tests.real import needs
 
@@ -122,7 +122,7 @@ def test_faces_are_sorted_by_area_and_unsure_ones_dropped(monkeypatch):
     boxes = np.array([[0, 0, 40, 40], [0, 0, 90.06, 90], [0, 0, 60, 60], [0, 0, 200, 200]])
     points = np.full((4, 5, 2), 20.07)
     found = Found(boxes, np.array([0.95, 0.9, 1.0, 0.89]), points)
-    monkeypatch.setattr(detector._cascade, "find", lambda pixels, near: found)
+    monkeypatch.setattr(Cascade, "find", lambda cascade, pixels, near: found)
     faces = detector.detect(np.zeros((300, 300, 3), np.uint8))
     assert [face.box[3] for face in faces] == [90, 60, 40]
     assert faces[0].box[2] == 90.0 and faces[0].landmarks[0, 0] == 20.125  # in 1/8 px

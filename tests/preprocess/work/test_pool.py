@@ -175,6 +175,8 @@ def test_a_guard_tries_as_often_as_it_is_told(guard, tmp_path):
 
 
 def test_a_guard_can_be_stopped(guard, tmp_path):
+    (tmp_path / "log").touch()
+
     def stop(progress: float | None = None) -> None:
         if tries(tmp_path / "log", "hang"):
             raise KeyError("not wanted any more")
