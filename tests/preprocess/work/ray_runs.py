@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from PIL import Image
 
 from preprocess import crop
 from preprocess.cache.log import read_failures
+from preprocess.cache.writer import CacheWriter
 from preprocess.work.pool import Lost, WorkerError
 from preprocess.work.ray import work_on_ray
 from tests.preprocess.work.tasks import make_mortal_echo, make_mortal_extract, make_nothing
@@ -48,15 +47,17 @@ def read_log(log: Path) -> list[tuple[str, int]]:
     return [(line.split("\t")[0], int(line.split("\t")[1])) for line in lines]
 
 
-def kill_an_actor_after(log: Path, tries: int) -> threading.Thread:
-    def kill() -> None:
-        while len(read_log(log)) < tries:
-            time.sleep(0.02)
-        os.kill(read_log(log)[-1][1], signal.SIGKILL)
+def kill_an_actor(patch: pytest.MonkeyPatch, log: Path) -> None:
+    """The one that did the latest job, when the eighth face is written."""
+    add_table, written = CacheWriter.add_table, []
 
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    return thread
+    def add(writer: CacheWriter, table: object) -> None:
+        written.append(table)
+        if len(written) == 8:
+            os.kill(read_log(log)[-1][1], signal.SIGKILL)
+        add_table(writer, table)
+
+    patch.setattr(CacheWriter, "add_table", add)
 
 
 def test_the_rows_of_the_plain_run_though_a_worker_is_killed(
@@ -67,10 +68,9 @@ def test_the_rows_of_the_plain_run_though_a_worker_is_killed(
     crash.write_bytes((portraits / "real" / "00.png").read_bytes())
     with monkeypatch.context() as patch:
         patch.setattr(crop, "make_extract", partial(make_mortal_extract, log))
-        killer = kill_an_actor_after(log, 16)
+        kill_an_actor(patch, log)
         assert run(portraits, "--out", out, "--engine", "ray", "--workers", 2) == 0
-    killer.join(1)
-    assert not killer.is_alive() and not ray.is_initialized()
+    assert not ray.is_initialized()
     assert len({actor for _, actor in read_log(log)}) == 3, "one in the place of the killed one"
     assert capfd.readouterr().err == ""
     (failure,) = [failure for failure in read_failures(out) if failure.kind == "crashed"]
