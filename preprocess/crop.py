@@ -10,9 +10,9 @@ from typing import Any
 from preprocess.arguments import finish
 from preprocess.cache.faces import CODECS, MAPS, CacheSettings
 from preprocess.cache.writer import CacheWriter
+from preprocess.faces.crop_maps import RESIDUALS
 from preprocess.faces.face import ALIGNMENTS, CropSettings
 from preprocess.io.decode import MAX_MEGAPIXELS
-from preprocess.io.formats import RESIDUAL_NAMES
 from preprocess.io.sources import Item
 from preprocess.work.ray import work_on_ray
 
@@ -160,7 +160,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("--faces", choices=("largest", "all"), default=cache.faces, help="(%(default)s)")
     add("--frames", type=int, default=cache.frames, help="frames per clip (%(default)s)")
     add("--maps", default=",".join(MAPS), help="comma-separated, or none (%(default)s)")
-    add("--residual", choices=RESIDUAL_NAMES, default=cache.residual, help="(%(default)s)")
+    add("--residual", choices=RESIDUALS, default=cache.residual, help="(%(default)s)")
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
     add(
         "--megapixels",

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from preprocess.faces.crop_maps import RESIDUALS, SPECTRUM_SHAPE
 from preprocess.faces.face import CropSettings
-from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_SHAPE
 
 from .arrow import to_array
 from .errors import CacheError
@@ -27,7 +27,7 @@ class CacheSettings:
     Attributes:
         crop: how a face is found and cut out.
         maps: which of `MAPS` are stored beside the crop.
-        residual: which residual (a name from `formats.RESIDUAL_NAMES`).
+        residual: which residual (a name from `crop_maps.RESIDUALS`).
         codec: lossless coding of crops: "ppm" (plain pixels, fastest to read) or "png" (less
             space, far slower to read).
         faces: "largest" or "all"; of a clip, the largest track of every shot or all tracks.
@@ -50,10 +50,8 @@ class CacheSettings:
     def __post_init__(self) -> None:
         if set(self.maps) - set(MAPS):
             raise ValueError(f"expected maps among {MAPS} but got {self.maps}")
-        if self.residual not in RESIDUAL_NAMES:
-            raise ValueError(
-                f"expected a residual among {[*RESIDUAL_NAMES]} but got {self.residual!r}"
-            )
+        if self.residual not in RESIDUALS:
+            raise ValueError(f"expected a residual among {[*RESIDUALS]} but got {self.residual!r}")
         if self.codec not in CODECS:
             raise ValueError(f"expected a codec among {CODECS} but got {self.codec!r}")
         if self.faces not in ("largest", "all"):

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_HOP, SPECTRUM_TILE
-
+SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
+SPECTRUM_HOP = 32  # from tile to tile
+SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(SPECTRUM_TILE) / SPECTRUM_TILE)).astype(
     np.float32
@@ -77,25 +78,26 @@ def _detail(crop: np.ndarray) -> np.ndarray:
     return np.rint(np.subtract(crop, means, out=means), out=means)
 
 
-_SRM = [
-    (kernel.astype(np.float32) / scale)
-    for kernel, scale in (
-        (np.outer([0, 0, 1, 0, 0], [0, 1, -2, 1, 0]), 2),
-        (np.pad(np.outer([-1, 2, -1], [1, -2, 1]), 1), 4),
-        (
-            np.array([[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2]])[[0, 1, 2, 1, 0]],
-            12,
-        ),
-    )
-]
+# Second-order edge, 3 x 3 and 5 x 5 square predictors of the spatial rich model.
+SRM = np.stack(
+    [
+        np.outer([0, 0, 1, 0, 0], [0, 1, -2, 1, 0]) / 2,
+        np.pad(np.outer([-1, 2, -1], [1, -2, 1]), 1) / 4,
+        np.array([[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2]])[[0, 1, 2, 1, 0]]
+        / 12,
+    ]
+).astype(np.float32)
 
 
 def _srm(crop: np.ndarray) -> np.ndarray:
     luma = cv2.transform(crop.astype(np.float32), _LUMA)
-    views = [cv2.filter2D(luma, cv2.CV_32F, k, borderType=cv2.BORDER_REPLICATE) for k in _SRM]
+    views = [cv2.filter2D(luma, cv2.CV_32F, k, borderType=cv2.BORDER_REPLICATE) for k in SRM]
     return np.rint(np.stack(views, -1))
 
 
-RESIDUALS: dict[str, Callable[[np.ndarray], np.ndarray]] = dict(
-    zip(RESIDUAL_NAMES, (_detail, _median, _npr, _srm), strict=True)
-)
+RESIDUALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "detail": _detail,
+    "median": _median,
+    "npr": _npr,
+    "srm": _srm,
+}

@@ -11,12 +11,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from preprocess.io.formats import RESIDUAL_NAMES, SPECTRUM_HOP, SPECTRUM_TILE
+from .crop_maps import SPECTRUM_HOP, SPECTRUM_TILE, SRM
 
 # Weights files name the spectrum they were trained on; another one needs another name.
 SPECTRUM_NAME = f"welch-hann{SPECTRUM_TILE}-hop{SPECTRUM_HOP}-log1p"
-# float16 keeps 11 bits and values stay below 16, so storing moves a value by at most 1/256.
-SPECTRUM_TOLERANCE = 1 / 256
 
 
 def spectrum(crops: torch.Tensor) -> torch.Tensor:
@@ -86,28 +84,19 @@ def _detail(pixels: torch.Tensor) -> torch.Tensor:
     return pixels - means
 
 
-_SRM = torch.tensor(
-    [
-        # second-order edge, 3 x 3 and 5 x 5 square predictors of the spatial rich model
-        [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 1, -2, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],
-        [[0, 0, 0, 0, 0], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0, 0, 0, 0, 0]],
-        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2]]
-        + [[-1, 2, -2, 2, -1]],
-    ],
-    dtype=torch.float32,
-) / torch.tensor([2.0, 4.0, 12.0], dtype=torch.float32).view(3, 1, 1)
-
-
 def _srm(pixels: torch.Tensor) -> torch.Tensor:
     """Three predictors of the spatial rich model on the luminance (Fridrich & Kodovsky 2012, as
     chosen by Zhou et al. 2018, "Learning Rich Features for Image Manipulation Detection")."""
     padded = F.pad(luminance(pixels)[:, None], (2, 2, 2, 2), mode="replicate")
-    return F.conv2d(padded, _SRM[:, None].to(pixels.device))
+    return F.conv2d(padded, torch.from_numpy(SRM)[:, None].to(pixels.device))
 
 
-RESIDUALS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = dict(
-    zip(RESIDUAL_NAMES, (_detail, _median, _npr, _srm), strict=True)
-)
+RESIDUALS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "detail": _detail,
+    "median": _median,
+    "npr": _npr,
+    "srm": _srm,
+}
 
 
 def _check(crops: torch.Tensor) -> None:

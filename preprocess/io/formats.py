@@ -6,11 +6,6 @@ from __future__ import annotations
 import codecs
 import re
 
-RESIDUAL_NAMES = ("detail", "median", "npr", "srm")  # what they are: maps.py
-SPECTRUM_TILE = 128  # side of the tiles whose spectra are averaged
-SPECTRUM_HOP = 32  # from tile to tile
-SPECTRUM_SHAPE = (SPECTRUM_TILE, SPECTRUM_TILE // 2 + 1)
-
 SAMPLE_RATE = 16_000  # Hz, of all sound
 FFT, WINDOW, HOP = 512, 400, 160  # samples
 MEL_BANDS = 80
