@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from preprocess.arguments import unwritten
 from preprocess.cache.errors import CacheError
@@ -130,92 +131,52 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
             stopped = True
     except (CacheError, StorageError, WorkerError) as error:
         return _failed(args.report, error)
-    summary = Summary.of(writer, items, writer.faces - before, time.monotonic() - start)
+    report = _report(writer, items, writer.faces - before, time.monotonic() - start)
     if stopped:
         print(printable(f"stopped; the same command goes on from here ({out})"), file=sys.stderr)
         status = 130
     else:
-        say(summary.text())
+        say(_text(report, settings.rows))
         status = 0 if writer.faces or not items else 1
-    return _write_report(args.report, {"finished": not stopped, **summary.to_dict()}) or status
+    return _write_report(args.report, {"finished": not stopped, **report}) or status
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run did.
+def _report(writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> dict[str, Any]:
+    """The fields of `--report`: "done" counts files that are in the cache or failed, now or before;
+    "failures" are all of the cache's, by kind, first those that hold no row."""
+    kind, counts = writer.settings.rows, Counter(failure.kind for failure in writer.failures)
+    return {
+        "cache": printable(str(writer.path)),
+        "files": len(items),
+        "done": sum(item.path in writer.done for item in items),
+        kind: writer.faces,
+        f"new_{kind}": new,
+        "failures": {failure: counts[failure] for failure in writer.settings.failure_kinds},
+        "bytes": sum(size for _, size in part_sizes(writer.path)),
+        "seconds": round(seconds, 3),
+        "notes": {printable(path): list(notes) for path, notes in writer.notes.items()},
+        f"{kind}_per_second": round(new / max(seconds, 1e-3), 3),
+    }
 
-    Attributes:
-        cache: its folder.
-        files: listed.
-        done: those of them that are in the cache or failed, now or before.
-        kind: what a row is, "faces" or "windows".
-        rows, new_rows: of the cache, and those that this run added.
-        failures: how many files of the cache failed, by kind; first those that hold no row.
-        bytes: size of the parts.
-        seconds: of this run.
-        notes: on files that this run read only in part, or not as they were meant.
-    """
 
-    cache: str
-    files: int
-    done: int
-    kind: str
-    rows: int
-    new_rows: int
-    failures: dict[str, int]
-    bytes: int
-    seconds: float
-    notes: dict[str, tuple[str, ...]]
-
-    @classmethod
-    def of(cls, writer: CacheWriter, items: Sequence[Item], new: int, seconds: float) -> Summary:
-        counts = Counter(failure.kind for failure in writer.failures)
-        return cls(
-            cache=printable(str(writer.path)),
-            files=len(items),
-            done=sum(item.path in writer.done for item in items),
-            kind=writer.settings.rows,
-            rows=writer.faces,
-            new_rows=new,
-            failures={kind: counts[kind] for kind in writer.settings.failure_kinds},
-            bytes=sum(size for _, size in part_sizes(writer.path)),
-            seconds=round(seconds, 3),
-            notes=dict(writer.notes),
-        )
-
-    def to_dict(self) -> dict:
-        """The fields of `--report`."""
-        return {
-            "cache": self.cache,
-            "files": self.files,
-            "done": self.done,
-            self.kind: self.rows,
-            f"new_{self.kind}": self.new_rows,
-            "failures": self.failures,
-            "bytes": self.bytes,
-            "seconds": self.seconds,
-            "notes": {printable(path): list(notes) for path, notes in self.notes.items()},
-            f"{self.kind}_per_second": round(self.new_rows / max(self.seconds, 1e-3), 3),
-        }
-
-    def text(self) -> str:
-        (empty, without), *others = self.failures.items()
-        lost = ", ".join(f"{n} {k}" for k, n in others if n and k in ("crashed", "timeout"))
-        lines = [
-            f"cache     {self.cache}",
-            f"files     {self.files}",
-            f"{self.kind:<9} {self.rows} ({self.new_rows} new)",
-            f"{empty.replace('_', ' '):<9} {without}",
-            f"failed    {sum(n for _, n in others)}" + (f" ({lost})" if lost else ""),
-            f"size      {self.bytes / 2**20:.1f} MiB",
-            f"time      {self.seconds:.1f} s",
-        ]
-        if self.notes:
-            path, notes = next(iter(self.notes.items()))
-            lines.append(f"noted     {len(self.notes)}, first {printable(path)}: {notes[0]}")
-        if any(self.failures.values()):
-            lines.append(f"reasons   {self.cache}/failures.csv")
-        return "\n".join(lines)
+def _text(report: dict[str, Any], kind: str) -> str:
+    """The same for people."""
+    (empty, without), *others = report["failures"].items()
+    lost = ", ".join(f"{n} {k}" for k, n in others if n and k in ("crashed", "timeout"))
+    lines = [
+        f"cache     {report['cache']}",
+        f"files     {report['files']}",
+        f"{kind:<9} {report[kind]} ({report[f'new_{kind}']} new)",
+        f"{empty.replace('_', ' '):<9} {without}",
+        f"failed    {sum(n for _, n in others)}" + (f" ({lost})" if lost else ""),
+        f"size      {report['bytes'] / 2**20:.1f} MiB",
+        f"time      {report['seconds']:.1f} s",
+    ]
+    for path, notes in [*report["notes"].items()][:1]:
+        lines.append(f"noted     {len(report['notes'])}, first {path}: {notes[0]}")
+    if any(report["failures"].values()):
+        lines.append(f"reasons   {report['cache']}/failures.csv")
+    return "\n".join(lines)
 
 
 def _check_workers(args: argparse.Namespace) -> None:
