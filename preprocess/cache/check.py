@@ -11,7 +11,7 @@ from tqdm import tqdm
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path, move, read_bytes
 
-from .errors import CacheError, UnreadableError, refuse_unreadable
+from .errors import CacheError, UnreadableError, reading
 from .faces import CacheSettings, decode_crop
 from .kinds import Settings, settings_from
 from .lock import lock_cache
@@ -114,11 +114,8 @@ def check_cache(path: str | AnyPath) -> Findings:
 
 
 def _verify(part: AnyPath, settings: Settings, expected: str | None) -> pa.Table:
-    try:
+    with reading(part, "an Arrow part"):
         data = pa.py_buffer(read_bytes(part))  # mapped, a bad sector would end the process
-    except (OSError, StorageError) as error:
-        refuse_unreadable(error, part)
-        raise CacheError(f"cannot be read: {error}") from error
     if expected is not None and checksum(data) != expected:
         raise CacheError("is not what was written: its SHA-256 differs from that in cache.json")
     table = open_part(part, settings, data)

@@ -31,17 +31,6 @@ class UnreadableError(CacheError):
     away): nothing is known to be wrong with it."""
 
 
-def refuse_unreadable(error: Exception, file: AnyPath) -> None:
-    """Tells what keeps a file from being opened from what shows that its bytes are damaged.
-
-    Raises:
-        UnreadableError: the former.
-    """
-    if isinstance(error, OSError) and error.errno in _NOT_OPENED:
-        reason = os.strerror(error.errno)
-        raise UnreadableError(f"cannot be read: {reason}", file) from error
-
-
 @dataclass(frozen=True)
 class Failure:
     """A source file that gave no row.
@@ -75,6 +64,24 @@ def attempt(
         return Failure(item.path, "unreadable", f"{item.file}: cannot be read: {error}")
     except StorageError as error:
         return error
+
+
+@contextmanager
+def reading(file: AnyPath, expected: str, advice: str = "") -> Iterator[None]:
+    """Turns what keeps a file of a cache from being read into a `CacheError` that says so; into an
+    `UnreadableError` where it cannot be opened."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except StorageError as error:
+        raise CacheError(str(error)) from error
+    except Exception as error:  # bytes, JSON, CSV and Arrow raise many kinds on damage
+        if isinstance(error, OSError) and error.errno in _NOT_OPENED:
+            reason = os.strerror(error.errno)
+            raise UnreadableError(f"cannot be read: {reason}", file) from error
+        reason = f"expected {expected} but it is damaged: {error}{advice}"
+        raise CacheError(reason, file) from error
 
 
 @contextmanager

@@ -18,10 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from preprocess.io.formats import DAMAGED
-from preprocess.io.storage import StorageError, as_path, read_bytes, remove, write_whole
+from preprocess.io.storage import as_path, read_bytes, remove, write_whole
 
-from .errors import CacheError, Failure, refuse_unreadable, writing
+from .errors import Failure, reading, writing
 
 if TYPE_CHECKING:
     from preprocess.io.storage import AnyPath
@@ -83,7 +82,11 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
     file = path / JOURNAL_NAME
     parts: dict[str, str] = {}
     failures: list[Failure] = []
-    try:
+    advice = "; without this file, some parts have no checksum and some failures are tried again"
+    with (
+        reading(file, "lines of JSON", advice),
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+    ):
         for line in read_bytes(file).split(b"\n")[:-1]:
             entry = json.loads(line)
             if "part" in entry:
@@ -91,17 +94,6 @@ def read_journal(path: AnyPath) -> tuple[dict[str, str], list[Failure]]:
             else:
                 path_, kind, reason = map(str, entry["failure"])
                 failures.append(Failure(path_, kind, reason))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except StorageError as error:
-        raise CacheError(str(error)) from error
-    except (OSError, *DAMAGED) as error:
-        refuse_unreadable(error, file)
-        raise CacheError(
-            f"expected lines of JSON but it is damaged: {error}; without this file, "
-            "some parts have no checksum and some failures are tried again",
-            file,
-        ) from error
     return parts, failures
 
 
@@ -134,18 +126,12 @@ def read_failures(path: str | AnyPath) -> list[Failure]:
 def _read_failures(path: AnyPath) -> list[Failure]:
     file = path / "failures.csv"
     columns = [field.name for field in fields(Failure)]
-    try:
-        text = read_bytes(file).decode("utf-8")
+    with reading(file, f"rows of {', '.join(columns)}"):
+        try:
+            text = read_bytes(file).decode("utf-8")
+        except FileNotFoundError:
+            return []
         header, *rows = csv.reader(io.StringIO(text, newline=""))
         if header != columns:
             raise ValueError(f"columns {', '.join(header)}")
         return [Failure(**dict(zip(columns, row, strict=True))) for row in rows]
-    except FileNotFoundError:
-        return []
-    except StorageError as error:
-        raise CacheError(str(error)) from error
-    except (OSError, ValueError, csv.Error) as error:
-        refuse_unreadable(error, file)
-        raise CacheError(
-            f"expected rows of {', '.join(columns)} but it is damaged: {error}", file
-        ) from error

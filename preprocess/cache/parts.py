@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import (
     StorageError,
     is_remote,
@@ -26,7 +25,7 @@ from preprocess.io.storage import (
 )
 
 from .arrow import read_file
-from .errors import CacheError, refuse_unreadable, writing
+from .errors import CacheError, reading, writing
 from .kinds import FORMAT, Settings, settings_from
 from .log import read_journal
 
@@ -85,17 +84,16 @@ def open_part(part: AnyPath, settings: Settings, data: pa.Buffer | None = None) 
     Raises:
         CacheError: the part is damaged or has other columns.
     """
-    try:
+    advice = f"; see python -m preprocess.check {part.parent}" if data is None else ""
+    with reading(part, "an Arrow part", advice):
         source = pa.memory_map(os.fsencode(str(part))) if data is None else data
-        table = read_file(source, settings.schema())
-        if table is not None:
-            table.validate(full=True)  # else offsets that lead out of a buffer end the process
-    except (pa.ArrowException, MemoryError, OSError) as error:
-        refuse_unreadable(error, part)
-        hint = "" if data is not None else f"; see python -m preprocess.check {part.parent}"
-        raise CacheError(
-            f"expected an Arrow part but it is damaged: {error}{hint}", part
-        ) from error
+        table = _table(source, settings, part)
+        table.validate(full=True)  # else offsets that lead out of a buffer end the process
+        return table
+
+
+def _table(source: pa.Buffer | pa.MemoryMappedFile, settings: Settings, part: AnyPath) -> pa.Table:
+    table = read_file(source, settings.schema())
     if table is None:
         raise CacheError(f"expected the columns of cache format {FORMAT} but got others", part)
     return table
@@ -132,29 +130,20 @@ def fetch_small_columns(part: AnyPath, settings: Settings) -> pa.Table:
         CacheError: see `open_part`; or the part cannot be reached.
     """
     assert is_remote(part)
-    try:
+    with reading(part, "an Arrow part"):
         size = size_of(part)
         head, foot = min(_HEAD, size), min(_FOOT, size)
         whole = mmap(-1, max(size, 1))
         whole[size - foot : size] = read_range(part, size - foot, size)
         while True:
             whole[:head] = read_range(part, 0, head)
-            table = read_file(pa.py_buffer(whole), settings.schema())
-            if table is None:
-                raise CacheError(
-                    f"expected the columns of cache format {FORMAT} but got others", part
-                )
-            table = table.select(small_columns(settings))
+            table = _table(pa.py_buffer(whole), settings, part).select(small_columns(settings))
             if head == size or _HEADERS + _bytes_of(table) <= head:
                 break
             head = min(8 * head, size)
         table.validate(full=True)
         # A copy: the buffer, and with it the address range of the whole part, is let go.
         return pa.ipc.open_stream(_as_stream(table)).read_all()
-    except StorageError as error:
-        raise CacheError(str(error)) from error
-    except (pa.ArrowException, MemoryError, OSError) as error:
-        raise CacheError(f"expected an Arrow part but it is damaged: {error}", part) from error
 
 
 def _bytes_of(table: pa.Table) -> int:
@@ -179,12 +168,17 @@ def read_index(path: AnyPath) -> dict:
     """
     index = path / "cache.json"
     listed, _ = read_journal(path)  # first: what it loses from now on is in the index
-    try:
-        values = json.loads(read_bytes(index).decode("utf-8"))
+    with reading(index, "a cache's index"):
+        try:
+            values = json.loads(read_bytes(index).decode("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            reason = "expected a cache but there is no cache.json"
+            raise CacheError(reason, path) from None
         if values["format"] != FORMAT:
             raise CacheError(
-                f"{index}: expected cache format {FORMAT} but got {values['format']}; "
-                "crop again with this version"
+                f"expected cache format {FORMAT} but got {values['format']}; "
+                "crop again with this version",
+                index,
             )
         settings_from(values["settings"]).schema()  # raises, too, where a setting is no number
         values["parts"] = dict(values.get("parts", {}))  # older caches have no checksums
@@ -193,15 +187,6 @@ def read_index(path: AnyPath) -> dict:
         values["finished"] = list(values["parts"])
         values["parts"].update(listed)
         return values
-    except CacheError:
-        raise
-    except (FileNotFoundError, NotADirectoryError):
-        raise CacheError(f"{path}: expected a cache but there is no cache.json") from None
-    except StorageError as error:
-        raise CacheError(str(error)) from error
-    except (OSError, *DAMAGED) as error:
-        refuse_unreadable(error, index)
-        raise CacheError(f"{index}: expected a cache's index but it is damaged: {error}") from error
 
 
 def write_index(

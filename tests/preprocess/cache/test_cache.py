@@ -23,7 +23,7 @@ from preprocess.cache.log import read_failures
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.face import CropSettings
-from preprocess.faces.maps import SPECTRUM_TOLERANCE, residual, spectrum
+from preprocess.faces.maps import residual, spectrum
 from tests.preprocess.rows import SMALL, SMALL_COLUMNS, assert_rows, make_row, write_cache
 
 # Round trips
@@ -83,7 +83,7 @@ def test_cached_maps_equal_computed_ones(tmp_path, kind, codec):
         difference = np.abs(
             reader.spectrum(index).astype(float) - spectrum(crops)[index].float().numpy()
         )
-        assert difference.max() <= 2 * SPECTRUM_TOLERANCE  # batches may differ by one step
+        assert difference.max() <= 2 / 256  # batches may differ by one step
 
 
 @pytest.mark.parametrize("codec", ["ppm", "png"])
