@@ -19,7 +19,7 @@ from preprocess.work.ray import work_on_ray
 from .arguments import new_parser
 from .extract import make_extract
 from .fill import fill
-from .run import Command, add_common, run
+from .run import add_common, run
 
 PROG = "python -m preprocess.crop"
 ENGINES = ("processes", "ray")
@@ -30,10 +30,11 @@ _WORK = ("preprocess.extract", "preprocess.faces.mtcnn_onnx")
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: see `run.run`."""
-    command = Command(
+    return run(
+        make_parser(prog),
+        argv,
         holds="pictures or clips",
         media=("picture", "clip"),
-        ending="",
         modules=_WORK,
         settings=_settings,
         fill=lambda items, writer, args, **options: crop_items(
@@ -46,7 +47,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
             **options,
         ),
     )
-    return run(command, make_parser(prog), argv)
 
 
 def crop_items(

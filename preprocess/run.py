@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,6 @@ from preprocess.work.cores import cores
 from preprocess.work.pool import WorkerError, prepare
 
 from .fill import TIMEOUT
-
-
-@dataclass(frozen=True)
-class Command:
-    """What one command does in its own way.
-
-    Attributes:
-        holds: what DATA is expected to hold, for messages.
-        media: that it takes, of "picture", "clip" and "sound".
-        ending: of the default cache's name.
-        modules: what workers import, while files are listed.
-        settings: from the arguments; raises ValueError.
-        fill: adds to the cache what it lacks. Takes the items, the writer and the arguments; as
-            options, those that all commands have.
-    """
-
-    holds: str
-    media: tuple[str, ...]
-    ending: str
-    modules: tuple[str, ...]
-    settings: Callable[[argparse.Namespace], Settings]
-    fill: Callable[..., None]
 
 
 def add_common(parser: argparse.ArgumentParser, data: str, cache: str) -> None:
@@ -93,17 +70,41 @@ def add_common(parser: argparse.ArgumentParser, data: str, cache: str) -> None:
     add("--report", type=Path, metavar="FILE", help="write counts and times there, as JSON")
 
 
-def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Exit status: 0, also if some files failed; 1 if none gave a row or the cache cannot be
-    written; 2 for wrong arguments; 130 if stopped."""
+def run(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    *,
+    holds: str,
+    media: tuple[str, ...],
+    settings: Callable[[argparse.Namespace], Settings],
+    fill: Callable[..., None],
+    ending: str = "",
+    modules: tuple[str, ...] = (),
+) -> int:
+    """One command, which is given by what it does in its own way.
+
+    Args:
+        parser, argv: its arguments.
+        holds: what DATA is expected to hold, for messages.
+        media: that it takes, of "picture", "clip" and "sound".
+        settings: from the arguments; raises ValueError.
+        fill: adds to the cache what it lacks. Takes the items, the writer and the arguments; as
+            options, those that all commands have.
+        ending: of the default cache's name.
+        modules: what workers import, while files are listed.
+
+    Returns:
+        Exit status: 0, also if some files failed; 1 if none gave a row or the cache cannot be
+        written; 2 for wrong arguments; 130 if stopped.
+    """
     args = parser.parse_args(argv)
     try:
-        settings = command.settings(args)
+        chosen = settings(args)
         _check_workers(args)
         shard = Shard.parse(args.shard) if args.shard else None
-        if args.workers and command.modules and not _on_ray(args):
-            prepare(*command.modules)  # while this process lists files and opens the cache
-        listing = find_items(args.data, args.labels, command.media)
+        if args.workers and modules and not _on_ray(args):
+            prepare(*modules)  # while this process lists files and opens the cache
+        listing = find_items(args.data, args.labels, media)
     except StorageError as error:
         return _failed(args.report, error)
     except (ValueError, OSError) as error:
@@ -111,22 +112,22 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
     say = (lambda text: None) if args.quiet else print
     say(listing.report())
     if not listing.items:
-        print(f"{args.data}: expected {command.holds} but found none", file=sys.stderr)
+        print(f"{args.data}: expected {holds} but found none", file=sys.stderr)
         return 1
     items = shard.choose(listing.items) if shard else listing.items
     if shard:
         say(f"shard {args.shard}: {len(items)} of them")
-    out = args.out or Path("cache", _name(args.data) + command.ending + _suffix(shard))
+    out = args.out or Path("cache", _name(args.data) + ending + _suffix(shard))
     start, stopped = time.monotonic(), False
     try:
-        writer = CacheWriter(out, settings, overwrite=args.overwrite, retry=args.retry)
+        writer = CacheWriter(out, chosen, overwrite=args.overwrite, retry=args.retry)
         before = writer.faces
         try:
             with writer:
                 _check_labels(writer, items)
                 _note_changes(writer, items)
                 options = {name: getattr(args, name) for name in ("workers", "timeout", "quiet")}
-                command.fill(items, writer, args, **options)
+                fill(items, writer, args, **options)
         except KeyboardInterrupt:
             stopped = True
     except (CacheError, StorageError, WorkerError) as error:
@@ -136,7 +137,7 @@ def run(command: Command, parser: argparse.ArgumentParser, argv: Sequence[str] |
         print(printable(f"stopped; the same command goes on from here ({out})"), file=sys.stderr)
         status = 130
     else:
-        say(_text(report, settings.rows))
+        say(_text(report, chosen.rows))
         status = 0 if writer.faces or not items else 1
     return _write_report(args.report, {"finished": not stopped, **report}) or status
 

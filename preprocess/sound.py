@@ -17,7 +17,7 @@ from preprocess.io.storage import is_remote
 from .arguments import new_parser
 from .fill import fill
 from .listen import make_listen
-from .run import Command, add_common, run
+from .run import add_common, run
 
 PROG = "python -m preprocess.sound"
 _FILES_PER_JOB = 16  # a message to a process takes as long as a short file
@@ -27,15 +27,15 @@ _BYTES_PER_FILE = 2**18  # a larger file counts as several
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: see `run.run`."""
-    command = Command(
+    return run(
+        make_parser(prog),
+        argv,
         holds="clips or audio files",
         media=("sound", "clip"),
         ending="-sound",
-        modules=(),  # they need little
         settings=lambda args: SoundSettings(args.seconds, args.windows),
         fill=lambda items, writer, args, **options: cache_sound(items, writer, **options),
     )
-    return run(command, make_parser(prog), argv)
 
 
 def cache_sound(items: Sequence[Item], writer: CacheWriter[SoundSettings], **options: Any) -> None:

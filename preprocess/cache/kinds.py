@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
-
-import pyarrow as pa
+from typing import Any
 
 from .faces import CacheSettings
 from .sound import SoundSettings
@@ -12,29 +10,15 @@ from .sound import SoundSettings
 FORMAT = 1
 
 
-class Settings(Protocol):
-    """Everything that decides what a cache holds, kept in its `cache.json`.
+Settings = CacheSettings | SoundSettings
+"""Everything that decides what a cache holds, kept in its `cache.json`. Of each kind there are
 
-    Attributes:
-        rows: what a row is, for messages.
-        large: columns that are no metadata.
-        identity: columns by which two rows are the same.
-        failure_kinds: why a file may give no row, the commonest first.
-        made_by: the module whose command makes such a cache.
-    """
-
-    rows: ClassVar[str]
-    large: ClassVar[tuple[str, ...]]
-    identity: ClassVar[tuple[str, ...]]
-    failure_kinds: ClassVar[tuple[str, ...]]
-    made_by: ClassVar[str]
-
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of a part."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it; `settings_from` reads it."""
-
+rows: what a row is, for messages.
+large: columns that are no metadata.
+identity: columns by which two rows are the same.
+failure_kinds: why a file may give no row, the commonest first.
+made_by: the module whose command makes such a cache.
+"""
 
 _KINDS: dict[str, type[CacheSettings] | type[SoundSettings]] = {
     "faces": CacheSettings,

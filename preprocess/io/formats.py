@@ -49,44 +49,33 @@ _FTYP = {
     "crx ": "",  # a camera's raw file
 }
 _LAYERS = bytes.fromhex("e2e3 f2f3f4f5 fafbfcfd")  # of MPEG's sound, after 0xFF
-_STARTS = (
-    (b"\xff\xd8\xff", "picture"),  # JPEG
-    (b"\x89PNG\r\n\x1a\n", "picture"),
-    (b"GIF87a", "picture"),
-    (b"GIF89a", "picture"),
-    (b"II*\0", "picture"),
-    (b"MM\0*", "picture"),
-    (b"II+\0", "picture"),
-    (b"MM\0+", "picture"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "picture"),
-    (b"\xff\x4f\xff\x51", "picture"),  # JPEG 2000
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "picture"),
-    (b"\xff\x0a", "picture"),  # JPEG XL
-    (b"qoif", "picture"),
-    (b"\x1a\x45\xdf\xa3", "clip"),  # Matroska, WebM
-    (b"\0\0\x01\xba", "clip"),
-    (b"\0\0\x01\xb3", "clip"),  # MPEG
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "clip"),  # ASF: wmv
-    (b"FLV\x01", "clip"),
-    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "clip"),  # MXF
-    (b".RMF", "clip"),
-    (b"YUV4MPEG2 ", "clip"),
-    (b"DKIF", "clip"),
-    (b"nut/multimedia container\0", "clip"),
-    (b"fLaC", "sound"),
-    (b"ID3", "sound"),
-    (b"#!AMR", "sound"),
-    (b"caff", "sound"),
-    (b"\xff\xf1", "sound"),
-    (b"\xff\xf9", "sound"),  # AAC
-    *((bytes((0xFF, second)), "sound") for second in _LAYERS),  # MP3, MP2
-    (b".snd", "sound"),
-    (b"riff\x2e\x91\xcf\x11", "sound"),  # Wave64
-    (b"\x0bw", "sound"),  # AC-3
-    (b"TTA1", "sound"),
-    (b"wvpk", "sound"),  # WavPack
-    (b"Creative Voice File\x1a", "sound"),
-)
+_STARTS = {
+    "picture": (
+        *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"qoif"),
+        *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF
+        *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),  # JPEG 2000
+        *(b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"),  # JPEG XL
+    ),
+    "clip": (
+        *(b"FLV\x01", b".RMF", b"YUV4MPEG2 ", b"DKIF", b"nut/multimedia container\0"),
+        b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+        *(b"\0\0\x01\xba", b"\0\0\x01\xb3"),  # MPEG
+        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF: wmv
+        b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",  # MXF
+    ),
+    "sound": (
+        *(b"fLaC", b"ID3", b"#!AMR", b"caff", b".snd", b"TTA1", b"Creative Voice File\x1a"),
+        *(b"\xff\xf1", b"\xff\xf9"),  # AAC
+        *(bytes((0xFF, second)) for second in _LAYERS),  # MP3, MP2
+        b"riff\x2e\x91\xcf\x11",  # Wave64
+        b"\x0bw",  # AC-3
+        b"wvpk",  # WavPack
+    ),
+}
+_CHUNKED = {
+    **{b"WEBP": "picture", b"AVI ": "clip"},
+    **dict.fromkeys((b"WAVE", b"AIFF", b"AIFC"), "sound"),
+}  # RIFF and IFF, by what they say they hold
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a drive is one letter
 _NETPBM = re.compile(rb"P[1-6]\s+(#|\d)")
@@ -106,18 +95,11 @@ def media_of_content(head: bytes) -> str:
     Args:
         head: the first `HEAD` bytes, or all of a shorter file.
     """
-    for start, media in _STARTS:
-        if head.startswith(start):
+    for media, starts in _STARTS.items():
+        if head.startswith(starts):
             return media
     if head[:4] in (b"RIFF", b"FORM"):
-        kinds = {
-            b"WEBP": "picture",
-            b"AVI ": "clip",
-            b"WAVE": "sound",
-            b"AIFF": "sound",
-            b"AIFC": "sound",
-        }
-        return kinds.get(head[8:12], "")
+        return _CHUNKED.get(head[8:12], "")
     if head[4:8] == b"ftyp":
         return _FTYP.get(head[8:12].decode("latin-1"), "clip")
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):  # QuickTime before "ftyp"
