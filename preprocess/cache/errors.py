@@ -85,6 +85,16 @@ def reading(file: AnyPath, expected: str, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def opening(cache: AnyPath) -> Iterator[None]:
+    """Turns what keeps a run from writing to a cache's folder into a `CacheError` that says so."""
+    try:
+        yield
+    except (OSError, StorageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CacheError(f"{cache}: cannot write there: {reason}") from error
+
+
+@contextmanager
 def writing(file: AnyPath) -> Iterator[None]:
     """Turns what keeps a file of a cache from being written into a `CacheError` that says so."""
     try:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from preprocess.io.storage import StorageError, is_remote, put, read_bytes, remove
 
-from .errors import CacheError
+from .errors import CacheError, opening
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -52,15 +52,14 @@ def lock_cache(path: AnyPath) -> FileLock | Lease:
     from filelock import FileLock, Timeout
 
     lock = FileLock(path / LOCK_NAME, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise CacheError(
-            f"{path}: another run is writing to this cache; let it finish or stop it, "
-            "or choose another --out"
-        ) from None
-    except OSError as error:
-        raise CacheError(f"{path}: cannot write there: {error.strerror or error}") from error
+    with opening(path):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise CacheError(
+                f"{path}: another run is writing to this cache; let it finish or stop it, "
+                "or choose another --out"
+            ) from None
     return lock
 
 
@@ -75,10 +74,8 @@ class Lease:
         self._cache, self._file = cache, cache / name
         self._token, self._renewed = secrets.token_hex(8), 0.0
         self._lock, self._released = threading.Lock(), threading.Event()
-        try:
+        with opening(cache):
             self._take()
-        except (OSError, StorageError) as error:
-            raise CacheError(f"{cache}: cannot write there: {error}") from error
         threading.Thread(target=self._keep, daemon=True).start()
 
     def check(self) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Generic
 
 import pyarrow as pa
 
-from preprocess.io.storage import StorageError, as_path, is_remote, names_in, remove, write_whole
+from preprocess.io.storage import as_path, is_remote, names_in, remove, write_whole
 
-from .errors import CacheError, Failure, writing
+from .errors import CacheError, Failure, opening, writing
 from .faces import CachedFace, CacheSettings, to_table
 from .kinds import settings_difference
 from .lock import LOCK_NAME, Lease, lock_cache
@@ -85,20 +85,15 @@ class CacheWriter(Generic[SettingsT]):
             self._fold()
 
     def _make_folder(self) -> None:
-        try:
+        with opening(self.path):
             there = set(names_in(self.path))
-        except (OSError, StorageError) as error:
-            raise CacheError(f"{self.path}: cannot write there: {error}") from error
         # What a run killed at its very start leaves makes no other folder of it.
         is_file = not is_remote(self.path) and self.path.exists() and not self.path.is_dir()
         if is_file or ("cache.json" not in there and there - {LOCK_NAME, "cache.json.tmp"}):
             raise CacheError(f"{self.path}: expected a cache or a new folder but got other files")
-        if is_remote(self.path):
-            return  # there are no folders
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError(f"{self.path}: cannot write there: {error.strerror}") from error
+        if not is_remote(self.path):  # where there are no folders
+            with opening(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
 
     def _open(self, overwrite: bool) -> None:
         there = names_in(self.path)
@@ -116,12 +111,10 @@ class CacheWriter(Generic[SettingsT]):
         dropped = (
             ("part-*.arrow*", "failures.csv*", JOURNAL_NAME, "cache.json") if overwrite else ()
         )
-        try:
+        with opening(self.path):
             for pattern in (*unfinished, *dropped):
                 for name in fnmatch.filter(there, pattern):
                     remove(self.path / name)
-        except OSError as error:
-            raise CacheError(f"{self.path}: cannot write there: {error.strerror}") from error
         if "cache.json" not in there or overwrite:
             write_index(self.path, self.settings, faces=0, failures=0, parts={})
 

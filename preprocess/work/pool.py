@@ -115,7 +115,7 @@ def work(
             full = sum(size for _, size in results.values()) >= WAITING_BYTES
             if waiting and worker.idle and (not full or waiting[0] == turn):
                 number = waiting.popleft()
-                worker.give(number, jobs[number], timeout)
+                worker.give(number, jobs[number])
 
     def settle(number: int, result: object, size: int = 0) -> None:
         results[number] = (result, size)
@@ -126,7 +126,7 @@ def work(
         worker.kill()
         if not worker.ready:
             raise WorkerError(f"a worker process cannot start: {lost.reason}")
-        crew[crew.index(worker)] = _Worker(make_task)
+        crew[crew.index(worker)] = _Worker(make_task, timeout)
         if worker.job is None:
             return
         faults[worker.job] = faults.get(worker.job, 0) + 1
@@ -139,22 +139,17 @@ def work(
         if jobs:
             prepare(_home(make_task))
         for _ in range(min(workers, len(jobs))):
-            crew.append(_Worker(make_task))
+            crew.append(_Worker(make_task, timeout))
         for turn, job in enumerate(jobs):
             hand_out(turn)
             while turn not in results:
-                for worker in _stirring(crew):
-                    try:
-                        message = worker.receive(timeout)
-                    except _Died as death:
-                        replace(worker, Lost("crashed", str(death)))
-                        continue
-                    if message is not None:
-                        settle(*message)
+                _wait_for(crew)
                 for worker in crew.copy():
-                    if worker.overdue:
-                        seconds = timeout if worker.ready else _START_SECONDS
-                        replace(worker, Lost("timeout", f"no sign of life for {seconds:g} s"))
+                    try:
+                        if message := worker.receive():
+                            settle(*message)
+                    except _Gone as gone:
+                        replace(worker, gone.lost)
                 hand_out(turn)  # before whoever takes results takes time for it
             yield job, results.pop(turn)[0]
     finally:
@@ -187,34 +182,24 @@ class Guard:
             WorkerError: the process ended before it took its first job.
         """
         for _ in range(tries):
-            worker = self._worker = self._worker or _Worker(self._make_task)
+            worker = self._worker = self._worker or _Worker(self._make_task, self._timeout)
             try:
-                return self._finish(worker, job, alive)
-            except _Died as death:
-                lost = Lost("crashed", str(death))
-            except _Overdue as overdue:
-                lost = Lost("timeout", str(overdue))
+                while True:
+                    if worker.idle:
+                        worker.give(0, job)
+                    _wait_for([worker], _GLANCE)
+                    if message := worker.receive():
+                        return message[1]
+                    alive(worker.progress)
+            except _Gone as gone:
+                lost = gone.lost
+                self.close()
             except BaseException:
                 self.close()
                 raise
-            ready = worker.ready
-            self.close()
-            if not ready:
+            if not worker.ready:
                 raise WorkerError(f"a worker process cannot start: {lost.reason}")
         return lost
-
-    def _finish(self, worker: _Worker, job: object, alive: Alive) -> object:
-        while True:
-            if worker.idle:
-                worker.give(0, job, self._timeout)
-            if _stirring([worker], _GLANCE):
-                message = worker.receive(self._timeout)
-                if message is not None:
-                    return message[1]
-            elif worker.overdue:
-                seconds = self._timeout if worker.ready else _START_SECONDS
-                raise _Overdue(f"no sign of life for {seconds:g} s")
-            alive(worker.progress)
 
     def close(self) -> None:
         """End the process."""
@@ -223,26 +208,25 @@ class Guard:
             self._worker = None
 
 
-def _stirring(crew: Sequence[_Worker], most: float = 3600.0) -> list[_Worker]:
-    """Wait until workers have something to say or have ended, one is overdue, or for `most`
-    seconds."""
+def _wait_for(crew: Sequence[_Worker], most: float = 3600.0) -> None:
+    """Until workers have something to say or have ended, one is overdue, or for `most` seconds."""
     patience = min(worker.deadline for worker in crew) - monotonic()
-    ready = wait([worker.connection for worker in crew], min(max(patience, 0), most))
-    return [worker for worker in crew if worker.connection in ready]
+    wait([worker.connection for worker in crew], min(max(patience, 0), most))
 
 
-class _Died(Exception):
-    """A worker process ended, or is about to after an error; says how."""
+class _Gone(Exception):
+    """A worker process ended, is about to after an error, or gave no sign of life."""
 
-
-class _Overdue(Exception):
-    """A worker process gave no sign of life; says for how long."""
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.lost = Lost(kind, reason)
 
 
 class _Worker:
     """One process, as its supervisor sees it."""
 
-    def __init__(self, make_task: Callable[[], Task]) -> None:
+    def __init__(self, make_task: Callable[[], Task], timeout: float) -> None:
+        self._timeout = timeout
         self.connection, theirs = _CONTEXT.Pipe()
         # The fork server may be older than the environment, and with it its credentials.
         shared = theirs, make_task, dict(os.environ)
@@ -259,34 +243,37 @@ class _Worker:
     def idle(self) -> bool:
         return self.ready and self.job is None
 
-    @property
-    def overdue(self) -> bool:
-        return monotonic() >= self.deadline and not self.connection.poll()
-
-    def give(self, number: int, job: object, timeout: float) -> None:
+    def give(self, number: int, job: object) -> None:
         self.job, self.progress = number, 0.0
-        self.deadline = monotonic() + timeout
+        self.deadline = monotonic() + self._timeout
         with contextlib.suppress(OSError):  # died while idle: seen when its end is read
             self.connection.send(job)
 
-    def receive(self, timeout: float) -> tuple[int, object, int] | None:
-        """A finished job's number, result and size in bytes; None for a sign of life.
+    def receive(self) -> tuple[int, object, int] | None:
+        """A finished job's number, result and size in bytes; None for a sign of life, or for none
+        that is overdue.
 
         Raises:
-            _Died: see there.
+            _Gone: see there.
         """
+        overdue = monotonic() >= self.deadline  # asked for first: it may say something meanwhile
         try:
+            if not self.connection.poll():
+                if overdue:
+                    seconds = self._timeout if self.ready else _START_SECONDS
+                    raise _Gone("timeout", f"no sign of life for {seconds:g} s")
+                return None
             count, data = pickle.loads(self.connection.recv_bytes())
             buffers = [self.connection.recv_bytes() for _ in range(count)]
         except (EOFError, OSError):
             self._process.join()
-            raise _Died(_ending(self._process.exitcode)) from None
+            raise _Gone("crashed", _ending(self._process.exitcode)) from None
         kind, value = pickle.loads(data, buffers=buffers)
         if kind == "raised":
-            raise _Died(value)
+            raise _Gone("crashed", value)
         if kind == "alive":
             self.progress = self.progress if value is None else value
-            self.deadline = monotonic() + timeout
+            self.deadline = monotonic() + self._timeout
             return None
         self.deadline = float("inf")
         if kind == "ready":

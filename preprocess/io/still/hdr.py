@@ -48,24 +48,17 @@ def _of_primary_item(stream: IO[bytes]) -> str | None:
     23008-12, 6.5.5)."""
     with contextlib.suppress(ValueError, IndexError, struct.error):
         boxes = Boxes(stream)
-        meta = _only(boxes, boxes.whole, b"meta")
-        primary = _primary_item(boxes, _only(boxes, meta, b"pitm", 4))
-        properties = _only(boxes, meta, b"iprp", 4)
-        kept = list(boxes.mp4(_only(boxes, properties, b"ipco")))
-        for number in _associated(boxes, _only(boxes, properties, b"ipma"), primary):
+        meta = boxes.first(boxes.whole, b"meta")
+        primary = _primary_item(boxes, boxes.first(meta, b"pitm", 4))
+        properties = boxes.first(meta, b"iprp", 4)
+        kept = list(boxes.mp4(boxes.first(properties, b"ipco")))
+        for number in _associated(boxes, boxes.first(properties, b"ipma"), primary):
             box = kept[number - 1] if 0 < number <= len(kept) else None
             if box is None or box.kind != b"colr" or boxes.bytes(box.start, 4) != b"nclx":
                 continue
             (transfer,) = struct.unpack(">H", boxes.bytes(box.start + 6, 2))
             return TRANSFERS.get(transfer)
     return None  # a colour profile alone, or nothing
-
-
-def _only(boxes: Boxes, inside: Box, kind: bytes, skip: int = 0) -> Box:
-    for box in boxes.mp4(inside, skip):
-        if box.kind == kind:
-            return box
-    raise ValueError(f"no {kind!r} box")
 
 
 def _primary_item(boxes: Boxes, pitm: Box) -> int:

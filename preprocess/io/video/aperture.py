@@ -44,30 +44,23 @@ def read_crop(path: Path, container: Any, stream: Any) -> Crop:
 
 def _clean_aperture(file: BinaryIO, track: int) -> Crop:
     boxes = Boxes(file)
-    for moov in boxes.mp4(boxes.whole):
-        if moov.kind != b"moov":
+    for trak in boxes.mp4(boxes.first(boxes.whole, b"moov")):
+        if trak.kind != b"trak" or _track_id(boxes, trak) != track:
             continue
-        for trak in boxes.mp4(moov):
-            if trak.kind != b"trak" or _track_id(boxes, trak) != track:
-                continue
-            place = trak
-            for kind in (b"mdia", b"minf", b"stbl", b"stsd"):
-                place = next((box for box in boxes.mp4(place) if box.kind == kind), Box(b"", 0, 0))
-            entry = next(boxes.mp4(place, skip=8), Box(b"", 0, 0))
-            for box in boxes.mp4(entry, skip=_SAMPLE_ENTRY):
-                if box.kind == b"clap":
-                    width, height = struct.unpack(">HH", boxes.bytes(entry.start + 24, 4))
-                    return _crop_of(struct.unpack(">8i", boxes.bytes(box.start, 32)), width, height)
-        return Crop()
+        place = trak
+        for kind in (b"mdia", b"minf", b"stbl", b"stsd"):
+            place = boxes.first(place, kind)
+        for entry in boxes.mp4(place, skip=8):
+            clap = boxes.first(entry, b"clap", skip=_SAMPLE_ENTRY)
+            width, height = struct.unpack(">HH", boxes.bytes(entry.start + 24, 4))
+            return _crop_of(struct.unpack(">8i", boxes.bytes(clap.start, 32)), width, height)
     return Crop()
 
 
 def _track_id(boxes: Boxes, trak: Box) -> int:
-    for box in boxes.mp4(trak):
-        if box.kind == b"tkhd":
-            version = boxes.bytes(box.start, 1)[0]
-            return struct.unpack(">I", boxes.bytes(box.start + (20 if version else 12), 4))[0]
-    return -1
+    header = boxes.first(trak, b"tkhd")
+    version = boxes.bytes(header.start, 1)[0]
+    return struct.unpack(">I", boxes.bytes(header.start + (20 if version else 12), 4))[0]
 
 
 def _crop_of(clap: tuple[int, ...], width: int, height: int) -> Crop:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+Kind = bytes | int
 _MOST = 20_000  # boxes looked at; more are no clip's
 
 
@@ -14,7 +15,7 @@ _MOST = 20_000  # boxes looked at; more are no clip's
 class Box:
     """One box, or the file as a whole; Matroska numbers the kinds."""
 
-    kind: bytes | int
+    kind: Kind
     start: int  # of what it holds
     end: int
 
@@ -46,6 +47,13 @@ class Boxes:
                 return
             yield Box(kind, at + head, min(end, inside.end))
             at = end
+
+    def first(self, inside: Box, kind: Kind, skip: int = 0) -> Box:
+        """The first box of a kind; ValueError without one."""
+        for box in self.mp4(inside, skip):
+            if box.kind == kind:
+                return box
+        raise ValueError(f"no {kind!r} box")
 
     def ebml(self, inside: Box) -> Iterator[Box]:
         """The elements of an element (RFC 8794); one of unknown size reaches to the end."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from preprocess import crop
 from preprocess import sound as audio
+from preprocess.cache import errors
 from preprocess.cache import lock as lease
 from preprocess.cache.check import check_cache
 from preprocess.cache.errors import CacheError
@@ -176,15 +177,15 @@ def test_a_connection_that_drops_loses_nothing(bucket, pictures, tmp_path, monke
     assert run(data, "--out", f"{url}/one") == 0
     assert proxy.bytes_left is None
 
-    local_copy, seen = crop.extract.__globals__["local_copy"], []
+    seen = []
 
     def cut_at_third(file, alive):
         seen.append(file)
         proxy.cut = len(seen) == 3
-        return local_copy(file, alive)
+        return storage.local_copy(file, alive)
 
     with monkeypatch.context() as patch:
-        patch.setitem(crop.extract.__globals__, "local_copy", cut_at_third)
+        patch.setattr(errors, "local_copy", cut_at_third)
         report = tmp_path / "report.json"
         assert run(data, "--out", tmp_path / "two", "--report", report) == 1
     proxy.cut = False
