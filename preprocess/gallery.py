@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
-from preprocess.faces.maps import residual, spectrum
+from preprocess.faces.crop_maps import residual, spectrum
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path, write_whole
 from preprocess.spread import evenly
@@ -63,14 +62,10 @@ def _choose(target: np.ndarray, count: int) -> list[int]:
 
 def _pictures(reader: CacheReader, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop, spectrum and residual as uint8 RGB; maps the cache lacks are computed."""
-    crop, maps = reader.crop(row), reader.settings.maps
-    batch = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]
-    half = reader.spectrum(row) if "spectrum" in maps else spectrum(batch)[0].numpy()
-    noise = (
-        reader.residual(row)
-        if "residual" in maps
-        else residual(batch, reader.settings.residual)[0].numpy()
-    )
+    crop, settings = reader.crop(row), reader.settings
+    half = reader.spectrum(row) if "spectrum" in settings.maps else spectrum(crop)
+    cached = "residual" in settings.maps
+    noise = reader.residual(row) if cached else residual(crop, settings.residual)
     return crop, np.repeat(show_spectrum(half)[..., None], 3, 2), show_residual(noise)
 
 

@@ -30,7 +30,6 @@ from .formats import (
     is_url,
     media_of_content,
 )
-from .still.frames import first_frame
 from .still.hdr import hdr_transfer
 from .still.jpeg import jpeg_quality
 from .still.memory import pixels_of_array, pixels_of_tensor
@@ -313,7 +312,8 @@ def _from_pil(image: Image.Image, stream: IO[bytes] | None, name: str, most: flo
     format_name, quality = _format(image, stream), jpeg_quality(image)
     try:
         first_page(image)
-        first_frame(image)
+        if getattr(image, "default_image", False) and image.tell() == 0:
+            image.seek(1)  # a PNG shows another picture where animations are not played
         check_size(image.width, image.height, name, most)
         hdr = hdr_transfer(stream)
         image.load()
