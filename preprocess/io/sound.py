@@ -231,10 +231,6 @@ class _Resampler:
         self._opposed = _Opposed()
 
     def convert(self, frame) -> Iterator[np.ndarray]:
-        if _is_ready(frame):
-            yield from self.flush()
-            yield _plain(frame)
-            return
         import av
 
         if frame.layout.nb_channels == 2 and self._opposed.follow(_channels(frame, every=8)):
@@ -350,20 +346,6 @@ def _mono_frame(channels: np.ndarray, sample_rate: int):
     frame = av.AudioFrame.from_ndarray(mono, "fltp", "mono")
     frame.sample_rate = sample_rate
     return frame
-
-
-def _is_ready(frame) -> bool:
-    """Nothing to resample or to mix: most files made for speech."""
-    return (
-        frame.sample_rate == SAMPLE_RATE
-        and frame.layout.name == "mono"
-        and frame.format.name in ("s16", "s16p", "flt", "fltp")
-    )
-
-
-def _plain(frame) -> np.ndarray:
-    samples = frame.to_ndarray().reshape(-1)
-    return samples * np.float32(2.0**-15) if samples.dtype == np.int16 else samples
 
 
 def _cut(pieces: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
