@@ -69,13 +69,13 @@ def attempt(
 @contextmanager
 def reading(file: AnyPath, expected: str, advice: str = "") -> Iterator[None]:
     """Turns what keeps a file of a cache from being read into a `CacheError` that says so; into an
-    `UnreadableError` where it cannot be opened."""
+    `UnreadableError` where it cannot be opened, or not be reached."""
     try:
         yield
     except CacheError:
         raise
     except StorageError as error:
-        raise CacheError(str(error)) from error
+        raise UnreadableError(str(error)) from error
     except Exception as error:  # bytes, JSON, CSV and Arrow raise many kinds on damage
         if isinstance(error, OSError) and error.errno in _NOT_OPENED:
             reason = os.strerror(error.errno)

@@ -214,6 +214,17 @@ def test_a_repair_and_a_new_run_bring_everything_back(astronaut_folder, tmp_path
     assert not list(cache.glob("*.damaged"))
 
 
+def test_a_part_that_cannot_be_reached_is_not_damaged(cache, monkeypatch, capsys):
+    def cut_off(file: Path) -> bytes:
+        raise storage.StorageError(f"{file}: cannot be reached: the connection dropped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("preprocess.cache.check.read_bytes", cut_off)
+        assert run(cache, "--repair") == 1
+    assert "part-00000.arrow: cannot be reached" in capsys.readouterr().err
+    assert check_cache(cache).whole
+
+
 def test_a_repair_waits_for_no_run(cache, capsys):
     flip(cache / "part-00001.arrow", 0.5)
     with CacheWriter(cache, SMALL):
