@@ -51,20 +51,33 @@ _FTYP = {
 _LAYERS = bytes.fromhex("e2e3 f2f3f4f5 fafbfcfd")  # of MPEG's sound, after 0xFF
 _STARTS = {
     "picture": (
-        *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"qoif"),
+        b"\xff\xd8\xff",  # JPEG
+        b"\x89PNG\r\n\x1a\n",
+        b"qoif",
+        *(b"GIF87a", b"GIF89a"),
         *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF
         *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),  # JPEG 2000
         *(b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"),  # JPEG XL
     ),
     "clip": (
-        *(b"FLV\x01", b".RMF", b"YUV4MPEG2 ", b"DKIF", b"nut/multimedia container\0"),
+        b"FLV\x01",
+        b".RMF",
+        b"YUV4MPEG2 ",
+        b"DKIF",
+        b"nut/multimedia container\0",
         b"\x1a\x45\xdf\xa3",  # Matroska, WebM
         *(b"\0\0\x01\xba", b"\0\0\x01\xb3"),  # MPEG
         b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF: wmv
         b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",  # MXF
     ),
     "sound": (
-        *(b"fLaC", b"ID3", b"#!AMR", b"caff", b".snd", b"TTA1", b"Creative Voice File\x1a"),
+        b"fLaC",
+        b"ID3",
+        b"#!AMR",
+        b"caff",
+        b".snd",
+        b"TTA1",
+        b"Creative Voice File\x1a",
         *(b"\xff\xf1", b"\xff\xf9"),  # AAC
         *(bytes((0xFF, second)) for second in _LAYERS),  # MP3, MP2
         b"riff\x2e\x91\xcf\x11",  # Wave64
