@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -35,11 +36,16 @@ def make_nothing():
 
 
 def _make_mortal(log: Path, task, name):
-    """Notes every job, with the numbers of the process that started this one, and of this."""
+    """Notes every job, with the number of the process that has this one do it; and ends where a
+    name says so: this process, or the first time the other."""
 
     def until_death(job, alive):
+        supervisor = multiprocessing.parent_process().pid
         with log.open("a") as stream:
-            stream.write(f"{name(job)}\t{os.getppid()}\t{os.getpid()}\n")
+            stream.write(f"{name(job)}\t{supervisor}\n")
+        if "kill" in name(job) and log.read_text().count(name(job)) == 1:
+            os.kill(supervisor, signal.SIGKILL)
+            signal.pause()  # until this process ends with that one
         if "crash" in name(job):
             os._exit(7)
         if "segfault" in name(job):
