@@ -172,49 +172,36 @@ def make_app(service: Service) -> FastAPI:
         about = service.workers.about
         return schemas.Pictures(images=pictures, weights=about.weights if about else "")
 
-    async def accept(
-        request: Request, response: Response, kind: Literal["clip", "sound"], user: str
-    ) -> schemas.Job:
-        service.check_open()
-        service.jobs.check_room()
-        async with read_form(request, 1) as form:
-            (upload,) = _files(form, "file")
-            head = await upload.read(HEAD)
-            await upload.seek(0)
-            # Sound may well come as a clip, and a clip may well be listened to.
-            if not head or media_of_content(head) == "picture" or is_text(head):
-                raise ServiceError("unsupported_type", f"expected a {kind} but got another file")
-            name, path = shown_name(upload.filename), service.folder / secrets.token_hex(16)
-            await asyncio.to_thread(_copy, upload, path)
-        job = service.jobs.submit(kind, path, name=name, owner=user)
-        response.headers["Location"] = f"/v1/jobs/{job.id}"
-        return service.jobs.answer(job)
+    def accept(kind: Literal["clip", "sound"], summary: str) -> None:
+        @app.post(
+            f"/v1/{kind}s",
+            name=f"{kind}s",
+            status_code=202,
+            response_model=schemas.Job,
+            responses=responses(*_BUSY, "unsupported_type"),
+            openapi_extra=_upload("file"),
+            summary=summary,
+        )
+        async def accepted(request: Request, response: Response, user: User) -> schemas.Job:
+            """Answered at once by a job; ask for it at the `Location` of the answer."""
+            service.check_open()
+            service.jobs.check_room()
+            async with read_form(request, 1) as form:
+                (upload,) = _files(form, "file")
+                head = await upload.read(HEAD)
+                await upload.seek(0)
+                # Sound may well come as a clip, and a clip may well be listened to.
+                if not head or media_of_content(head) == "picture" or is_text(head):
+                    got = f"expected a {kind} but got another file"
+                    raise ServiceError("unsupported_type", got)
+                name, path = shown_name(upload.filename), service.folder / secrets.token_hex(16)
+                await asyncio.to_thread(_copy, upload, path)
+            job = service.jobs.submit(kind, path, name=name, owner=user)
+            response.headers["Location"] = f"/v1/jobs/{job.id}"
+            return service.jobs.answer(job)
 
-    accepted = responses(*_BUSY, "unsupported_type")
-
-    @app.post(
-        "/v1/clips",
-        status_code=202,
-        response_model=schemas.Job,
-        responses=accepted,
-        openapi_extra=_upload("file"),
-        summary="Score the faces and the voice of a clip",
-    )
-    async def clips(request: Request, response: Response, user: User) -> schemas.Job:
-        """Answered at once by a job; ask for it at the `Location` of the answer."""
-        return await accept(request, response, "clip", user)
-
-    @app.post(
-        "/v1/sounds",
-        status_code=202,
-        response_model=schemas.Job,
-        responses=accepted,
-        openapi_extra=_upload("file"),
-        summary="Score the voice of a recording or a clip",
-    )
-    async def sounds(request: Request, response: Response, user: User) -> schemas.Job:
-        """Answered at once by a job; ask for it at the `Location` of the answer."""
-        return await accept(request, response, "sound", user)
+    accept("clip", "Score the faces and the voice of a clip")
+    accept("sound", "Score the voice of a recording or a clip")
 
     job_errors = responses("unauthorized", "not_found")
 

@@ -22,22 +22,16 @@ STATUS = {
     "too_slow": 408,
     "too_large": 413,
     "unsupported_type": 415,
-    "unreadable": 422,
     "invalid_request": 422,
+    "unreadable": 422,
     "crashed": 422,
     "timeout": 422,
     "queue_full": 429,
     "internal": 500,
     "unavailable": 503,
 }
-_CODES = {
-    400: "bad_request",
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_type",
-}
+# Of what the framework raises: the first of each status.
+_CODES = {status: code for code, status in reversed(STATUS.items())}
 _RETRY_SECONDS = {"queue_full": "1", "unavailable": "5"}
 
 

@@ -60,10 +60,10 @@ class Problem(Answer):
 class Box(Answer):
     """In pixels of the upright picture; may reach past it."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: float = Field(examples=[171])
+    top: float = Field(examples=[61])
+    right: float = Field(examples=[277])
+    bottom: float = Field(examples=[197])
 
     @model_validator(mode="before")
     @classmethod
@@ -73,27 +73,27 @@ class Box(Answer):
 
 
 class Quality(Answer):
-    side: float
+    side: float = Field(examples=[136])
     """longer side of the face in pixels of the picture"""
-    blur: float
+    blur: float = Field(examples=[0.31])
     """0 (sharp) to 1"""
-    blocks: float
+    blocks: float = Field(examples=[0.4])
     """visibility of JPEG blocks: 1 and more catch the eye"""
-    jpeg_quality: Quantity
+    jpeg_quality: Quantity = Field(examples=[20])
     """1 to 100 by the file's tables, null if it is no JPEG"""
-    format: str
+    format: str = Field(examples=["jpeg"])
     """of the file"""
 
 
 class Face(Answer):
     box: Box
-    probability: float
+    probability: float = Field(examples=[0.9999])
     """how sure the face detector is that this is a face"""
-    score: float
+    score: float = Field(examples=[0.93])
     """probability that the face is fake"""
-    verdict: Verdict
+    verdict: Verdict = Field(examples=["uncertain"])
     """null if it was not asked for"""
-    reasons: list[Reason]
+    reasons: list[Reason] = Field(examples=[["JPEG quality 20 is below 30"]])
     """why it is uncertain"""
     quality: Quality
 
@@ -101,9 +101,9 @@ class Face(Answer):
 class Provenance(Answer):
     """What a file says of itself. No score depends on it, and its absence proves nothing."""
 
-    says_generated: bool
+    says_generated: bool = Field(examples=[False])
     """whether any claim, signed or not, says that all or part of it was generated"""
-    summary: str
+    summary: str = Field(examples=["The file says what software wrote it: GIMP 2.10 ..."])
     """for people"""
     claims: list[report.Claim]
     """"generated" first and "software" last, signed before unsigned"""
@@ -122,10 +122,10 @@ class Provenance(Answer):
 
 
 class Picture(Answer):
-    name: str
+    name: str = Field(examples=["portrait.jpg"])
     """as it was sent, for people"""
-    width: int
-    height: int
+    width: int = Field(examples=[512])
+    height: int = Field(examples=[512])
     faces: list[Face]
     """largest first; empty if no face was found"""
     faces_left_out: int = Field(
@@ -141,106 +141,46 @@ class Picture(Answer):
 class Pictures(Answer):
     images: list[Picture]
     """in the order in which they were sent"""
-    weights: str
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "images": [
-                        {
-                            "name": "portrait.jpg",
-                            "width": 512,
-                            "height": 512,
-                            "faces": [
-                                {
-                                    "box": {"left": 171, "top": 61, "right": 277, "bottom": 197},
-                                    "probability": 0.9999,
-                                    "score": 0.93,
-                                    "verdict": "uncertain",
-                                    "reasons": ["JPEG quality 20 is below 30"],
-                                    "quality": {
-                                        "side": 136,
-                                        "blur": 0.31,
-                                        "blocks": 0.4,
-                                        "jpeg_quality": 20,
-                                        "format": "jpeg",
-                                    },
-                                }
-                            ],
-                            "faces_left_out": 0,
-                            "provenance": {
-                                "says_generated": False,
-                                "summary": "The file says what software wrote it: GIMP 2.10 ...",
-                                "claims": [
-                                    {
-                                        "says": "software",
-                                        "text": "GIMP 2.10",
-                                        "source": "exif",
-                                        "signer": "",
-                                        "trust": "unsigned: anyone can write it",
-                                    }
-                                ],
-                                "manifests": [],
-                                "generators": [],
-                                "camera": None,
-                                "jpeg": {
-                                    "family": "ijg",
-                                    "quality": 20,
-                                    "progressive": False,
-                                    "subsampling": 0.25,
-                                },
-                                "container": None,
-                                "errors": [],
-                                "not_read": [],
-                            },
-                            "error": None,
-                        }
-                    ],
-                    "weights": "best",
-                }
-            ]
-        }
-    )
+    weights: str = Field(examples=["best"])
 
 
 class Frame(Answer):
     """One face in one frame."""
 
-    frame: int
-    time: float
+    frame: int = Field(examples=[48])
+    time: float = Field(examples=[1.92])
     """seconds from the start"""
-    score: float
+    score: float = Field(examples=[0.93])
     box: Box
 
 
 class Track(Answer):
     """One person from cut to cut."""
 
-    track: int
-    score: float
-    start: float
-    end: float
+    track: int = Field(examples=[0])
+    score: float = Field(examples=[0.93])
+    start: float = Field(examples=[0.0])
+    end: float = Field(examples=[7.6])
     frames: list[Frame]
 
 
 class Window(Answer):
     """A stretch of sound."""
 
-    start: float
-    end: float
-    score: Number
+    start: float = Field(examples=[0.0])
+    end: float = Field(examples=[4.0])
+    score: Number = Field(examples=[0.87])
     """null for silence or a short rest"""
-    level: float
+    level: float = Field(examples=[0.11])
     """root mean square, 0 to 1"""
 
 
 class Clip(Answer):
-    name: str
-    score: Number
+    name: str = Field(examples=["talk.mp4"])
+    score: Number = Field(examples=[0.91])
     """face and voice joined: fake if either is; null if there is neither"""
-    face: float | None
-    voice: float | None
+    face: float | None = Field(examples=[0.93])
+    voice: float | None = Field(examples=[0.87])
     tracks: list[Track]
     windows: list[Window]
     notes: list[str]
@@ -249,10 +189,10 @@ class Clip(Answer):
 
 
 class Sound(Answer):
-    name: str
-    score: float
+    name: str = Field(examples=["speech.wav"])
+    score: float = Field(examples=[0.87])
     windows: list[Window]
-    damaged: int
+    damaged: int = Field(examples=[0])
     """packets that could not be decoded, and were left out"""
     notes: list[str]
     """what was damaged or is missing"""
@@ -268,54 +208,18 @@ class State(str, Enum):
 
 
 class Job(Answer):
-    id: str
-    kind: Literal["clip", "sound"]
-    state: State
-    progress: float = Field(ge=0, le=1)
+    id: str = Field(examples=["tSx0ca1wVq2Yb3mRk9nP5g"])
+    kind: Literal["clip", "sound"] = Field(examples=["clip"])
+    state: State = Field(examples=["running"])
+    progress: float = Field(ge=0, le=1, examples=[0.4])
     """share of the work that is done, roughly"""
-    waiting: int
+    waiting: int = Field(examples=[0])
     """jobs that come before it"""
-    created: datetime
+    created: datetime = Field(examples=["2026-11-30T12:00:00Z"])
     expires: datetime | None
     """until when the result can be fetched; null while there is none"""
     result: Clip | Sound | None = None
     error: Problem | None = None
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "tSx0ca1wVq2Yb3mRk9nP5g",
-                    "kind": "sound",
-                    "state": "done",
-                    "progress": 1.0,
-                    "waiting": 0,
-                    "created": "2026-11-30T12:00:00Z",
-                    "expires": "2026-11-30T13:00:00Z",
-                    "result": {
-                        "name": "speech.wav",
-                        "score": 0.87,
-                        "windows": [{"start": 0.0, "end": 4.0, "score": 0.87, "level": 0.11}],
-                        "damaged": 0,
-                        "notes": [],
-                        "provenance": None,
-                    },
-                    "error": None,
-                },
-                {
-                    "id": "Zc8dQ1kL0sWf7uXy2eHjNg",
-                    "kind": "clip",
-                    "state": "running",
-                    "progress": 0.4,
-                    "waiting": 0,
-                    "created": "2026-11-30T12:00:00Z",
-                    "expires": None,
-                    "result": None,
-                    "error": None,
-                },
-            ]
-        }
-    )
 
 
 class Health(Answer):
@@ -323,43 +227,26 @@ class Health(Answer):
 
 
 class Ready(Answer):
-    ready: bool
-    workers: int
+    ready: bool = Field(examples=[True])
+    workers: int = Field(examples=[2])
     """that have loaded their weights"""
-    pictures: int
+    pictures: int = Field(examples=[5])
     """accepted and not answered yet"""
-    jobs: int
+    jobs: int = Field(examples=[0])
     """waiting or running"""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"ready": True, "workers": 2, "pictures": 5, "jobs": 0}]}
-    )
 
 
 class Version(Answer):
-    version: str
-    weights: str
+    version: str = Field(examples=["1.0.0"])
+    weights: str = Field(examples=["best"])
     """as the service was told"""
-    thresholds: dict[str, float] | None
+    thresholds: dict[str, float] | None = Field(
+        examples=[{"0.1": 0.62, "0.01": 0.86, "0.001": 0.95}]
+    )
     """false-positive rate -> score from which a face is flagged at it"""
     calibration: dict | None
     """what the scores were calibrated on"""
-    about: dict
+    about: dict = Field(examples=[{"date": "2026-11-30"}])
     """what the weights tell of their training"""
-    card: str
+    card: str = Field(examples=["# Model card ..."])
     """the model card of shipped weights, in Markdown"""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "version": "1.0.0",
-                    "weights": "best",
-                    "thresholds": {"0.1": 0.62, "0.01": 0.86, "0.001": 0.95},
-                    "calibration": None,
-                    "about": {"date": "2026-11-30"},
-                    "card": "# Model card ...",
-                }
-            ]
-        }
-    )

@@ -10,6 +10,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata, resources
 from itertools import count
 from pathlib import Path
@@ -84,36 +85,31 @@ class _Worker:
         self._detector, self._limits = detector, limits
 
     def pictures(self, job: ScorePictures, alive: Alive) -> list[Scored | Fault]:
-        results: list[Scored | Fault | None] = []
+        faults: dict[int, Fault] = {}
         extras: list[tuple[schemas.Provenance | None, tuple[bytes, ...]]] = []
-        wanted = job.wanted
+        limits, wanted = self._limits, job.wanted
+        decode = partial(decode_image, max_megapixels=limits.max_megapixels)
 
         def decoded() -> Iterator[Picture]:
-            for file in job.files:
+            for number, file in enumerate(job.files):
                 alive()
-                picture = _caught(lambda file=file: decode_image(  # type: ignore[misc]
-                    file, max_megapixels=self._limits.max_megapixels))  # fmt: skip
+                picture = _caught(partial(decode, file))
                 if isinstance(picture, Fault):
-                    results.append(picture)
-                else:
-                    results.append(None)
-                    said = _provenance(file) if wanted.provenance else None
-                    extras.append(
-                        (said, (_jpeg(picture.pixels, PREVIEW_SIDE),) if wanted.previews else ())
-                    )
-                    yield picture
+                    faults[number] = picture
+                    continue
+                said = _provenance(file) if wanted.provenance else None
+                seen = (_jpeg(picture.pixels, PREVIEW_SIDE),) if wanted.previews else ()
+                extras.append((said, seen))
+                yield picture
 
         analyses = analyze_pictures(
-            self._detector,
-            decoded(),
-            verdicts=wanted.verdicts,
-            most_faces=self._limits.max_faces,
+            self._detector, decoded(), verdicts=wanted.verdicts, most_faces=limits.max_faces
         )
         scored = (
             Scored(_answer(schemas.Picture, analysis, provenance=said), previews)
             for analysis, (said, previews) in zip(analyses, extras, strict=True)
         )
-        return [next(scored) if result is None else result for result in results]
+        return [faults.get(number) or next(scored) for number in range(len(job.files))]
 
     def clip(self, job: ScoreClip, alive: Alive) -> Scored:
         watch = _Watch(alive, self._limits.job_seconds)
