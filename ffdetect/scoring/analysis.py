@@ -27,7 +27,7 @@ from preprocess.io.sources import is_clip
 
 from .quality import measure, nothing_to_judge
 from .results import Analysis, ScoredFace, Scores
-from .tta import TTA, check_count
+from .tta import TTA, check_count, check_tta
 from .verdict import judge
 
 _NO_FACE = ("raise", "whole", "nan")
@@ -60,25 +60,41 @@ class PictureScorer(ABC):
     face_detector: FaceDetector
 
     @abstractmethod
-    def score_crops(
-        self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none"
-    ) -> np.ndarray:
-        """float32 N in 0..1 of uint8 N x size x size x 3 crops, cut out with `crop_settings`."""
+    def crop_logits(self, crops: Any, *, batch_size: int = 32, tta: str = "none") -> Any:
+        """What the network says of every view of ready crops, before any calibration: float32
+        V x N, an array or a tensor on the CPU; the first of the V views is the crop itself."""
 
     @abstractmethod
-    def crop_logits(self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none") -> Any:
-        """What the network says of every view of ready crops: float32 V x N array or tensor."""
-
-    @abstractmethod
-    def check_tta(self, tta: str) -> None:
-        """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
+    def probabilities(self, logits: Any) -> Any:
+        """What `crop_logits` gives, of any shape, as calibrated probabilities of fake."""
 
     @property
     @abstractmethod
-    def _widest_tta(self) -> str: ...
+    def widest_tta(self) -> str:
+        """The most views of a crop that the network takes: "flip" or "flip+crops"."""
 
-    @abstractmethod
-    def _probabilities(self, logits: Any) -> Any: ...
+    def check_tta(self, tta: str) -> None:
+        """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
+        check_tta(tta)
+        if tta == "flip+crops" and self.widest_tta != tta:
+            raise ValueError(
+                f"expected tta to be 'none' or 'flip' with these weights, which take crops of "
+                f"{self.crop_settings.size} px only, but got {tta!r}"
+            )
+
+    def score_crops(self, crops: Any, *, batch_size: int = 32, tta: str = "none") -> np.ndarray:
+        """Score ready crops.
+
+        Args:
+            crops: uint8 N x size x size x 3 array, or for PyTorch also an N x 3 x size x size
+                tensor, cut out with `crop_settings`.
+            tta: see the class.
+
+        Returns:
+            float32 N in 0..1.
+        """
+        logits = self.crop_logits(crops, batch_size=batch_size, tta=tta)
+        return np.asarray(self.probabilities(logits.mean(0)), np.float32)
 
     @property
     def thresholds(self) -> dict[float, float] | None:
@@ -209,10 +225,10 @@ def analyze_pictures(
     crops = [face.crop for analysis in found for face in analysis.faces]
     if not crops:
         return found
-    widest = detector._widest_tta if verdicts and detector.calibration else tta
+    widest = detector.widest_tta if verdicts and detector.calibration else tta
     logits = detector.crop_logits(np.stack(crops), tta=widest, batch_size=batch_size)
-    scores = detector._probabilities(logits[: TTA[tta]].mean(0)).tolist()
-    views = np.asarray(detector._probabilities(logits)).T
+    scores = detector.probabilities(logits[: TTA[tta]].mean(0)).tolist()
+    views = np.asarray(detector.probabilities(logits)).T
     scored = iter(zip(scores, views, strict=True))
     return [
         replace(

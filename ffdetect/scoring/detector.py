@@ -24,7 +24,7 @@ from preprocess.work.cores import computing, cores
 
 from .analysis import NoFaceError, PictureScorer, check_no_face, together
 from .results import Analysis, ScoredFace
-from .tta import MOST_THREADS, SHIFT, TTA, check_count, check_tta, views
+from .tta import MOST_THREADS, SHIFT, TTA, check_count, views
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,7 @@ class Detector(PictureScorer):
     Attributes:
         crop_settings: how faces are cut out, as the weights were trained.
         about: what the weights file tells about its training.
+        network: gives logits of crops.
         calibration: temperature, bias and thresholds of the weights, None if they carry none.
         device: where the network and MTCNN run.
         precision: "fp32", "bf16" or "fp16".
@@ -89,7 +90,7 @@ class Detector(PictureScorer):
         self.threads = threads
         self.max_megapixels = MAX_MEGAPIXELS
         self.shipped = ""
-        self._network = checkpoint.network.to(device)
+        self.network = checkpoint.network.to(device)
         self.face_detector = FaceDetector(checkpoint.crop, device, threads)
 
     @overload
@@ -204,22 +205,6 @@ class Detector(PictureScorer):
 
         return score_video(self, clip, frames=frames, voice=voice, no_face=no_face, tta=tta)
 
-    def score_crops(
-        self, crops: np.ndarray | torch.Tensor, *, batch_size: int = 32, tta: str = "none"
-    ) -> np.ndarray:
-        """Score ready crops.
-
-        Args:
-            crops: uint8 N x size x size x 3 array or N x 3 x size x size tensor, cut out with
-                `crop_settings`.
-            tta: see the class.
-
-        Returns:
-            float32 N in 0..1.
-        """
-        batches = self._logits(crops, batch_size, tta)
-        return np.concatenate([self._probabilities(seen.mean(0)).cpu() for seen in batches])
-
     def crop_logits(
         self,
         crops: np.ndarray | torch.Tensor,
@@ -239,7 +224,42 @@ class Detector(PictureScorer):
         """
         import torch
 
-        return torch.cat([seen.cpu() for seen in self._logits(crops, batch_size, tta, clip)], 1)
+        from ffdetect.models.device import PRECISIONS
+
+        self.check_tta(tta)
+        check_count("batch_size", batch_size)
+        if isinstance(crops, np.ndarray) and crops.dtype == np.uint8 and crops.ndim == 4:
+            crops = torch.from_numpy(np.require(crops, requirements=["C", "W"])).movedim(-1, 1)
+        size = self.crop_settings.size
+        if not isinstance(crops, np.ndarray | torch.Tensor):
+            raise ValueError(f"expected an array or tensor of crops but got {type(crops).__name__}")
+        if (
+            isinstance(crops, np.ndarray)
+            or crops.dtype != torch.uint8
+            or crops.shape[1:] != (3, size, size)
+        ):
+            raise ValueError(
+                f"expected uint8 crops of {size} x {size} px but got {crops.dtype} "
+                f"{tuple(crops.shape)}"
+            )
+        if not len(crops):  # Fourier transforms of nothing are an error in some builds of PyTorch
+            return torch.zeros(TTA[tta], 0, device="cpu")
+        size = together(batch_size, self.threads) if self.device.type == "cpu" else batch_size
+        dtype = PRECISIONS[self.precision]
+        judge = self.network.clip_logits if clip else self.network
+        batches = []
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        with computing(self.threads), self.device, torch.inference_mode(), autocast:
+            for batch in crops.split(size):
+                seen = [judge(view) for view in views(batch.to(self.device), tta)]
+                batches.append(torch.stack(seen).float())
+            logits = torch.cat(batches, 1).cpu()
+        if not logits.isfinite().all():
+            raise ValueError(
+                "expected finite scores but these weights give nan or infinity with precision "
+                f"{self.precision!r}"
+            )
+        return logits
 
     def score_cache(
         self,
@@ -257,7 +277,7 @@ class Detector(PictureScorer):
             WeightsError: its crops are not those that these weights read.
         """
         logits = self.cache_logits(reader, rows, batch_size=batch_size)
-        return self._probabilities(logits).numpy()
+        return self.probabilities(logits).numpy()
 
     def cache_logits(
         self,
@@ -283,73 +303,22 @@ class Detector(PictureScorer):
             logits[part] = self.crop_logits(crops, batch_size=batch_size, clip=clip)[0]
         return logits
 
-    def _logits(
-        self, crops: np.ndarray | torch.Tensor, batch_size: int, tta: str, clip: bool = False
-    ) -> list[torch.Tensor]:
-        """Float32 V x batch on the device, batch by batch; one of 0 columns without crops."""
-        import torch
-
-        from ffdetect.models.device import PRECISIONS
-
-        self.check_tta(tta)
-        check_count("batch_size", batch_size)
-        if isinstance(crops, np.ndarray) and crops.dtype == np.uint8 and crops.ndim == 4:
-            crops = torch.from_numpy(np.require(crops, requirements=["C", "W"])).movedim(-1, 1)
-        size = self.crop_settings.size
-        if not isinstance(crops, np.ndarray | torch.Tensor):
-            raise ValueError(f"expected an array or tensor of crops but got {type(crops).__name__}")
-        if (
-            isinstance(crops, np.ndarray)
-            or crops.dtype != torch.uint8
-            or crops.shape[1:] != (3, size, size)
-        ):
-            raise ValueError(
-                f"expected uint8 crops of {size} x {size} px but got {crops.dtype} "
-                f"{tuple(crops.shape)}"
-            )
-        if not len(crops):  # Fourier transforms of nothing are an error in some builds of PyTorch
-            return [torch.zeros(TTA[tta], 0)]
-        size = together(batch_size, self.threads) if self.device.type == "cpu" else batch_size
-        dtype = PRECISIONS[self.precision]
-        judge = self._network.clip_logits if clip else self._network
-        batches = []
-        autocast = torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-        with computing(self.threads), self.device, torch.inference_mode(), autocast:
-            for batch in crops.split(size):
-                seen = [judge(view) for view in views(batch.to(self.device), tta)]
-                batches.append(torch.stack(seen).float())
-        if not all(batch.isfinite().all() for batch in batches):
-            raise ValueError(
-                "expected finite scores but these weights give nan or infinity with precision "
-                f"{self.precision!r}"
-            )
-        return batches
-
-    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         if self.calibration is None:
             return logits.sigmoid()
         return probabilities(logits, self.calibration.temperature, self.calibration.bias)
 
     @cached_property
-    def _widest_tta(self) -> str:
+    def widest_tta(self) -> str:
         """Transformers lay out their tokens for one size; most convolutions take any."""
         import torch
 
         side = self.crop_settings.size - SHIFT
         try:
-            self._network(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
+            self.network(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
         except (AssertionError, RuntimeError, ValueError):
             return "flip"
         return "flip+crops"
-
-    def check_tta(self, tta: str) -> None:
-        """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
-        check_tta(tta)
-        if tta == "flip+crops" and self._widest_tta != tta:
-            raise ValueError(
-                f"expected tta to be 'none' or 'flip' with these weights, which take crops of "
-                f"{self.crop_settings.size} px only, but got {tta!r}"
-            )
 
     def check_cache(self, reader: CacheReader) -> None:
         """Refuse a cache whose faces were cut out in another way than these weights expect.

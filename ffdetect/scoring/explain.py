@@ -100,7 +100,7 @@ def explain(detector: Detector, img: object, face: int = 0) -> Explanation:
     if not 0 <= face < len(analysis.faces):
         last = len(analysis.faces) - 1
         raise FileError(f"expected a face from 0 to {last} but got {face}", analysis.name)
-    chosen, network = analysis.faces[face], detector._network
+    chosen, network = analysis.faces[face], detector.network
     crops = torch.from_numpy(chosen.crop).permute(2, 0, 1)[None].to(detector.device)
     with torch.no_grad():
         logits = network.stream_logits(crops)

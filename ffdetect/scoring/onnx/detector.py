@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from ffdetect.scoring.analysis import PictureScorer, together
-from ffdetect.scoring.tta import MOST_THREADS, TTA, check_count, check_tta, windows
+from ffdetect.scoring.tta import MOST_THREADS, TTA, check_count, windows
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.mtcnn_onnx import open_networks
 from preprocess.faces.onnx_session import open_session
@@ -27,11 +27,8 @@ class OnnxDetector(PictureScorer):
     Clips, voices and heat maps need PyTorch.
 
     Attributes:
-        crop_settings: how faces are cut out, as the weights were trained.
         about: what the weights told of their training.
-        calibration: temperature, bias and thresholds of the weights, None if they carried none.
-        max_megapixels: larger pictures are refused before they are decoded.
-        face_detector: finds the faces.
+        threads: to compute with.
     """
 
     def __init__(self, folder: Path, settings: ExportSettings, threads: int) -> None:
@@ -39,15 +36,19 @@ class OnnxDetector(PictureScorer):
         self.threads = threads
         self.crop_settings = settings.crop
         self.about = settings.about
+        self._tta = settings.tta
         self.calibration = settings.calibration
         self.max_megapixels = MAX_MEGAPIXELS
-        self._tta = settings.tta
         self._network = open_session(folder / NETWORK, threads)
-        if self._tta == "flip+crops":
+        if settings.tta == "flip+crops":
             self._windows = open_session(folder / WINDOWS, threads)
         self.face_detector = FaceDetector(
             settings.crop, threads=threads, networks=open_networks(threads, folder)
         )
+
+    @property
+    def widest_tta(self) -> str:
+        return self._tta
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int | None = 1) -> OnnxDetector:
@@ -68,18 +69,10 @@ class OnnxDetector(PictureScorer):
         """Raises ValueError: clips and voices need PyTorch."""
         raise ValueError(f"{clip}: expected a picture, as clips need runtime='torch'")
 
-    def score_crops(
-        self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none"
-    ) -> np.ndarray:
-        """float32 N in 0..1 of uint8 N x size x size x 3 crops, cut out with `crop_settings`."""
-        logits = self.crop_logits(crops, batch_size=batch_size, tta=tta)
-        return self._probabilities(logits.mean(0))
-
     def crop_logits(
         self, crops: np.ndarray, *, batch_size: int = 32, tta: str = "none"
     ) -> np.ndarray:
-        """What the network says of every view of ready crops, before any calibration: float32
-        V x N; the first of the V views is the crop itself."""
+        """Of uint8 N x size x size x 3 crops: float32 V x N, see `PictureScorer`."""
         self.check_tta(tta)
         check_count("batch_size", batch_size)
         size, crops = self.crop_settings.size, np.asarray(crops)
@@ -101,20 +94,7 @@ class OnnxDetector(PictureScorer):
         for window in windows(crops):
             yield self._windows.run(None, {"crops": window})[0]
 
-    @property
-    def _widest_tta(self) -> str:
-        return self._tta
-
-    def check_tta(self, tta: str) -> None:
-        """Raises ValueError for a kind of test-time augmentation that these weights cannot do."""
-        check_tta(tta)
-        if TTA[tta] > TTA[self._tta]:
-            raise ValueError(
-                f"expected tta to be 'none' or 'flip' with this network, which takes crops of "
-                f"{self.crop_settings.size} px only, but got {tta!r}"
-            )
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
         if self.calibration is not None:
             logits = logits / self.calibration.temperature + self.calibration.bias
         return np.asarray(expit(logits), np.float32)

@@ -63,7 +63,7 @@ def export(detector: Detector, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    network, size, tta = detector._network, detector.crop_settings.size, detector._widest_tta
+    network, size, tta = detector.network, detector.crop_settings.size, detector.widest_tta
     sizes = {NETWORK: size}
     if tta == "flip+crops":
         sizes[WINDOWS] = size - SHIFT

@@ -100,7 +100,7 @@ def test_the_heat_of_the_shipped_weights_lies_in_the_regenerated_half(shared):
             made = regenerate(pixels, np.random.default_rng(count))
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 5)  # no seam to find
         mixed = made.real + (made.fake.float() - made.real) * torch.from_numpy(soft)
-        hits += lies_in(heat_map(shipped._network, mixed.round().to(torch.uint8)[None]), mask)
+        hits += lies_in(heat_map(shipped.network, mixed.round().to(torch.uint8)[None]), mask)
         count += 1
         if count == 16:
             break
@@ -154,7 +154,7 @@ def test_an_explanation_holds_what_the_detector_saw(tiny, astronaut):
     assert result.score == pytest.approx(face.score, abs=1e-6)
     assert np.array_equal(result.crop, face.crop) and result.crop.dtype == np.uint8
     crops = torch.from_numpy(face.crop.copy()).permute(2, 0, 1)[None]
-    logits = tiny._network.stream_logits(crops)
+    logits = tiny.network.stream_logits(crops)
     assert result.rgb == pytest.approx(float(logits.rgb.sigmoid()), abs=1e-5)
     assert result.frequency == pytest.approx(float(logits.frequency.sigmoid()), abs=1e-5)
     assert result.heat.shape == face.crop.shape[:2] and result.heat.dtype == np.float32
@@ -182,10 +182,10 @@ def test_looking_changes_nothing(tiny_weights, astronaut):
     again = explain(detector, astronaut).heat
     np.testing.assert_allclose(again, inside, atol=1e-3 * abs(inside).max())
     assert detector.score(astronaut) == pytest.approx(before, abs=1e-5)
-    for module in detector._network.modules():
+    for module in detector.network.modules():
         assert not module._forward_hooks and not module._forward_pre_hooks
         assert not module.training
-    for parameter in detector._network.parameters():
+    for parameter in detector.network.parameters():
         assert not parameter.requires_grad and parameter.grad is None
 
 
