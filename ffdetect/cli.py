@@ -1,20 +1,7 @@
 """The command `ffdetect`: `ffdetect --help` lists what it does.
 
-To add a command, write a function of its arguments here; its docstring is the help, and what it
-needs is imported within it, so that `ffdetect --help` stays quick:
-
-    @app.command()
-    def serve(port: Annotated[int, typer.Option(help="To listen on.")] = 8000) -> None:
-        \"""Answer over HTTP.
-
-        Example: ffdetect serve --port 9000
-        \"""
-        from ffdetect.serve.app import run
-
-        raise typer.Exit(run(port))
-
-A command that is also called as a module (`python -m preprocess.crop`) has `make_parser(prog)` and
-`main(argv, prog)`, and a line in `MODULES`: its options are declared there alone.
+A command is a module with `make_parser(prog)` and `main(argv, prog)`, and a line in `MODULES`: its
+options are declared there alone, and it is imported when it is called.
 
 Exit status of all: 0; 1 if nothing succeeded, or a result could not be written in the end; 2 for
 wrong arguments, also an output that is seen before the work to be unwritable; 130 when stopped.

@@ -1,4 +1,4 @@
-"""python -m ffdetect.fakes.regenerate CACHE --regenerators DIR: aligned fakes of a cache.
+"""ffdetect regenerate CACHE --regenerators DIR: aligned fakes of a cache.
 
 A real face put through a generator's decoder keeps its content and framing and gets the
 decoder's pixels, so that the pair teaches generator traces and nothing else (Zhang et al. 2019,
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from preprocess.arguments import finish, new_parser
+from preprocess.arguments import new_parser
 from preprocess.cache.errors import CacheError
 from preprocess.cache.faces import CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
@@ -28,7 +28,7 @@ from preprocess.spread import evenly
 
 from .regenerators import Regenerated, Regenerator, create_regenerator
 
-PROG = "python -m ffdetect.fakes.regenerate"
+PROG = "ffdetect regenerate"
 
 
 def regenerate_cache(
@@ -121,7 +121,3 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         return 130
     print(f"{writer.faces // 2} pairs in {args.out}")
     return 0
-
-
-if __name__ == "__main__":
-    finish(main)

@@ -1,4 +1,4 @@
-"""python -m ffdetect.provenance FILE ...: what files say of themselves, and who says so.
+"""ffdetect provenance FILE ...: what files say of themselves, and who says so.
 
 Nothing of it is part of a score, nothing is fetched, and what is missing proves nothing.
 """
@@ -18,7 +18,7 @@ from .read import read_provenance
 from .readers.c2pa_manifest import check_trust_list
 from .report import Provenance
 
-PROG = "python -m ffdetect.provenance"
+PROG = "ffdetect provenance"
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:

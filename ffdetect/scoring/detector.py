@@ -45,7 +45,7 @@ class Detector(PictureScorer):
     uint8 3 x H x W RGB tensor. Every method raises `ValueError` for anything else, for damaged
     files and for pictures of more than `max_megapixels`.
 
-    Where the weights carry a calibration (`python -m ffdetect.calibrate`), all scores are
+    Where the weights carry a calibration (`ffdetect calibrate`), all scores are
     calibrated. Every method that scores takes `tta`, test-time augmentation: "none", "flip" (the
     mean logit of the crop and its mirror image) or "flip+crops" (also of four windows in its
     corners, six times the work; not for transformers, which take crops of one size only). The

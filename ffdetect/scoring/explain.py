@@ -1,4 +1,4 @@
-"""python -m ffdetect.explain PICTURE --out FILE.png: where in a face the evidence for "fake" lies.
+"""ffdetect explain PICTURE --out FILE.png: where in a face the evidence for "fake" lies.
 
 One sheet a picture: the crop with its score, a heat map over it, the residual and the spectrum.
 The heat map shows what moved the score. It is no proof: it is as wrong as the score is, real
@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from ffdetect.models.base import Scorer
-from preprocess.arguments import check_outputs, finish, new_parser, unwritten
+from preprocess.arguments import check_outputs, new_parser, unwritten
 from preprocess.cache.faces import CacheSettings
 from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
@@ -34,7 +34,7 @@ from preprocess.io.formats import FileError
 from .detector import Detector, NoFaceError
 from .sheet import new_sheet, save_sheet
 
-PROG = "python -m ffdetect.explain"
+PROG = "ffdetect explain"
 _CAUTION = "The heat map shows what moved the score. It is no proof that a picture is fake or real."
 _SMOOTHING = 1 / 16  # deviation of the Gaussian over the heat, as a share of the crop's side
 # Where there is next to no heat the face shows through.
@@ -240,7 +240,3 @@ def _files(pictures: Sequence[Path], out: Path) -> list[Path]:
         names[picture.name] = number = names.get(picture.name, 0) + 1
         files.append(out / f"{picture.name}{f'-{number}' if number > 1 else ''}.png")
     return files
-
-
-if __name__ == "__main__":
-    finish(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.arguments import check_outputs, finish, new_parser, unwritten
+from preprocess.arguments import check_outputs, new_parser, unwritten
 from preprocess.io.formats import HOP, SAMPLE_RATE, DecodeError
 from preprocess.io.mel import sound_maps
 from preprocess.io.sound import SoundReader
@@ -204,7 +204,3 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         return unwritten(args.out, error)
     print(f"{seen.score:.2f} {args.out}")
     return 0
-
-
-if __name__ == "__main__":
-    finish(main)

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ffdetect.evaluation.metrics import auc, tpr_at_fpr
-from preprocess.arguments import check_outputs, finish, new_parser, unwritten
+from preprocess.arguments import check_outputs, new_parser, unwritten
 from preprocess.faces.crop import crop_whole
 from preprocess.io.alone import alone
 from preprocess.io.decode import DecodeError, decode_image
@@ -382,7 +382,3 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     return parser
-
-
-if __name__ == "__main__":
-    finish(main)

@@ -1,4 +1,4 @@
-"""python -m ffdetect.calibrate WEIGHTS CACHE [CACHE ...] --out FILE: measure what scores mean.
+"""ffdetect calibrate WEIGHTS CACHE [CACHE ...] --out FILE: measure what scores mean.
 
 Scores labelled faces that had no part in training, fits temperature and bias (`calibration`),
 reads thresholds off the real faces, and writes the weights again with all of it in their
@@ -31,11 +31,11 @@ from ffdetect.evaluation.thresholds import FPRS, supported, thresholds
 from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.models.weights import load_checkpoint, write_calibration
 from ffdetect.scoring.detector import Detector
-from preprocess.arguments import check_outputs, finish, new_parser, unwritten
+from preprocess.arguments import check_outputs, new_parser, unwritten
 from preprocess.cache.kinds import settings_difference
 from preprocess.cache.reader import CacheReader
 
-PROG = "python -m ffdetect.calibrate"
+PROG = "ffdetect calibrate"
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
@@ -191,7 +191,7 @@ def report(
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = new_parser(prog, __doc__, "mine.safetensors cache/heldout --out mine.safetensors")
     add = parser.add_argument
-    add("weights", type=Path, metavar="WEIGHTS", help="written by ffdetect.train")
+    add("weights", type=Path, metavar="WEIGHTS", help="written by ffdetect train")
     add("caches", nargs="+", type=Path, metavar="CACHE", help="written by preprocess.crop")
     add("--out", type=Path, required=True, help="the calibrated weights file; may be WEIGHTS")
     add(
@@ -204,7 +204,3 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add_match(parser, "weigh this generator against these real sources only")
     add("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     return parser
-
-
-if __name__ == "__main__":
-    finish(main)

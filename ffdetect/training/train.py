@@ -1,4 +1,4 @@
-"""python -m ffdetect.train CACHE [CACHE ...] --out FILE.safetensors: train the network."""
+"""ffdetect train CACHE [CACHE ...] --out FILE.safetensors: train the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ffdetect.models.base import Scorer, Trainable
 from ffdetect.models.device import pick_device
 from ffdetect.models.gated import GatedNetwork, GatedSettings
 from ffdetect.models.weights import load_checkpoint, save_checkpoint
-from preprocess.arguments import check_outputs, finish
+from preprocess.arguments import check_outputs
 from preprocess.cache.reader import CacheReader
 from preprocess.faces.maps import SPECTRUM_TILE
 from preprocess.io.alone import alone
@@ -249,7 +249,3 @@ def _about(
         "recipe": json.loads(json.dumps(recipe, default=str)),
         "validation_auc": None if auc is None or args.fit_all or args.fit_fakes else round(auc, 4),
     }
-
-
-if __name__ == "__main__":
-    finish(main)

@@ -1,4 +1,4 @@
-"""What `ffdetect.train` can be asked for, and what of it goes together."""
+"""What `ffdetect train` can be asked for, and what of it goes together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .augment import MIXES, POLICIES
 from .data import Mix
 from .losses import Objective
 
-PROG = "python -m ffdetect.train"
+PROG = "ffdetect train"
 _DOC = f"{PROG} CACHE [CACHE ...] --out FILE.safetensors: train a network by descent."
 
 
@@ -33,7 +33,7 @@ def objective_of(args: argparse.Namespace) -> Objective:
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
-    """The options of `ffdetect.train`."""
+    """The options of `ffdetect train`."""
     parser = new_parser(prog, _DOC, "cache/data --backbone resnet18 --out mine.safetensors")
     add = parser.add_argument
     add("caches", nargs="+", type=as_path, metavar="CACHE", help="written by preprocess.crop")

@@ -16,14 +16,14 @@ import torch
 from ffdetect.models.device import pick_device
 from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.tta import SHIFT
-from preprocess.arguments import check_outputs, finish, new_parser, unwritten
+from preprocess.arguments import check_outputs, new_parser, unwritten
 from preprocess.faces.mtcnn_networks import write_onnx
 from preprocess.faces.mtcnn_onnx import ONNX_FILES, WEIGHTS
 from preprocess.io.sources import printable
 
 from .settings import NETWORK, WINDOWS, ExportSettings
 
-PROG = "python -m ffdetect.scoring.onnx.export"
+PROG = "ffdetect export"
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -78,7 +78,3 @@ def export(detector: Detector, folder: Path) -> None:
         ExportSettings(*settings).write(made)
         for written in made.iterdir():
             written.replace(folder / written.name)
-
-
-if __name__ == "__main__":
-    finish(main)

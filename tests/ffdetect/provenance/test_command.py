@@ -1,4 +1,4 @@
-"""`python -m ffdetect.provenance`, and that what a file says moves no score."""
+"""`ffdetect provenance`, and that what a file says moves no score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ffdetect.train that notes which pairs and validation faces each rank draws.
+"""ffdetect train that notes which pairs and validation faces each rank draws.
 
 torchrun --nproc-per-node 2 -m tests.ffdetect.training.ranked_train NOTES ARGUMENTS OF train
 """
