@@ -5,11 +5,13 @@ Everything is imported on first use, so that ``import ffdetect`` costs nothing.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .scoring.analysis import NoFaceError
     from .scoring.clip import FrameScore, TrackScore, VideoScore
-    from .scoring.detector import Detector, NoFaceError
+    from .scoring.detector import Detector
     from .scoring.onnx.detector import OnnxDetector
     from .scoring.results import Analysis, ScoredFace
 
@@ -23,22 +25,19 @@ __all__ = [
     "TrackScore",
     "VideoScore",
 ]
-_OF_CLIPS = ("FrameScore", "TrackScore", "VideoScore")
+_HOMES = {
+    "results": ("Analysis", "ScoredFace"),
+    "detector": ("Detector",),
+    "clip": ("FrameScore", "TrackScore", "VideoScore"),
+    "analysis": ("NoFaceError",),
+    "onnx.detector": ("OnnxDetector",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OF_CLIPS:
-        from .scoring import clip
-
-        return getattr(clip, name)
-    if name == "OnnxDetector":
-        from .scoring.onnx.detector import OnnxDetector
-
-        return OnnxDetector
-    if name in __all__:
-        from .scoring import detector
-
-        return getattr(detector, name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".scoring.{home}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

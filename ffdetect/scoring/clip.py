@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logit, logsumexp
 
 from preprocess.faces.crop import crop_whole
 from preprocess.faces.tracks import ClipFace, clip_faces
@@ -29,6 +29,7 @@ from .tta import check_count
 
 if TYPE_CHECKING:
     from ffdetect.voice import VoiceDetector, VoiceWindow
+    from preprocess.work.pool import Alive
 
     from .detector import Detector
 
@@ -129,8 +130,7 @@ def score_video(
     no_face: str = "nan",
     tta: str = "none",
     batch_size: int = 32,
-    alive: Callable[[], None] = lambda: None,
-    looked: Callable[[float], None] = lambda share: None,
+    alive: Alive = lambda progress=None: None,
 ) -> VideoScore:
     """Score a clip by its faces and its voice.
 
@@ -145,8 +145,8 @@ def score_video(
         no_face: "nan", or "whole" to score whole frames where no frame has a face; blank ones
             are left out.
         tta: see `Detector`.
-        alive: called after every key frame and every window of sound.
-        looked: called after every key frame with the share of them that is done, 0 to 1.
+        alive: called after every key frame, with the share of them that is done, and after every
+            window of sound.
 
     Raises:
         DecodeError: neither pictures nor sound can be read.
@@ -168,7 +168,7 @@ def score_video(
         raise DecodeError(f"expected a clip but got: {error.strerror or error}", clip) from error
     faces: list[ClipFace] = []
     try:
-        faces = _look(detector, clip, frames, no_face == "whole", alive, looked, notes)
+        faces = _look(detector, clip, frames, no_face == "whole", alive, notes)
         if not faces:
             notes.append("no face")
     except DecodeError as error:
@@ -207,8 +207,7 @@ def _look(
     clip: Path,
     frames: int,
     whole: bool,
-    alive: Callable[[], None],
-    looked: Callable[[float], None],
+    alive: Alive,
     notes: list[str],
 ) -> list[ClipFace]:
     settings, limit = detector.crop_settings, detector.max_megapixels
@@ -219,7 +218,7 @@ def _look(
         frames=frames,
         max_megapixels=limit,
         alive=alive,
-        looked=looked,
+        looked=alive,
         notes=notes,
     )
     if found or not whole:
@@ -277,7 +276,7 @@ def _log_ratios(detector: Detector) -> Callable[[float], float]:
     if detector.shipped == "best":
         return Fusion.load().in_one_range().face.log_ratio
     own = detector.calibration
-    return (lambda logit: logit / own.temperature + own.bias) if own else (lambda logit: logit)
+    return (lambda x: x / own.temperature + own.bias) if own else (lambda x: x)
 
 
 def pool(logits: np.ndarray) -> float:
@@ -299,9 +298,7 @@ def any_of(log_ratios: np.ndarray, looks: np.ndarray) -> float:
     return float(logsumexp(log_ratios, b=looks / np.sum(looks)))
 
 
-def _listen(
-    clip: Path, alive: Callable[[], None]
-) -> tuple[tuple[VoiceWindow, ...], float, tuple[str, ...]]:
+def _listen(clip: Path, alive: Alive) -> tuple[tuple[VoiceWindow, ...], float, tuple[str, ...]]:
     """Windows of sound, the log ratio of all of them, and what was damaged."""
     evidence = Fusion.load().in_one_range().voice
     heard = shipped_voice().analyze(clip, alive=alive)
@@ -323,8 +320,7 @@ def shipped_voice() -> VoiceDetector:
 
 
 def _log_odds(probability: float) -> float:
-    inside = min(max(probability, _EDGE), 1 - _EDGE)
-    return math.log(inside / (1 - inside))
+    return float(logit(np.clip(probability, _EDGE, 1 - _EDGE)))
 
 
 def _probability(log_ratio: float) -> float:

@@ -18,12 +18,11 @@ from ffdetect.models.calibration import Calibration, probabilities
 from ffdetect.weights import SHIPPED
 from preprocess.faces.detect import FaceDetector
 from preprocess.faces.face import CropSettings
-from preprocess.io.decode import MAX_MEGAPIXELS, DecodeError
+from preprocess.io.decode import MAX_MEGAPIXELS
 from preprocess.io.sources import is_clip
 from preprocess.work.cores import computing, cores
 
 from .analysis import NoFaceError, PictureScorer, check_no_face, together
-from .results import Analysis, ScoredFace
 from .tta import MOST_THREADS, SHIFT, TTA, check_count, views
 
 if TYPE_CHECKING:
@@ -336,12 +335,3 @@ class Detector(PictureScorer):
                 f"{reader.paths[0]}: expected crops as these weights were trained with "
                 f"but the cache has others ({'; '.join(difference)})"
             )
-
-
-__all__ = [
-    "Analysis",
-    "DecodeError",
-    "Detector",
-    "NoFaceError",
-    "ScoredFace",
-]

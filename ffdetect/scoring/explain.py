@@ -31,7 +31,8 @@ from preprocess.faces import maps
 from preprocess.gallery import show_residual, show_spectrum
 from preprocess.io.formats import FileError
 
-from .detector import Detector, NoFaceError
+from .analysis import NoFaceError
+from .detector import Detector
 from .sheet import new_sheet, save_sheet
 
 PROG = "ffdetect explain"

@@ -114,9 +114,7 @@ class _Worker:
     def clip(self, job: ScoreClip, alive: Alive) -> Scored:
         watch = _Watch(alive, self._limits.job_seconds)
         _check_length(job.path, self._limits.max_seconds, watch)
-        seen = score_video(
-            self._detector, job.path, frames=self._limits.frames, alive=watch, looked=watch
-        )
+        seen = score_video(self._detector, job.path, frames=self._limits.frames, alive=watch)
         thumbnails: list[bytes] = []
         if job.previews:
             thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]

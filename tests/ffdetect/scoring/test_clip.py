@@ -17,8 +17,9 @@ from scipy.stats import trim_mean
 
 from ffdetect.models.tensor_file import read_tensors, write_tensors
 from ffdetect.scoring import clip as video
+from ffdetect.scoring.analysis import NoFaceError
 from ffdetect.scoring.clip import any_of, pool, score_video
-from ffdetect.scoring.detector import Detector, NoFaceError
+from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.fusion import Fusion
 from ffdetect.voice import VoiceDetector
 from preprocess.faces.tracks import clip_faces

@@ -16,7 +16,8 @@ from ffdetect.fakes.regenerate import create_regenerator
 from ffdetect.models.gated import GatedNetwork
 from ffdetect.models.weights import save_checkpoint
 from ffdetect.scoring import explain as command
-from ffdetect.scoring.detector import Detector, NoFaceError
+from ffdetect.scoring.analysis import NoFaceError
+from ffdetect.scoring.detector import Detector
 from ffdetect.scoring.explain import Explanation, explain, heat_map, save_explanation
 from preprocess.faces import maps
 from preprocess.faces.face import CropSettings
