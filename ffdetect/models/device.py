@@ -38,11 +38,14 @@ def has_fast_bf16() -> bool:
 
     Others emulate it, many times slower than float32.
     """
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    if limit and not any(kind in limit for kind in _BF16_ISA):
-        return False
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    fast = any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return fast and allows_bf16(os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
+
+
+def allows_bf16(limit: str) -> bool:
+    """Whether a value of ONEDNN_MAX_CPU_ISA leaves oneDNN the instructions for bfloat16."""
+    return not limit or any(kind in limit.upper() for kind in _BF16_ISA)
 
 
 def multiplies_bf16(device: torch.device) -> bool:

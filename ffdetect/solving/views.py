@@ -57,7 +57,7 @@ def degraded(frame: np.ndarray, key: str, large: bool = False) -> np.ndarray:
     if before:
         frame = limit_detail(frame, _DETAIL)
     x = _tone(_rescaled(_framed(frame, rng), rng), rng)
-    x = _coded(x, rng)
+    x = coded(x, rng)
     if len(x) > SIDE:
         x = cv2.resize(x, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     elif len(x) < SIDE:
@@ -105,31 +105,33 @@ def _tone(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.round(y), 0, 255).astype(np.uint8)
 
 
-def _coded(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def coded(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """By one of the codings that faces are met in, or by none."""
     choice = rng.random()
     if choice < 0.5:
         return jpeg(x, rng.uniform(35, 95), rng.choice([0, 2, 2]))
     if choice < 0.65:
-        return _recoded(x, "WEBP", quality=int(rng.uniform(40, 95)))
+        return recoded(x, "WEBP", quality=int(rng.uniform(40, 95)))
     if choice < 0.85:
         codec = str(rng.choice(_VIDEO_CODECS))
         low, high = (25, 45) if codec == "libvpx-vp9" else (18, 34)
-        return _as_clip(x, codec, rng.uniform(low, high), rng)
+        return as_clip(x, codec, rng.uniform(low, high), rng)
     return x
 
 
 def jpeg(x: np.ndarray, quality: float, subsampling: int = 2) -> np.ndarray:
     """Code and decode uint8 H x W x 3 RGB."""
-    return _recoded(x, "JPEG", quality=int(quality), subsampling=int(subsampling))
+    return recoded(x, "JPEG", quality=int(quality), subsampling=int(subsampling))
 
 
-def _recoded(x: np.ndarray, coding: str, **options: int) -> np.ndarray:
+def recoded(x: np.ndarray, coding: str, **options: int) -> np.ndarray:
+    """What a lossy coding of Pillow leaves of uint8 H x W x 3 RGB."""
     stream = io.BytesIO()
     Image.fromarray(x).save(stream, coding, **options)
     return np.asarray(Image.open(stream).convert("RGB"))
 
 
-def _as_clip(x: np.ndarray, codec: str, crf: float, rng: np.random.Generator) -> np.ndarray:
+def as_clip(x: np.ndarray, codec: str, crf: float, rng: np.random.Generator) -> np.ndarray:
     """One of four frames of a clip in which the picture drifts a little."""
     height, width = (side - side % 2 for side in x.shape[:2])
     x = np.ascontiguousarray(x[:height, :width])

@@ -28,6 +28,9 @@ class LitDetector(L.LightningModule):
         matches: fake generator -> real sources it is compared with; others with the rest.
         layer_decay: what each layer of the backbone learns at, as a share of the next one's rate.
         objective: what is minimised; with a weight of consistency, pairs must have two views.
+
+    Attributes:
+        seen: rows, targets and logits of the batches that were validated in this epoch.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class LitDetector(L.LightningModule):
         self.rate, self.backbone_rate, self.layer_decay = rate, backbone_rate, layer_decay
         self.objective = objective or Objective()
         self.generators, self.matches = generators, matches
-        self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
         aim = self.objective
@@ -80,17 +83,17 @@ class LitDetector(L.LightningModule):
 
     def validation_step(self, batch: dict, _: int) -> None:
         logits = self.network(batch["crop"], batch.get("spectrum"), batch.get("residual"))
-        self._seen.append((batch["row"].cpu(), batch["target"].cpu(), logits.float().cpu()))
+        self.seen.append((batch["row"].cpu(), batch["target"].cpu(), logits.float().cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """The mean over generators of the AUC against matching reals, and each of them."""
-        seen = self._seen
+        seen = self.seen
         if torch.distributed.is_initialized():
             gathered: list[list] = [[] for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(gathered, seen)
             seen = [batch for batches in gathered for batch in batches]
         rows, targets, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        self._seen.clear()
+        self.seen.clear()
         names = self.generators[rows.numpy()]
         # A network that diverged calls nothing fake or real; the best epoch before is kept.
         scores = logits.nan_to_num().numpy()

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     try:
         check_outputs({"--out": args.out})
         device = pick_device(args.device)
-        run = _prepare(args)
+        run = prepare(args)
         # Of several ranks the first alone writes.
         with alone(args.out) if Ranks.of_environment().first else contextlib.nullcontext():
             return _fit(args, device, *run)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         return 130
 
 
-def _prepare(args: argparse.Namespace):
+def prepare(args: argparse.Namespace):
     """Read the caches and build network, training and validation data; errors come early."""
     for name, least in (
         ("epochs", 1),
@@ -84,7 +84,7 @@ def _prepare(args: argparse.Namespace):
     if args.window and not SPECTRUM_TILE <= args.window <= size:
         raise ValueError(f"expected windows of {SPECTRUM_TILE} to {size} px but got {args.window}")
     objective = objective_of(args)
-    network = _network(args, reader)
+    network = build_network(args, reader)
     _check_descent(args, network)
     if args.resume and (last := _last_checkpoint(args)).exists():
         check_checkpoint(last, network)
@@ -145,7 +145,8 @@ def _last_checkpoint(args: argparse.Namespace) -> Path:
     return args.out.with_suffix(".run") / "last.ckpt"
 
 
-def _network(args: argparse.Namespace, reader: CacheReader) -> Trainable:
+def build_network(args: argparse.Namespace, reader: CacheReader) -> Trainable:
+    """A new network for the crops of a cache, or that of --weights."""
     if args.weights:
         checkpoint = load_checkpoint(args.weights)
         if checkpoint.crop != reader.settings.crop:

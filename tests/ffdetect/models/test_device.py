@@ -19,7 +19,7 @@ def test_products_are_halved_where_asked_and_faster(monkeypatch, fast, asked):
 
 
 @pytest.mark.parametrize(
-    ("limit", "fast"),
+    ("limit", "allowed"),
     [
         ("", True),
         ("AVX2", False),
@@ -31,7 +31,8 @@ def test_products_are_halved_where_asked_and_faster(monkeypatch, fast, asked):
         ("DEFAULT", True),
     ],
 )
-def test_a_limit_of_onednn_counts(monkeypatch, limit, fast):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+def test_a_limit_of_onednn_counts(monkeypatch, limit, allowed):
+    assert devices.allows_bf16(limit) is allowed
+    here = devices.has_fast_bf16()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert devices.has_fast_bf16() is fast
+    assert devices.has_fast_bf16() is (here and allowed)

@@ -25,17 +25,16 @@ def make_task(limits: Limits):
         elif name == "once" and not Path(value).exists():
             Path(value).touch()
             os._exit(1)
-        elif name == "slow":
-            for step in range(1, 11):
-                time.sleep(float(value) / 10)
-                alive(step / 10)
+        elif name == "until":
+            while not Path(value).exists():
+                alive(0.5)
+                time.sleep(0.02)
         elif name == "bad":
             return Fault("unreadable", "no picture")
         return Scored(schemas.Picture(name=f"{file.decode()}", width=1, height=1, faces=[]))
 
     def task(job, alive):
         if isinstance(job, ScorePictures) and job.files == (b"threads",):
-            time.sleep(0.5)
             return [picture(f"threads {job.threads}".encode(), alive)]
         if isinstance(job, Describe):
             return ABOUT

@@ -70,8 +70,8 @@ def test_the_key_decides_everything(frame, key):
 def test_h264_gives_the_same_view_every_time(frame, monkeypatch):
     coded: set[str] = set()
     with monkeypatch.context() as patch:
-        patch.setattr(views, "_recoded", lambda x, *_, **__: x)
-        patch.setattr(views, "_as_clip", lambda x, codec, *_: (coded.add(codec), x)[1])
+        patch.setattr(views, "recoded", lambda x, *_, **__: x)
+        patch.setattr(views, "as_clip", lambda x, codec, *_: (coded.add(codec), x)[1])
         keys = []
         for number in range(150):
             coded.clear()
@@ -95,7 +95,7 @@ def test_a_view_still_shows_the_face(frame):
 def test_the_picture_has_no_say_in_what_is_done_to_it(frame, monkeypatch):
     """Real and fake of one key go through the same codings, whatever they show."""
     done: list[tuple] = []
-    recoded, as_clip = views._recoded, views._as_clip
+    recoded, as_clip = views.recoded, views.as_clip
 
     def note(x, coding, **options):
         done.append((x.shape, coding, tuple(sorted(options.items()))))
@@ -105,8 +105,8 @@ def test_the_picture_has_no_say_in_what_is_done_to_it(frame, monkeypatch):
         done.append((x.shape, codec, crf))
         return as_clip(x, codec, crf, rng)
 
-    monkeypatch.setattr(views, "_recoded", note)
-    monkeypatch.setattr(views, "_as_clip", note_clip)
+    monkeypatch.setattr(views, "recoded", note)
+    monkeypatch.setattr(views, "as_clip", note_clip)
     other = np.ascontiguousarray(255 - frame[::-1])
     for number in range(4):
         degraded(frame, f"pair {number}")
@@ -120,10 +120,10 @@ def test_the_picture_has_no_say_in_what_is_done_to_it(frame, monkeypatch):
 def test_keys_draw_every_kind_of_coding(frame, monkeypatch):
     seen: Counter[str] = Counter()
     grey = np.zeros((8, 8, 3), np.uint8)
-    monkeypatch.setattr(views, "_recoded", lambda x, coding, **_: (seen.update([coding]), x)[1])
-    monkeypatch.setattr(views, "_as_clip", lambda x, codec, *_: (seen.update([codec]), x)[1])
+    monkeypatch.setattr(views, "recoded", lambda x, coding, **_: (seen.update([coding]), x)[1])
+    monkeypatch.setattr(views, "as_clip", lambda x, codec, *_: (seen.update([codec]), x)[1])
     for number in range(300):
-        views._coded(grey, np.random.default_rng(number))
+        views.coded(grey, np.random.default_rng(number))
     assert seen.keys() == {"JPEG", "WEBP", "libx264", "libx265", "libvpx-vp9"}
     assert seen["JPEG"] > seen["libx264"] > 0
     assert sum(seen.values()) < 300  # some are not coded at all
@@ -132,7 +132,7 @@ def test_keys_draw_every_kind_of_coding(frame, monkeypatch):
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
 def test_a_frame_of_a_clip_is_the_picture_coded(frame, codec):
     x = middle(frame)[:101, :103]
-    got = views._as_clip(x, codec, 28, np.random.default_rng(0))
+    got = views.as_clip(x, codec, 28, np.random.default_rng(0))
     assert got.shape == (100, 102, 3) and got.dtype == np.uint8
     away = np.abs(got.astype(float) - x[:100, :102]).mean()
     assert 0.3 < away < 20

@@ -179,7 +179,7 @@ def test_validation_judges_each_generator_by_reals_of_its_kind(matches):
     order = rng.permutation(120)
     made = module(Brightness("rgb"), names, matches)
     for rows in np.array_split(order, 5):
-        made._seen.append(
+        made.seen.append(
             (torch.tensor(rows), torch.tensor(targets[rows]), torch.tensor(logits[rows]).float())
         )
     made.on_validation_epoch_end()
@@ -192,12 +192,12 @@ def test_validation_judges_each_generator_by_reals_of_its_kind(matches):
         expected[generator] = roc_auc_score(targets[chosen], logits[chosen])
         assert made.logged[f"val_auc/{generator}"] == pytest.approx(expected[generator], abs=1e-6)
     assert made.logged["val_auc"] == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
-    assert made._seen == []
+    assert made.seen == []
 
 
 def test_a_network_that_diverged_does_not_end_the_training():
     made = module(Brightness("rgb"), ["ffhq", "gan"])
-    made._seen.append((torch.tensor([0, 1]), torch.tensor([0, 1]), torch.full((2,), torch.nan)))
+    made.seen.append((torch.tensor([0, 1]), torch.tensor([0, 1]), torch.full((2,), torch.nan)))
     made.on_validation_epoch_end()
     assert made.logged["val_auc"] == 0.5
 

@@ -91,7 +91,7 @@ def worse_and_worse(monkeypatch):
     from ffdetect.training.lit import LitDetector
 
     def validate(self):
-        self._seen.clear()
+        self.seen.clear()
         self.log("val_auc", 0.9 - self.current_epoch / 2)
 
     monkeypatch.setattr(LitDetector, "on_validation_epoch_end", validate)
@@ -224,7 +224,7 @@ def test_a_policy_is_the_same_for_both_of_a_pair(tmp_path, monkeypatch):
     drawn = {}
     for policy in ("", "augmix", "randaugment"):
         more = ["--policy", policy] if policy else []
-        drawn[policy] = train._prepare(train_options.make_parser().parse_args([*command, *more]))[2]
+        drawn[policy] = train.prepare(train_options.make_parser().parse_args([*command, *more]))[2]
     monkeypatch.setattr(torch, "randn", lambda shape: torch.full(shape, 0.7))  # noise may differ
     for policy in ("augmix", "randaugment"):
         changed = 0
@@ -294,7 +294,7 @@ def test_left_out_generators_are_not_drawn_from_faces_or_pairs(tmp_path):
     }
     for more, (counts, known, pairs) in cases.items():
         args = train_options.make_parser().parse_args([*command, *more.split()])
-        _, _, drawn, val, _ = train._prepare(args)
+        _, _, drawn, val, _ = train.prepare(args)
         assert drawn.counts == counts and drawn.reals.pairs == pairs, more
         assert len(val) == known // 2, more
 
@@ -338,6 +338,6 @@ def test_a_folded_backbone_is_marked_as_such(faces_cache, tmp_path):
             str(tmp_path / "folded.safetensors"),
         ]
     )
-    network = train._network(args, CacheReader(faces_cache))
+    network = train.build_network(args, CacheReader(faces_cache))
     assert network.settings.frozen_norms
     assert torch.equal(network.rgb.backbone.bn1.weight, state["bn1.weight"])
