@@ -28,17 +28,23 @@ def crushed(sound: np.ndarray) -> np.ndarray:
 
 def write_sources(folder: Path, sources: int = 10, each: int = 2) -> tuple[Path, Path]:
     """A cache of sound and its manifest: sources with reals and crushed fakes."""
+    manifest = write_voices(folder / "data", sources, each)
+    cache = folder / "cache"
+    arguments = [str(folder / "data"), "--out", str(cache), "--workers", "0", "--quiet"]
+    assert cache_sound(arguments) == 0
+    return cache, manifest
+
+
+def write_voices(folder: Path, sources: int = 10, each: int = 2) -> Path:
+    """The files of `write_sources`; their manifest."""
     lines = ["path,target,generator,split,source,group,speaker"]
     for source in range(sources):
         for number in range(each):
             sound = buzz(0.6, seed=source * each + number)
             for target, samples in enumerate((sound, crushed(sound))):
                 name = f"{('real', 'fake')[target]}/{source}_{number}_{target}.wav"
-                write_sound(folder / "data" / name, samples)
+                write_sound(folder / name, samples)
                 lines.append(f"{name},{target},crush,train,s{source},g{source}_{number},")
-    manifest = folder / "data" / "manifest.csv"
+    manifest = folder / "manifest.csv"
     manifest.write_text("\n".join(lines) + "\n")
-    cache = folder / "cache"
-    arguments = [str(folder / "data"), "--out", str(cache), "--workers", "0", "--quiet"]
-    assert cache_sound(arguments) == 0
-    return cache, manifest
+    return manifest
