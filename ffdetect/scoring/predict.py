@@ -12,10 +12,12 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -144,21 +146,21 @@ def predict_items(
         frames: key frames of a clip.
         voice: whether to listen to clips.
     """
+    score_crops = partial(detector.score_crops, batch_size=batch_size, tta=tta)
+    options = {"frames": frames, "voice": voice, "tta": tta, "batch_size": batch_size}
     waiting: list[Prediction | tuple[Prediction, np.ndarray]] = []  # with a crop: not scored yet
     for item in items:
-        if medium_of(item) == "sound" or is_clip(item.local):
-            yield from _score(detector, waiting, batch_size, tta)
+        sound, clip = medium_of(item) == "sound", is_clip(item.local)
+        if not sound and not clip:
+            waiting.append(_crop(detector, item))
+        if sound or clip or sum(isinstance(one, tuple) for one in waiting) >= batch_size:
+            yield from _scored(waiting, score_crops)
             waiting = []
-            if medium_of(item) == "sound":
-                yield _score_sound(item)
-            else:
-                yield _score_clip(detector, item, batch_size, frames, voice, tta)
-            continue
-        waiting.append(_crop(detector, item))
-        if sum(isinstance(one, tuple) for one in waiting) >= batch_size:
-            yield from _score(detector, waiting, batch_size, tta)
-            waiting = []
-    yield from _score(detector, waiting, batch_size, tta)
+        if sound:
+            yield _score_sound(item)
+        elif clip:
+            yield _score_clip(detector, item, options)
+    yield from _scored(waiting, score_crops)
 
 
 def medium_of(item: Item) -> str:
@@ -179,19 +181,9 @@ def _score_sound(item: Item) -> Prediction:
         return _unreadable(item, error)
 
 
-def _score_clip(
-    detector: Detector, item: Item, batch_size: int, frames: int, voice: bool, tta: str
-) -> Prediction:
+def _score_clip(detector: Detector, item: Item, options: dict[str, Any]) -> Prediction:
     try:
-        seen = score_video(
-            detector,
-            item.local,
-            frames=frames,
-            voice=voice,
-            no_face="whole",
-            tta=tta,
-            batch_size=batch_size,
-        )
+        seen = score_video(detector, item.local, no_face="whole", **options)
     except DecodeError as error:
         return _unreadable(item, error)
     note = "; ".join(seen.notes)
@@ -220,16 +212,12 @@ def _crop(detector: Detector, item: Item) -> Prediction | tuple[Prediction, np.n
     return Prediction(item.path, np.nan, Status.WHOLE, note), whole
 
 
-def _score(
-    detector: Detector,
+def _scored(
     waiting: Sequence[Prediction | tuple[Prediction, np.ndarray]],
-    batch_size: int,
-    tta: str,
+    score_crops: Callable[[np.ndarray], np.ndarray],
 ) -> Iterator[Prediction]:
     crops = [one[1] for one in waiting if isinstance(one, tuple)]
-    scores = iter(())
-    if crops:
-        scores = iter(detector.score_crops(np.stack(crops), batch_size=batch_size, tta=tta))
+    scores = iter(score_crops(np.stack(crops)) if crops else ())
     for one in waiting:
         yield replace(one[0], score=float(next(scores))) if isinstance(one, tuple) else one
 
@@ -287,14 +275,14 @@ def _predict_resumable(
     partial: Path,
 ) -> list[Prediction]:
     """Predictions in the order of items; each is kept in `partial` as soon as it is there."""
+    options = {"frames": args.frames, "voice": not args.no_voice, "tta": args.tta}
+    calibration = detector.calibration and detector.calibration.to_dict()
     run = {
         "data": str(args.data.resolve()),
         "weights": [str(args.weights), _state(args.weights)],
         "precision": args.precision,
-        "frames": args.frames,
-        "tta": args.tta,
-        "voice": not args.no_voice,
-        "about": _about(detector),
+        **options,
+        "about": {**detector.about, "calibration": calibration},
     }
     head = json.dumps(run, sort_keys=True)
     kept = _read_partial(partial, head)
@@ -312,14 +300,7 @@ def _predict_resumable(
         writer.writerows(_row(p, states[p.path]) for p in done.values())
         stream.flush()
         with tqdm(total=len(items), initial=len(done), unit="file") as bar:
-            for prediction in predict_items(
-                detector,
-                todo,
-                batch_size=args.batch_size,
-                frames=args.frames,
-                voice=not args.no_voice,
-                tta=args.tta,
-            ):
+            for prediction in predict_items(detector, todo, batch_size=args.batch_size, **options):
                 done[prediction.path] = prediction
                 writer.writerow(_row(prediction, states[prediction.path]))
                 stream.flush()
@@ -339,11 +320,6 @@ def _state(file: Path | None) -> str:
 def _row(prediction: Prediction, state: str) -> tuple[str, str, str, str, str]:
     p = prediction
     return p.path, repr(p.score), p.status.value, p.note, state
-
-
-def _about(detector: Detector) -> dict:
-    calibration = detector.calibration and detector.calibration.to_dict()
-    return {**detector.about, "calibration": calibration}
 
 
 def _read_partial(partial: Path, head: str) -> dict[str, tuple[Prediction, str]]:

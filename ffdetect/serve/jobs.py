@@ -14,7 +14,7 @@ from typing import Literal
 
 from . import schemas
 from .errors import ServiceError, problem
-from .messages import Fault, ScoreClip, Scored, ScoreSound
+from .messages import Fault, Scored, ScoreFile
 from .observe import Metrics, log
 from .schemas import State
 from .settings import Settings
@@ -101,7 +101,7 @@ class Jobs:
         try:
             with self._lock:
                 self.check_room()
-                work = ScoreClip(path, previews) if kind == "clip" else ScoreSound(path)
+                work = ScoreFile(kind, path, previews)
                 job.future = self._workers.do(work, self._progress_of(job))
                 self._jobs[job.id] = job
                 self._metrics.jobs_open.set(self.open)

@@ -4,26 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from . import schemas
-from .settings import Settings
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the settings say that workers keep to."""
-
-    weights: str
-    precision: str
-    max_megapixels: float
-    max_faces: int
-    max_seconds: float
-    job_seconds: float
-    frames: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        return cls(**settings.model_dump(include=set(cls.__dataclass_fields__)))
 
 
 @dataclass(frozen=True)
@@ -45,18 +28,12 @@ class ScorePictures:
 
 
 @dataclass(frozen=True)
-class ScoreClip:
-    """A file of this machine -> a `Scored` or a `Fault`."""
+class ScoreFile:
+    """A clip or a sound, in a file of this machine -> a `Scored` or a `Fault`."""
 
+    kind: Literal["clip", "sound"]
     path: Path
     previews: bool = False
-
-
-@dataclass(frozen=True)
-class ScoreSound:
-    """A file of this machine -> a `Scored` or a `Fault`."""
-
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -72,7 +49,7 @@ class Describe:
     """-> `schemas.Version`."""
 
 
-Job = ScorePictures | ScoreClip | ScoreSound | Explain | Describe
+Job = ScorePictures | ScoreFile | Explain | Describe
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,12 @@ from .messages import (
     Explain,
     Fault,
     Job,
-    Limits,
     Maps,
-    ScoreClip,
     Scored,
+    ScoreFile,
     ScorePictures,
-    ScoreSound,
 )
+from .settings import Settings
 
 AnswerT = TypeVar("AnswerT", schemas.Picture, schemas.Clip)
 PREVIEW_SIDE = 1024  # pixels
@@ -55,23 +54,22 @@ _C2PA_SECONDS = 5  # of computing; others wait meanwhile
 _BLOCK = 10.0  # seconds of sound
 
 
-def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
+def make_task(settings: Settings) -> Callable[[Job, Alive], object]:
     """The task of a worker process (see `preprocess.work.pool`)."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    detector = Detector.load(limits.weights, "cpu", limits.precision)
-    detector.max_megapixels = limits.max_megapixels
-    worker, most = _Worker(detector, limits), threads_allowed()
+    detector = Detector.load(settings.weights, "cpu", settings.precision)
+    detector.max_megapixels = settings.max_megapixels
+    worker, most = _Worker(detector, settings), threads_allowed()
 
     def task(job: Job, alive: Alive) -> object:
         detector.threads = int(min(job.threads, most)) if isinstance(job, ScorePictures) else 1
         match job:
             case ScorePictures():
                 return worker.pictures(job, alive)
-            case ScoreClip():
-                return _caught(lambda: worker.clip(job, alive))
-            case ScoreSound():
-                return _caught(lambda: worker.sound(job, alive))
+            case ScoreFile():
+                work = worker.clip if job.kind == "clip" else worker.sound
+                return _caught(lambda: work(job, alive))
             case Explain():
                 return _caught(lambda: worker.explain(job))
             case Describe():
@@ -81,14 +79,14 @@ def make_task(limits: Limits) -> Callable[[Job, Alive], object]:
 
 
 class _Worker:
-    def __init__(self, detector: Detector, limits: Limits) -> None:
-        self._detector, self._limits = detector, limits
+    def __init__(self, detector: Detector, settings: Settings) -> None:
+        self._detector, self._settings = detector, settings
 
     def pictures(self, job: ScorePictures, alive: Alive) -> list[Scored | Fault]:
         faults: dict[int, Fault] = {}
         extras: list[tuple[schemas.Provenance | None, tuple[bytes, ...]]] = []
-        limits, wanted = self._limits, job.wanted
-        decode = partial(decode_image, max_megapixels=limits.max_megapixels)
+        settings, wanted = self._settings, job.wanted
+        decode = partial(decode_image, max_megapixels=settings.max_megapixels)
 
         def decoded() -> Iterator[Picture]:
             for number, file in enumerate(job.files):
@@ -103,7 +101,7 @@ class _Worker:
                 yield picture
 
         analyses = analyze_pictures(
-            self._detector, decoded(), verdicts=wanted.verdicts, most_faces=limits.max_faces
+            self._detector, decoded(), verdicts=wanted.verdicts, most_faces=settings.max_faces
         )
         scored = (
             Scored(_answer(schemas.Picture, analysis, provenance=said), previews)
@@ -111,10 +109,10 @@ class _Worker:
         )
         return [faults.get(number) or next(scored) for number in range(len(job.files))]
 
-    def clip(self, job: ScoreClip, alive: Alive) -> Scored:
-        watch = _Watch(alive, self._limits.job_seconds)
-        _check_length(job.path, self._limits.max_seconds, watch)
-        seen = score_video(self._detector, job.path, frames=self._limits.frames, alive=watch)
+    def clip(self, job: ScoreFile, alive: Alive) -> Scored:
+        watch = _Watch(alive, self._settings.job_seconds)
+        _check_length(job.path, self._settings.max_seconds, watch)
+        seen = score_video(self._detector, job.path, frames=self._settings.frames, alive=watch)
         thumbnails: list[bytes] = []
         if job.previews:
             thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]
@@ -123,9 +121,9 @@ class _Worker:
         answer = _answer(schemas.Clip, seen, notes=notes, provenance=provenance)
         return Scored(answer, tuple(thumbnails))
 
-    def sound(self, job: ScoreSound, alive: Alive) -> Scored:
-        watch = _Watch(alive, self._limits.job_seconds)
-        seconds = _check_sound(job.path, self._limits.max_seconds, watch)
+    def sound(self, job: ScoreFile, alive: Alive) -> Scored:
+        watch = _Watch(alive, self._settings.job_seconds)
+        seconds = _check_sound(job.path, self._settings.max_seconds, watch)
         windows = count(1)
         heard = shipped_voice().analyze(
             job.path, alive=lambda: watch(min(next(windows) * WINDOW / max(seconds, WINDOW), 1.0))
@@ -155,7 +153,7 @@ class _Worker:
             card = (resources.files("ffdetect.weights") / "README.md").read_text("utf-8")
         return schemas.Version(
             version=metadata.version("ffdetect"),
-            weights=detector.shipped or Path(self._limits.weights).name,
+            weights=detector.shipped or Path(self._settings.weights).name,
             thresholds=thresholds,
             calibration=json.loads(json.dumps(calibration)),
             about=json.loads(json.dumps(detector.about, default=str)),

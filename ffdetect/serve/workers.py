@@ -20,7 +20,7 @@ from functools import partial
 from preprocess.work.pool import Alive, Guard, Lost, Task, WorkerError
 
 from .errors import ServiceError
-from .messages import Describe, Fault, Job, Limits, Scored, ScorePictures, Wanted
+from .messages import Describe, Fault, Job, Scored, ScorePictures, Wanted
 from .observe import Metrics
 from .schemas import Version
 from .settings import Settings
@@ -49,12 +49,12 @@ class _Errand:
     future: Future = field(default_factory=Future)
 
 
-def make_task(limits: Limits) -> Task:
+def make_task(settings: Settings) -> Task:
     """The task of a worker process."""
     from . import tasks  # and torch, which the process that answers does without
 
     refuse_connections()
-    return tasks.make_task(limits)
+    return tasks.make_task(settings)
 
 
 def refuse_connections() -> None:
@@ -87,10 +87,11 @@ class Workers:
         settings: Settings,
         metrics: Metrics,
         broken: Callable[[str], None],
-        make_task: Callable[[Limits], Task] = make_task,
+        make_task: Callable[[Settings], Task] = make_task,
     ) -> None:
         self._settings, self._metrics, self._broken = settings, metrics, broken
-        self._make_task = partial(make_task, Limits.of(settings))
+        plain = Settings(**dict(settings))  # options are of a class that brings the server along
+        self._make_task = partial(make_task, plain)
         self.about: Version | None = None
         self.ready = 0
         self._changed = threading.Condition()

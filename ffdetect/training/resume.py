@@ -1,4 +1,4 @@
-"""Going on with a stopped run: only with one that was begun by the same command and has ended."""
+"""Going on with a stopped run: only with one that was begun by the same command."""
 
 from __future__ import annotations
 
@@ -7,32 +7,11 @@ import pickle
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from preprocess.cache.kinds import settings_difference
 from preprocess.io.formats import DAMAGED
 from preprocess.io.storage import write_json
-
-
-def lock_run(folder: Path) -> FileLock:
-    """A held lock on a run's folder, which the system lets go of when this process ends.
-
-    Ranks outlive a launcher that was killed, and two runs would write the same checkpoints.
-
-    Raises:
-        ValueError: another run holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "run.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(
-            f"{folder}: expected no other run but one trains there; let it finish or stop it, "
-            "or choose another --out"
-        ) from None
-    return lock
 
 
 def keep_made(folder: Path, made: dict[str, str], resume: bool) -> None:

@@ -26,7 +26,7 @@ from preprocess.io.alone import alone
 
 from .data import FaceDataset, Mix, PairDataset
 from .ranks import Ranks
-from .resume import check_checkpoint, keep_made, lock_run
+from .resume import check_checkpoint, keep_made
 from .train_options import PROG, make_parser, mix_of, objective_of
 
 # Options that may change when a run is gone on with.
@@ -47,11 +47,19 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
         device = pick_device(args.device)
         run = prepare(args)
         # Of several ranks the first alone writes.
-        with alone(args.out) if Ranks.of_environment().first else contextlib.nullcontext():
+        first = Ranks.of_environment().first
+        with alone(_last_checkpoint(args)) if first else contextlib.nullcontext():
             return _fit(args, device, *run)
+    except BlockingIOError as error:
+        print(
+            f"error: {error.filename}: expected no other run but one trains there; let it finish "
+            "or stop it, or choose another --out",
+            file=sys.stderr,
+        )
+        return 1
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    except OSError as error:  # no room, no permission, another run
+    except OSError as error:  # no room, no permission
         print(f"error: {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -193,7 +201,6 @@ def _fit(
     try:
         with ranks.together():
             if ranks.first:
-                lock = lock_run(folder)  # noqa: F841 (held until this function ends)
                 told = vars(args).items()
                 made = {name: str(value) for name, value in told if name not in _NOT_OF_THE_RUN}
                 keep_made(folder, made, args.resume)

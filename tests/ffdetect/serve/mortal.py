@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 
 from ffdetect.serve import schemas
-from ffdetect.serve.messages import Describe, Fault, Limits, Scored, ScorePictures
+from ffdetect.serve.messages import Describe, Fault, Scored, ScorePictures
+from ffdetect.serve.settings import Settings
 
 ABOUT = schemas.Version(
     version="0", weights="none", thresholds=None, calibration=None, about={}, card=""
 )
 
 
-def make_task(limits: Limits):
+def make_task(settings: Settings):
     def picture(file: bytes, alive) -> Scored | Fault:
         name, _, value = file.decode().partition(" ")
         if name == "crash":
@@ -49,5 +50,5 @@ def make_task(limits: Limits):
     return task
 
 
-def make_nothing(limits: Limits):
+def make_nothing(settings: Settings):
     raise ValueError("expected weights but got none")

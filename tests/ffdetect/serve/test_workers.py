@@ -14,7 +14,7 @@ from skimage import data
 from ffdetect.serve import tasks
 from ffdetect.serve.errors import ServiceError
 from ffdetect.serve.jobs import Jobs
-from ffdetect.serve.messages import Fault, Limits, ScorePictures, Wanted
+from ffdetect.serve.messages import Fault, ScorePictures, Wanted
 from ffdetect.serve.observe import Metrics
 from ffdetect.serve.schemas import State
 from ffdetect.serve.settings import Settings
@@ -56,7 +56,7 @@ def test_workers_compute_with_what_the_settings_name(monkeypatch):
         return load("fast", "cpu")
 
     monkeypatch.setattr(tasks.Detector, "load", told)
-    tasks.make_task(Limits.of(Settings(precision="bf16")))
+    tasks.make_task(Settings(precision="bf16"))
     assert asked == [("best", "cpu", "bf16")]
 
 
@@ -80,10 +80,10 @@ def test_a_worker_computes_with_the_threads_of_idle_ones(make, tmp_path):
 
 def test_a_picture_is_scored_by_as_many_threads_as_it_is_given(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
-    limits = Limits.of(Settings(weights="fast"))
-    task, seen = tasks.make_task(limits), []
+    settings = Settings(weights="fast")
+    task, seen = tasks.make_task(settings), []
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    limited = tasks.make_task(limits)
+    limited = tasks.make_task(settings)
     picture = io.BytesIO()
     Image.fromarray(data.astronaut()).save(picture, "PNG")
     look = tasks.Detector.crop_logits

@@ -16,7 +16,6 @@ from ffdetect.scoring.detector import Detector
 from ffdetect.training import train, train_options
 from ffdetect.training.data import Mix
 from ffdetect.training.losses import Objective
-from ffdetect.training.resume import lock_run
 from preprocess.cache.reader import CacheReader
 from tests.ffdetect.helpers import random_crops, write_cache
 
@@ -243,14 +242,6 @@ def test_resuming_with_other_options_is_refused(trained, faces_cache, tmp_path, 
     message = capsys.readouterr().err
     assert "expected checkpoints of this command" in message
     assert "(label_smoothing: '0.1', not '0.0'); leave out --resume" in message
-
-
-def test_where_another_run_trains_none_is_begun(faces_cache, tmp_path, capsys):
-    out = tmp_path / "net.safetensors"
-    held = lock_run(out.with_suffix(".run"))
-    assert run(faces_cache, out) == 2
-    assert "net.run: expected no other run but one trains there" in capsys.readouterr().err
-    held.release()
 
 
 def test_resuming_with_another_network_is_refused(faces_cache, trained, tmp_path, capsys):
