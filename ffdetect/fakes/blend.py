@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .masks import face_mask
+from .masks import face_mask, paste
 
 
 def self_blend(
@@ -42,8 +42,7 @@ def self_blend(
             inner = altered
     mask = face_mask(crop.shape[:2], landmarks, rng)
     inner, mask = _shift(inner, mask, rng)
-    mask = mask[..., None] * rng.choice([0.5, 0.75, 1, 1, 1, 1])
-    return np.round(inner * mask + outer * (1 - mask)).clip(0, 255).astype(np.uint8)
+    return paste(inner, outer, mask * rng.choice([0.5, 0.75, 1, 1, 1, 1]))
 
 
 def _shift(

@@ -85,6 +85,17 @@ def region_mask(
     return (1 - mask if region == "background" else mask).astype(np.float64)
 
 
+def paste(inner: np.ndarray, outer: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """One picture where a mask is 1, the other where it is 0: uint8 H x W x 3.
+
+    Args:
+        inner, outer: uint8 H x W x 3.
+        mask: float H x W in 0..1.
+    """
+    mask = mask[..., None]
+    return np.round(inner * mask + outer * (1 - mask)).clip(0, 255).astype(np.uint8)
+
+
 def face_matrix(landmarks: np.ndarray) -> np.ndarray:
     """The 2 x 3 similarity from the unit square of `TEMPLATE` to the picture of a face.
 

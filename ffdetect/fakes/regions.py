@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .masks import REGIONS, region_mask
+from .masks import REGIONS, paste, region_mask
 
 
 def replace_region(
@@ -33,5 +33,4 @@ def replace_region(
             f"expected a regenerated version of shape {real.shape} but got {regenerated.shape}"
         )
     region = rng.choice(list(REGIONS), p=list(REGIONS.values()))
-    mask = region_mask(real.shape[:2], landmarks, rng, str(region))[..., None]
-    return np.round(regenerated * mask + real * (1 - mask)).astype(np.uint8)
+    return paste(regenerated, real, region_mask(real.shape[:2], landmarks, rng, str(region)))

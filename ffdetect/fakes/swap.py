@@ -14,7 +14,7 @@ from scipy.interpolate import RBFInterpolator
 
 from preprocess.faces.crop import fit_similarity
 
-from .masks import face_mask, face_matrix
+from .masks import face_mask, face_matrix, paste
 
 # Points around a face, in the unit square of `TEMPLATE`, that keep a warp from running wild there.
 _FRAME = np.array(
@@ -68,8 +68,7 @@ def swap(
     mask = _avoid_seams(mask, face, crop, core, side)
     if rng.random() < 0.2:
         face = _clone(face, crop, mask)
-    mask = mask[..., None]
-    return np.round(face * mask + crop * (1 - mask)).clip(0, 255).astype(np.uint8)
+    return paste(face, crop, mask)
 
 
 def warp_face(

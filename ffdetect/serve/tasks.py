@@ -225,9 +225,7 @@ def _check_sound(path: Path, most: float, alive: Alive) -> float:
 
 
 def _provenance(file: bytes | Path) -> schemas.Provenance:
-    found = read_provenance(file, c2pa_seconds=_C2PA_SECONDS).to_dict()
-    del found["name"]  # of ours, which says nothing to anybody
-    return schemas.Provenance.model_validate(found)
+    return schemas.Provenance.model_validate(read_provenance(file, c2pa_seconds=_C2PA_SECONDS))
 
 
 def _answer(kind: type[AnswerT], seen: object, **more: object) -> AnswerT:
