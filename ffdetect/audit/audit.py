@@ -43,9 +43,9 @@ _ADVICE = {
 _STEPS = {
     "recode": "save real and fake again in one format with one setting (evaluation.framing)",
     "frame": "cut both to the face at one size (evaluation.framing, or preprocess.crop) and "
-    "train on windows of the crop (ffdetect.train --window 160)",
+    "train on windows of the crop (ffdetect train --window 160)",
     "sharpen": "compare and pair fakes with reals as sharp as they are (--match FAKE=REAL, here "
-    "and in ffdetect.train); one size does not make them so",
+    "and in ffdetect train); one size does not make them so",
     "match": "compare and pair fakes with reals of their own kind (--match FAKE=REAL)",
 }
 

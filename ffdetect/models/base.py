@@ -89,7 +89,7 @@ class Scorer(nn.Module, ABC):
 
 
 class Trainable(Scorer):
-    """A network that learns by descent, as `ffdetect.train` does it."""
+    """A network that learns by descent, as `ffdetect train` does it."""
 
     @abstractmethod
     def load_pretrained(self, file: str | Path) -> None:

@@ -107,8 +107,8 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
     metadata = described.get("ffdetect")
     if metadata is None:
         raise WeightsError(
-            f"{file}: expected weights written by ffdetect.train but its metadata has no "
-            "'ffdetect' entry (pretrained backbones go to ffdetect.train --init)"
+            f"{file}: expected weights written by ffdetect train but its metadata has no "
+            "'ffdetect' entry (pretrained backbones go to ffdetect train --init)"
         )
     try:
         settings = json.loads(metadata)
@@ -121,7 +121,7 @@ def load_checkpoint(file: str | Path) -> Checkpoint:
         if design not in DESIGNS:
             raise WeightsError(
                 f"{file}: expected a network of a design among {sorted(DESIGNS)} but got "
-                f"{design!r}, which this version no longer has: train it anew by ffdetect.train, "
+                f"{design!r}, which this version no longer has: train it anew by ffdetect train, "
                 "or leave the file out and take the weights of the package"
             )
         network = create_network(settings["network"]).float()
