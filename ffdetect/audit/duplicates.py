@@ -3,7 +3,8 @@
 The hash is that of the signs of low cosine frequencies (pHash; Zauner 2010, "Implementation and
 Benchmarking of Perceptual Image Hash Functions"), with 256 bits instead of 64: portraits that
 are framed alike differ little in the coarsest 64. It survives resizing and re-compression, not
-cropping or mirroring.
+cropping or mirroring. imagehash has such a hash, and brings PyWavelets along; that it knows a flat
+picture, and which pairs are near, would be ours all the same.
 """
 
 from __future__ import annotations
