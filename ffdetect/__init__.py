@@ -5,7 +5,6 @@ Everything is imported on first use, so that ``import ffdetect`` costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,19 +24,25 @@ __all__ = [
     "TrackScore",
     "VideoScore",
 ]
-_HOMES = {
-    "results": ("Analysis", "ScoredFace"),
-    "detector": ("Detector",),
-    "clip": ("FrameScore", "TrackScore", "VideoScore"),
-    "analysis": ("NoFaceError",),
-    "onnx.detector": ("OnnxDetector",),
-}
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f".scoring.{home}", __name__), name)
+    if name in ("FrameScore", "TrackScore", "VideoScore"):
+        from .scoring import clip
+
+        return getattr(clip, name)
+    if name in ("Analysis", "ScoredFace"):
+        from .scoring import results
+
+        return getattr(results, name)
+    if name == "OnnxDetector":
+        from .scoring.onnx.detector import OnnxDetector
+
+        return OnnxDetector
+    if name in __all__:
+        from .scoring import detector
+
+        return getattr(detector, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,7 +9,6 @@ proves nothing. Everything is imported on first use: the process that reads C2PA
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,5 +21,10 @@ __all__ = ["Claim", "Provenance", "ReadError", "Says", "Trust", "read_provenance
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "read" if name == "read_provenance" else "report"
-    return getattr(import_module(f".{home}", __name__), name)
+    if name == "read_provenance":
+        from .read import read_provenance
+
+        return read_provenance
+    from . import report
+
+    return getattr(report, name)
