@@ -162,7 +162,7 @@ def make_app(service: Service) -> FastAPI:
             files = [await upload.read() for upload in uploads]
         results = await service.score(files, Wanted(verdicts=verdict, provenance=provenance))
         if len(results) == 1 and isinstance(results[0], Fault):
-            raise ServiceError.of(results[0])
+            raise ServiceError(results[0].code, results[0].message)
         pictures = [
             schemas.Picture(name=name, width=0, height=0, faces=[], error=problem(result))
             if isinstance(result, Fault)

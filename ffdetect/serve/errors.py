@@ -42,10 +42,6 @@ class ServiceError(Exception):
         super().__init__(message)
         self.fault = Fault(code, message)
 
-    @classmethod
-    def of(cls, fault: Fault) -> ServiceError:
-        return cls(fault.code, fault.message)
-
 
 def problem(fault: Fault, request_id: str = "") -> Problem:
     status = STATUS[fault.code]

@@ -14,7 +14,6 @@ from functools import partial
 from importlib import metadata, resources
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -47,7 +46,6 @@ from .messages import (
 )
 from .settings import Settings
 
-AnswerT = TypeVar("AnswerT", schemas.Picture, schemas.Clip)
 PREVIEW_SIDE = 1024  # pixels
 _THUMBNAIL_SIDE = 160
 _C2PA_SECONDS = 5  # of computing; others wait meanwhile
@@ -104,7 +102,7 @@ class _Worker:
             self._detector, decoded(), verdicts=wanted.verdicts, most_faces=settings.max_faces
         )
         scored = (
-            Scored(_answer(schemas.Picture, analysis, provenance=said), previews)
+            _scored(schemas.Picture, analysis, previews, provenance=said)
             for analysis, (said, previews) in zip(analyses, extras, strict=True)
         )
         return [faults.get(number) or next(scored) for number in range(len(job.files))]
@@ -117,9 +115,8 @@ class _Worker:
         if job.previews:
             thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]
         notes = [*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])]
-        provenance = _provenance(job.path)
-        answer = _answer(schemas.Clip, seen, notes=notes, provenance=provenance)
-        return Scored(answer, tuple(thumbnails))
+        said = _provenance(job.path)
+        return _scored(schemas.Clip, seen, tuple(thumbnails), notes=notes, provenance=said)
 
     def sound(self, job: ScoreFile, alive: Alive) -> Scored:
         watch = _Watch(alive, self._settings.job_seconds)
@@ -128,8 +125,7 @@ class _Worker:
         heard = shipped_voice().analyze(
             job.path, alive=lambda: watch(min(next(windows) * WINDOW / max(seconds, WINDOW), 1.0))
         )
-        answer = schemas.Sound(name="", provenance=_provenance(job.path), **vars(heard))
-        return Scored(answer)
+        return Scored(schemas.Sound(name="", provenance=_provenance(job.path), **vars(heard)))
 
     def explain(self, job: Explain) -> Maps:
         from ffdetect.scoring.explain import draw_heat, explain
@@ -228,9 +224,14 @@ def _provenance(file: bytes | Path) -> schemas.Provenance:
     return schemas.Provenance.model_validate(read_provenance(file, c2pa_seconds=_C2PA_SECONDS))
 
 
-def _answer(kind: type[AnswerT], seen: object, **more: object) -> AnswerT:
+def _scored(
+    kind: type[schemas.Picture | schemas.Clip],
+    seen: object,
+    previews: tuple[bytes, ...],
+    **more: object,
+) -> Scored:
     """What a detector saw, without the name of our copy of a file."""
-    return kind.model_validate(seen).model_copy(update={"name": "", **more})
+    return Scored(kind.model_validate(seen).model_copy(update={"name": "", **more}), previews)
 
 
 def _jpeg(pixels: np.ndarray, side: int) -> bytes:

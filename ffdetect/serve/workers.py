@@ -80,6 +80,7 @@ class Workers:
     Attributes:
         about: what the workers loaded; None until one is ready.
         ready: how many are.
+        held: pictures that were accepted and have no result yet.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Workers:
         self._changed = threading.Condition()
         self._pictures: deque[_Picture] = deque()
         self._errands: deque[_Errand] = deque()
-        self._idle = self._long = self._held = self._bytes = 0
+        self.held = self._idle = self._long = self._bytes = 0
         self._errand_next = False
         self._closed = False
         self._abandoned = threading.Event()
@@ -111,11 +112,6 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def held(self) -> int:
-        """Pictures that were accepted and have no result yet."""
-        return self._held
-
     def score(self, files: Sequence[bytes], wanted: Wanted) -> list[Future[Scored | Fault]]:
         """Accept pictures, all or none.
 
@@ -127,10 +123,10 @@ class Workers:
         with self._changed:
             self._check_open()
             self.check_room(len(files), size)
-            self._held += len(files)
+            self.held += len(files)
             self._bytes += size
             self._pictures += pictures
-            self._metrics.waiting.set(self._held)
+            self._metrics.waiting.set(self.held)
             self._changed.notify_all()
         for picture in pictures:
             picture.future.add_done_callback(partial(self._answered, len(picture.file)))
@@ -139,8 +135,8 @@ class Workers:
     def check_room(self, pictures: int = 1, size: int = 0) -> None:
         """Raises ServiceError ("queue_full") where so many pictures would not be accepted."""
         most, bytes_ = self._settings.queue, self._settings.queue_bytes
-        if self._held + pictures > most or (self._held and self._bytes + size > bytes_):
-            raise ServiceError("queue_full", f"{self._held} pictures are waiting; try again later")
+        if self.held + pictures > most or (self.held and self._bytes + size > bytes_):
+            raise ServiceError("queue_full", f"{self.held} pictures are waiting; try again later")
 
     def do(self, job: Job, alive: Alive = lambda progress=None: None) -> Future:
         """Accept a longer job.
@@ -178,9 +174,9 @@ class Workers:
 
     def _answered(self, size: int, future: Future) -> None:
         with self._changed:
-            self._held -= 1
+            self.held -= 1
             self._bytes -= size
-            self._metrics.waiting.set(self._held)
+            self._metrics.waiting.set(self.held)
 
     # What each thread does
 

@@ -110,7 +110,8 @@ class VoiceDetector:
         for number, block in enumerate(blocks):
             logit = float("nan")
             if len(block) >= SHORTEST * SAMPLE_RATE and np.abs(block).max() >= _SILENCE:
-                with computing(self.threads), torch.device("cpu"), _uncast():
+                exactly = torch.autocast("cpu", enabled=False)  # thresholds hold for float32 alone
+                with computing(self.threads), torch.device("cpu"), exactly:
                     logit = self.network(torch.from_numpy(block))
             logits.append(logit)
             alive()
@@ -131,11 +132,6 @@ class VoiceDetector:
             )
         loud = judged & (level >= _ACTIVE * level[judged].max())
         return VoiceScore(_probability(float(scores[loud].mean())), tuple(windows))
-
-
-def _uncast() -> torch.autocast:
-    """Thresholds hold for float32 alone."""
-    return torch.autocast("cpu", enabled=False)
 
 
 def _probability(logit: float) -> float:
