@@ -111,12 +111,11 @@ class _Worker:
         watch = _Watch(alive, self._settings.job_seconds)
         _check_length(job.path, self._settings.max_seconds, watch)
         seen = score_video(self._detector, job.path, frames=self._settings.frames, alive=watch)
-        thumbnails: list[bytes] = []
-        if job.previews:
-            thumbnails = [_jpeg(f.crop, _THUMBNAIL_SIDE) for t in seen.tracks for f in t.frames]
+        shown = [frame.crop for track in seen.tracks for frame in track.frames if job.previews]
+        thumbnails = tuple(_jpeg(crop, _THUMBNAIL_SIDE) for crop in shown)
         notes = [*seen.notes, *([f"no voice: {seen.no_voice}"] if seen.no_voice else [])]
         said = _provenance(job.path)
-        return _scored(schemas.Clip, seen, tuple(thumbnails), notes=notes, provenance=said)
+        return _scored(schemas.Clip, seen, thumbnails, notes=notes, provenance=said)
 
     def sound(self, job: ScoreFile, alive: Alive) -> Scored:
         watch = _Watch(alive, self._settings.job_seconds)

@@ -197,7 +197,8 @@ def _fit(
 
     ranks = Ranks.of_environment()
     L.seed_everything(args.seed + ranks.rank, workers=True)  # each mixes and drops out on its own
-    folder = args.out.with_suffix(".run")  # logs and checkpoints of this run
+    last = _last_checkpoint(args)
+    folder = last.parent  # logs and checkpoints of this run
     try:
         with ranks.together():
             if ranks.first:
@@ -218,7 +219,6 @@ def _fit(
         layer_decay=args.layer_decay,
         objective=objective_of(args),
     )
-    last = _last_checkpoint(args)
     if not args.resume and ranks.first:
         last.unlink(missing_ok=True)  # else a stop in the first epoch would go on from an old run
     resume = last if args.resume and last.exists() else None
