@@ -39,6 +39,7 @@ MODULES = {
     "export": ("ffdetect.scoring.onnx.export", "Write a detector for ONNX Runtime."),
     "statistics": ("ffdetect.solving.statistics", "Read what linear heads are solved from."),
     "solve": ("ffdetect.solving.solve", "Solve a network of linear heads."),
+    "serve": ("ffdetect.serve.server", "Answer over HTTP, with a web page."),
 }
 
 app = typer.Typer(
@@ -83,20 +84,6 @@ def _add(name: str, module: str, about: str) -> None:
 
 for _name, (_module, _about) in MODULES.items():
     _add(_name, _module, _about)
-
-
-@app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
-def serve(context: typer.Context) -> None:
-    """Answer over HTTP, with a web page."""
-    from ffdetect.serve.server import main  # its options are those of `ffdetect.serve.settings`
-
-    raise typer.Exit(status_of(lambda: main(context.args)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

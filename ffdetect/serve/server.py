@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import inspect
 import secrets
@@ -20,7 +21,7 @@ import h11
 import uvicorn
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, CliSettingsSource
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffdetect.weights import SHIPPED
@@ -34,11 +35,22 @@ from .observe import log, log_to_stderr
 from .settings import Settings
 from .workers import refuse_connections
 
+PROG = "ffdetect serve"
 _PREFIX = "ffdetect-serve-"
 _LOOK = 0.1  # seconds between looks at whether all is done
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """Of the options that `settings` has."""
+    parser: argparse.ArgumentParser = _options(prog).root_parser
+    return parser
+
+
+def _options(prog: str) -> CliSettingsSource:
+    return CliSettingsSource(_Options, cli_prog_name=prog)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Exit status: 0 after a signal to stop; 1 if it cannot serve; 2 wrong arguments."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments == ["--new-token"]:
@@ -46,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"token, for whoever asks:  {token}\nline, for the file --tokens:  NAME {hashed}")
         return 0
     try:
-        settings = CliApp.run(_Options, arguments)
+        settings = CliApp.run(_Options, arguments, cli_settings_source=_options(prog))
         if settings.weights not in SHIPPED and not Path(settings.weights).is_file():
             raise ValueError(f"{settings.weights}: expected a weights file, best or fast")
         return serve(settings)
@@ -60,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Options(
     Settings,
-    cli_prog_name="ffdetect serve",
     cli_kebab_case=True,
     cli_implicit_flags=True,
     cli_hide_none_type=True,

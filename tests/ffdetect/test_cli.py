@@ -36,21 +36,16 @@ def test_help_lists_the_commands_and_is_quick() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if name == "serve":
+        pytest.importorskip("uvicorn", reason="needs the [serve] extra")
     assert status_of(name, "--help") == 0
     said = capsys.readouterr().out
     module = import_module(MODULES[name][0])
     assert f"usage: ffdetect {name} " in said and f"examples:\n  ffdetect {name} " in said
     parser = module.make_parser()
     assert f"usage: {module.PROG} " in parser.format_help()
-    for example in said.rpartition("examples:\n")[2].splitlines():
+    for example in said.rpartition("examples:\n")[2].partition("\n\n")[0].splitlines():
         parser.parse_args(example.replace(f"ffdetect {name}", "").split())  # exits if it is wrong
-
-
-def test_help_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("uvicorn", reason="needs the [serve] extra")
-    assert status_of("serve", "--help") == 0
-    said = capsys.readouterr().out
-    assert "usage: ffdetect serve " in said and "\nexamples:\n  ffdetect serve " in said
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["crop"], ["check", "--no-such-option"]])
@@ -128,6 +123,8 @@ def test_shells_complete_commands_and_options() -> None:
     assert set(complete("ffdetect c")) >= {"crop", "check", "calibrate"}
     assert complete("ffdetect crop --ma") == ["--margin", "--maps"]
     assert complete("ffdetect crop dat") == []  # left to the shell: names of files
+    pytest.importorskip("uvicorn", reason="needs the [serve] extra")
+    assert complete("ffdetect serve --po") == ["--port"]
 
 
 def test_a_command_that_is_stopped_ends_with_130(monkeypatch, capsys) -> None:
