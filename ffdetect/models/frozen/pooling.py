@@ -11,10 +11,25 @@ import functools
 import math
 
 import torch
+from torch import nn
 
 _EPSILON = 1e-6
 _FLAT = 0.01  # deviation below which a channel counts as flat; its log would run away
 _LESS_THAN_A_PART = 0.25  # of a pixel: added to its sum, no value lies halfway between two
+
+
+def resized(pixels: torch.Tensor, side: int) -> torch.Tensor:
+    """Shrunk by areas, enlarged bilinearly, or as it is.
+
+    Args:
+        pixels: uint8 N x C x S x S.
+
+    Returns:
+        float32 N x C x side x side in 0..255.
+    """
+    if pixels.shape[-1] < side:
+        return nn.functional.interpolate(pixels.float(), (side, side), mode="bilinear")
+    return area_resize(pixels, side) if pixels.shape[-1] > side else pixels.float()
 
 
 def area_resize(pixels: torch.Tensor, side: int) -> torch.Tensor:

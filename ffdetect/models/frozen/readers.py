@@ -4,6 +4,7 @@
 |---|---|
 | clip_resized | CLIP on the whole crop, shrunk to the trunk's side |
 | clip_native | CLIP on the middle of the crop, no pixel resampled |
+| clip_inner | CLIP on the inner face, from the brows to the mouth, enlarged |
 | lite_rgb | EfficientNet-Lite0's early stages on the crop, by regions of the face |
 | lite_residual | the same on the crop's high-frequency residual |
 
@@ -22,11 +23,11 @@ from torch import nn
 from preprocess.faces import maps
 
 from .pooling import (
-    area_resize,
     face_ellipse,
     middle,
     region_moments,
     region_shares,
+    resized,
     token_moments,
     token_shares,
 )
@@ -41,28 +42,37 @@ _RESIDUAL_LIMIT = 4.0
 _RESIDUAL_GAIN = 6.0  # residuals are a few grey levels; the trunk is used to pictures
 
 
+class Window(NamedTuple):
+    """The middle of the crop, which is shrunk or enlarged to the trunk's side.
+
+    Attributes:
+        side: pixels of the crop; None for all of it.
+        ellipse: half axes of the face in it, as shares of its side.
+    """
+
+    side: int | None
+    ellipse: tuple[float, float]
+
+
 class ClipReader(nn.Module):
     """Moments of the tokens after some blocks of CLIP.
 
     Args:
         trunk: shared by all readers of it.
-        native: the middle of the crop as it is, not the whole crop shrunk.
+        window: what it is shown of the crop.
     """
 
-    def __init__(self, trunk: ClipTrunk, native: bool) -> None:
+    def __init__(self, trunk: ClipTrunk, window: Window) -> None:
         super().__init__()
-        self.trunk, self.native = trunk, native
+        self.trunk, self.window = trunk, window
         self.features = len(_CLIP_TAPS) * 7 * trunk.width
-        # Half axes of the face in the view, as shares of its side.
-        self.ellipse = (0.42, 0.50) if native else (0.30, 0.38)
         for name, values in (("mean", trunk.mean), ("std", trunk.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def view(self, crops: torch.Tensor) -> torch.Tensor:
         """float32 N x 3 x 224 x 224, what the trunk is given of uint8 N x 3 x H x W."""
-        side = self.trunk.side
-        pixels = middle(crops, side).float() if self.native else area_resize(crops, side)
-        return (pixels / 255 - self.mean) / self.std
+        shown = crops if self.window.side is None else middle(crops, self.window.side)
+        return (resized(shown, self.trunk.side) / 255 - self.mean) / self.std
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """uint8 N x 3 x H x W -> float32 N x features."""
@@ -82,15 +92,14 @@ class ClipReader(nn.Module):
         lines = zip(tapped, *both, strict=True)
         places = torch.stack([token_shares(x, self._inside(crops), *line) for x, *line in lines])
         side = self.trunk.side // _PATCH
-        seen = self.trunk.side / crops.shape[-1] if self.native else 1.0  # of the crop's side
-        around = round(side * (1 / seen - 1) / 2)
+        around = round(side * (crops.shape[-1] / (self.window.side or crops.shape[-1]) - 1) / 2)
         return [nn.functional.pad(places.sum(0).view(-1, 1, side, side), [around] * 4)]
 
     def _tapped(self, crops: torch.Tensor) -> list[torch.Tensor]:
         return self.trunk(self.view(crops), _CLIP_TAPS)
 
     def _inside(self, crops: torch.Tensor) -> torch.Tensor:
-        return face_ellipse(self.trunk.side // _PATCH, *self.ellipse, crops.device)
+        return face_ellipse(self.trunk.side // _PATCH, *self.window.ellipse, crops.device)
 
 
 class LiteReader(nn.Module):
@@ -144,8 +153,9 @@ class Entry(NamedTuple):
 
 
 READERS: dict[str, Entry] = {
-    "clip_resized": Entry("clip_vit_b16", partial(ClipReader, native=False)),
-    "clip_native": Entry("clip_vit_b16", partial(ClipReader, native=True)),
+    "clip_resized": Entry("clip_vit_b16", partial(ClipReader, window=Window(None, (0.30, 0.38)))),
+    "clip_native": Entry("clip_vit_b16", partial(ClipReader, window=Window(224, (0.42, 0.50)))),
+    "clip_inner": Entry("clip_vit_b16", partial(ClipReader, window=Window(160, (0.42, 0.42)))),
     "lite_rgb": Entry("efficientnet_lite0", partial(LiteReader, residual=False)),
     "lite_residual": Entry("efficientnet_lite0", partial(LiteReader, residual=True)),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -56,9 +58,14 @@ class FirstTokens(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("name", "axes"), [("clip_resized", (0.30, 0.38)), ("clip_native", (0.42, 0.50))]
+    ("name", "axes"),
+    [
+        ("clip_resized", (0.30, 0.38)),
+        ("clip_native", (0.42, 0.50)),
+        ("clip_inner", (0.42, 0.42)),
+    ],
 )
-def test_clip_reads_the_whole_crop_or_its_middle(name, axes, crops):
+def test_clip_reads_the_whole_crop_its_middle_or_the_inner_face(name, axes, crops):
     trunk = FirstTokens()
     reader = READERS[name].create(trunk)
     got = reader(crops).view(2, 4, 7, 3)
@@ -66,6 +73,10 @@ def test_clip_reads_the_whole_crop_or_its_middle(name, axes, crops):
     pixels = (trunk.seen * std + mean) * 255
     if name == "clip_native":
         torch.testing.assert_close(pixels, crops[..., 48:272, 48:272].float(), rtol=0, atol=1e-2)
+    elif name == "clip_inner":
+        inner = crops[..., 80:240, 80:240].permute(0, 2, 3, 1).numpy().astype("float32")
+        enlarged = torch.from_numpy(np.stack([cv2.resize(one, (224, 224)) for one in inner]))
+        torch.testing.assert_close(pixels, enlarged.permute(0, 3, 1, 2), rtol=0, atol=1e-2)
     else:
         assert abs(float(pixels.mean() - crops.float().mean())) < 0.5
     tokens = trunk(trunk.seen, (1,))[0][:, 1:]
@@ -80,17 +91,17 @@ def test_every_reader_names_its_trunk():
     assert {entry.trunk for entry in READERS.values()} == {"clip_vit_b16", "efficientnet_lite0"}
 
 
-@pytest.mark.parametrize("name", ["clip_resized", "clip_native"])
-def test_a_line_on_tokens_divides_among_places_of_the_crop(name, crops):
+@pytest.mark.parametrize(
+    ("name", "places"), [("clip_resized", 14), ("clip_native", 20), ("clip_inner", 28)]
+)
+def test_a_line_on_tokens_divides_among_places_of_the_crop(name, places, crops):
     reader = READERS[name].create(FirstTokens())
     seen = reader(crops)
     slope, centre = torch.rand_like(seen), seen + torch.randn_like(seen)
     (shares,) = reader.shares(crops, slope, slope * centre)
     line = (slope * (seen - centre)).view(2, 4, 7, 3)[:, :, 1:]  # without the class token
     torch.testing.assert_close(shares.sum((1, 2, 3)), line.sum((1, 2, 3)), rtol=1e-4, atol=1e-4)
-    if name == "clip_native":  # nothing around the middle, 224 of 320 px
-        assert shares.shape == (2, 1, 20, 20)
-        assert shares[..., 3:17, 3:17].abs().min() > 0
-        torch.testing.assert_close(shares[..., 3:17, 3:17].sum(), shares.sum())
-    else:
-        assert shares.shape == (2, 1, 14, 14)
+    assert shares.shape == (2, 1, places, places)
+    seen = slice(round(places / 2) - 7, round(places / 2) + 7)  # nothing of what lies around
+    assert shares[..., seen, seen].abs().min() > 0
+    torch.testing.assert_close(shares[..., seen, seen].sum(), shares.sum())
