@@ -112,7 +112,7 @@ class Recipe:
         return cls({"fake": Lines("all", tuple(rgb), tuple(frequency))}, **others)
 
 
-_CLIP = ("clip_resized", "clip_native")
+_CLIP = ("clip_resized", "clip_inner")
 BEST = Recipe(
     {
         "generated": Lines("generated", _CLIP, ("lite_residual",), 0.2, frame_margin=2.0),
@@ -120,7 +120,7 @@ BEST = Recipe(
         "swap": Lines("swaps", _CLIP, margin=3.0, frame_margin=2.0, clip_margin=3.0),
         "clip": Lines("clips", _CLIP, margin=3.0),
     },
-    frames=("clip_native",),
+    frames=("clip_inner",),
 )
 _LITE = (("lite_rgb",), ("lite_residual",), 0.3)
 FAST = Recipe(
