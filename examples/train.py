@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ffdetect import evaluate, train
+from ffdetect import evaluate
+from ffdetect.training import train
 from preprocess import crop
 
 
