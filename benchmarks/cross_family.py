@@ -28,15 +28,14 @@ from ffdetect.solving.solve import add_recipe, read_faces
 from ._harness import Parser, save_result
 
 _PLAIN = RidgeSettings(1e-2, 0.0)
-_RESIZED, _NATIVE = "clip_resized", "clip_native"
-_CLIP = (_RESIZED, _NATIVE)
-BASELINE = Recipe.plain((_RESIZED,), degraded=0, ridge=_PLAIN)
+_CLIP = BEST.kinds["generated"].rgb
+BASELINE = Recipe.plain(("clip_resized",), degraded=0, ridge=_PLAIN)
 _STILLS = {"generated": Lines("generated", _CLIP), "early": BEST.kinds["early"]}
 _SWAPS = {**_STILLS, "swap": BEST.kinds["swap"]}
 _RESIDUAL = {**_SWAPS, "generated": BEST.kinds["generated"]}
 RECIPES = {
     "ridge on CLIP blocks 5 to 8": BASELINE,
-    "penalty between real sources, a degraded view, native pixels": Recipe.plain(_CLIP),
+    "penalty between real sources, a degraded view, the inner face": Recipe.plain(_CLIP),
     "early generators apart, no swaps": Recipe(_STILLS),
     "swaps apart too": Recipe(_SWAPS),
     "and the residual": Recipe(_RESIDUAL),
