@@ -13,7 +13,7 @@ demo: .venv/demo
 	$(BIN)/ffdetect predict examples/portraits --out cache/demo/portraits.txt
 	@echo
 	@echo "pictures  cache/demo/pictures"
-	@echo "cache     cache/demo/faces (crops, spectra, residuals)"
+	@echo "cache     cache/demo/faces (what scoring reads; ffdetect crop --help says how to keep more)"
 	@echo "crops     cache/demo/sheet.png shows them beside their maps"
 	@echo "verdicts  cache/demo/verdicts.png: a photograph, and six portraits that no training has seen"
 	@echo "scores    cache/demo/prediction.txt (0 real ... 1 fake):"

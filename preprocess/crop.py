@@ -1,4 +1,8 @@
-"""python -m preprocess.crop DATA: find and align the faces of pictures and clips, write a cache."""
+"""python -m preprocess.crop DATA: find and align the faces of pictures and clips, write a cache.
+
+Crops, their spectra and residuals; `ffdetect crop` leaves out the maps, which the shipped networks
+do not read and which a reader of the cache computes where they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +32,10 @@ PICTURES_PER_WORKER = 4  # starting one costs about as much as cropping so many
 _WORK = ("preprocess.extract", "preprocess.faces.mtcnn_onnx")
 
 
-def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
-    """Exit status: see `run.run`."""
+def main(argv: Sequence[str] | None = None, prog: str = PROG, maps: Sequence[str] = ()) -> int:
+    """Exit status: see `run.run`; `maps` are cached if the arguments name none."""
     return run(
-        make_parser(prog),
+        make_parser(prog, maps),
         argv,
         holds="pictures or clips",
         media=("picture", "clip"),
@@ -126,7 +130,7 @@ def _check_device(device: str) -> None:
         raise ValueError(f"expected --device cpu or cuda but got {device!r}: {reason}") from error
 
 
-def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
+def make_parser(prog: str = PROG, maps: Sequence[str] = ()) -> argparse.ArgumentParser:
     crop, cache = CropSettings(), CacheSettings()
     parser = new_parser(
         prog, __doc__, "data/ --out cache/data", "clips/ --out cache/clips --frames 16"
@@ -159,7 +163,11 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("--min-probability", type=float, default=crop.min_probability, help="(%(default)s)")
     add("--faces", choices=("largest", "all"), default=cache.faces, help="(%(default)s)")
     add("--frames", type=int, default=cache.frames, help="frames per clip (%(default)s)")
-    add("--maps", default=",".join(MAPS), help="comma-separated, or none (%(default)s)")
+    add(
+        "--maps",
+        default=",".join(maps) or "none",
+        help=f"what to keep beside the crop: {','.join(MAPS)}, one of them, or none (%(default)s)",
+    )
     add("--residual", choices=RESIDUALS, default=cache.residual, help="(%(default)s)")
     add("--codec", choices=CODECS, default=cache.codec, help="lossless coding (%(default)s)")
     add(
@@ -190,4 +198,4 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    finish(main)
+    finish(partial(main, maps=MAPS))

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 from preprocess.arguments import check_outputs, finish, new_parser, unwritten
 from preprocess.cache.errors import CacheError
 from preprocess.cache.reader import CacheReader
-from preprocess.faces.crop_maps import residual, spectrum
 from preprocess.io.sources import printable
 from preprocess.io.storage import StorageError, as_path, write_whole
 from preprocess.spread import evenly
@@ -61,12 +60,9 @@ def _choose(target: np.ndarray, count: int) -> list[int]:
 
 
 def _pictures(reader: CacheReader, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop, spectrum and residual as uint8 RGB; maps the cache lacks are computed."""
-    crop, settings = reader.crop(row), reader.settings
-    half = reader.spectrum(row) if "spectrum" in settings.maps else spectrum(crop)
-    cached = "residual" in settings.maps
-    noise = reader.residual(row) if cached else residual(crop, settings.residual)
-    return crop, np.repeat(show_spectrum(half)[..., None], 3, 2), show_residual(noise)
+    """Crop, spectrum and residual as uint8 RGB."""
+    bright = show_spectrum(reader.spectrum(row))
+    return reader.crop(row), np.repeat(bright[..., None], 3, 2), show_residual(reader.residual(row))
 
 
 def show_spectrum(half: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ QUICK = Effort(pictures=4, rows=(300,), parts=(10,), cache=20, allowed=200, pair
 
 def stages(items: Sequence[Item], folder: Path) -> tuple[dict[str, float], dict]:
     """CPU seconds per 1,000 faces of each stage, and bytes per face for each choice of maps."""
-    settings = CacheSettings()
+    settings = CacheSettings(maps=MAPS["both"])
     detector = FaceDetector(settings.crop, "cpu")
     spent: dict[str, float] = {}
 
@@ -225,7 +225,7 @@ def measure(data: Path, effort: Effort, folder: Path) -> dict:
         cache = write_made_up(folder / f"rows-{rows}", rows, plain, b"")
         results["opened"][rows] = in_fresh_process(opened, cache)
     results["flush"] = {n: listing(folder / f"parts-{n}", n) for n in effort.parts}
-    whole = CacheSettings()
+    whole = CacheSettings(maps=MAPS["both"])
     rows = int(effort.cache * 2**20 / size["ppm"]["both"])
     cache = write_made_up(folder / "pairs", rows, whole, None)
     results["drawn"] = in_fresh_process(drawn, cache, effort.allowed, effort.pairs)

@@ -1,4 +1,4 @@
-"""What every stage of preprocess.crop takes; `benchmarks.speed.preprocess` prints it."""
+"""What every stage of `ffdetect crop` takes, maps too; `benchmarks.speed.preprocess` prints it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unittest.mock import patch
 import cv2
 
 from preprocess import crop, extract
-from preprocess.cache.faces import CacheSettings
+from preprocess.cache.faces import MAPS, CacheSettings
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces import mtcnn, mtcnn_interface, tracks
 from preprocess.faces.detect import FaceDetector
@@ -48,7 +48,7 @@ def time_stages(folder: Path, frames: int, out: Path) -> dict[str, float]:
 
         return run
 
-    settings = CacheSettings(frames=frames)
+    settings = CacheSettings(maps=MAPS, frames=frames)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     with ExitStack() as stack:

@@ -41,7 +41,7 @@ class CacheSettings:
     made_by: ClassVar[str] = "preprocess.crop"
 
     crop: CropSettings = CropSettings()  # noqa: RUF009 (frozen)
-    maps: tuple[str, ...] = MAPS
+    maps: tuple[str, ...] = ()
     residual: str = "npr"
     codec: str = "ppm"
     faces: str = "largest"

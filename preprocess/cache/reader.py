@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import numpy as np
 import pyarrow as pa
 
+from preprocess.faces.crop_maps import residual, spectrum
 from preprocess.io.formats import SAMPLE_RATE
 from preprocess.io.storage import as_path, is_remote, matching
 
@@ -192,17 +193,16 @@ class CacheReader(Reader[CacheSettings]):
         return torch.from_numpy(np.stack([self.crop(i) for i in indices])).permute(0, 3, 1, 2)
 
     def spectrum(self, index: int) -> np.ndarray:
-        """float16 128 x 65, see `preprocess.faces.maps.spectrum`."""
-        return self._map(index, "spectrum")
+        """float16 128 x 65, see `preprocess.faces.maps.spectrum`; computed if it is not cached."""
+        if "spectrum" in self.settings.maps:
+            return self._value(index, "spectrum").to_numpy()
+        return spectrum(self.crop(index))
 
     def residual(self, index: int) -> np.ndarray:
-        """int8 3 x size x size, see `preprocess.faces.maps.residual`."""
-        return self._map(index, "residual")
-
-    def _map(self, index: int, name: str) -> np.ndarray:
-        if name not in self.settings.maps:
-            raise CacheError(f"{self.paths[0]}: expected a cached {name} but it has none")
-        return self._value(index, name).to_numpy()
+        """int8 3 x size x size, see `preprocess.faces.maps.residual`; computed if not cached."""
+        if "residual" in self.settings.maps:
+            return self._value(index, "residual").to_numpy()
+        return residual(self.crop(index), self.settings.residual)
 
 
 class SoundCache(Reader[SoundSettings]):

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from preprocess.cache.faces import CachedFace, CacheSettings
+from preprocess.cache.faces import MAPS, CachedFace, CacheSettings
 from preprocess.cache.reader import CacheReader
 from preprocess.cache.writer import CacheWriter
 from preprocess.faces.face import CropSettings
 from preprocess.faces.maps import residual, spectrum
 
-SMALL = CacheSettings(CropSettings(size=128))
+SMALL = CacheSettings(CropSettings(size=128), maps=MAPS)
 SMALL_COLUMNS = [n for n in SMALL.schema().names if n not in ("crop", "spectrum", "residual")]
 
 

@@ -80,7 +80,8 @@ def test_rows_hold_what_the_functions_give(astronaut_folder, out):
 
 def test_options_end_up_in_the_settings(astronaut_folder, out):
     options = "--size 224 --margin 0.4 --align similarity --native 1 --detail 200 --min-face 40 "
-    options += "--min-probability 0.8 --residual srm --codec png --frames 3 --faces all"
+    options += "--min-probability 0.8 --residual srm --codec png --frames 3 --faces all "
+    options += "--maps spectrum,residual"
     assert run(astronaut_folder(), "--out", out, *options.split()) == 0
     settings = json.loads((out / "cache.json").read_text())["settings"]
     assert settings == {
@@ -103,12 +104,27 @@ def test_options_end_up_in_the_settings(astronaut_folder, out):
 
 
 @pytest.mark.parametrize(
-    ("maps", "expected"), [("none", set()), ("spectrum", {"spectrum"}), ("residual", {"residual"})]
+    ("options", "expected"),
+    [
+        ([], set()),
+        (["--maps", "none"], set()),
+        (["--maps", "spectrum"], {"spectrum"}),
+        (["--maps", "spectrum,residual"], {"spectrum", "residual"}),
+    ],
 )
-def test_maps_can_be_left_out(astronaut_folder, out, maps, expected):
-    assert run(astronaut_folder(), "--out", out, "--maps", maps) == 0
+def test_maps_are_kept_where_they_are_asked_for(astronaut_folder, out, options, expected):
+    assert run(astronaut_folder(), "--out", out, *options) == 0
     frame = pd.read_feather(out / "part-00000.arrow")
     assert set(frame.columns) & {"spectrum", "residual"} == expected
+
+
+def test_run_as_a_module_it_keeps_both_maps(astronaut_folder, out):
+    command = [sys.executable, "-m", "preprocess.crop", str(astronaut_folder()), "--out", str(out)]
+    subprocess.run([*command, "--workers", "0", "--quiet"], check=True)
+    assert CacheReader(out).settings.maps == ("spectrum", "residual")
+    bare = out.with_name("bare")
+    subprocess.run([*command[:-1], str(bare), "--workers", "0", "--maps", "none"], check=True)
+    assert CacheReader(bare).settings.maps == ()
 
 
 def test_largest_face_or_all_of_them(tmp_path, astronaut, out):

@@ -74,7 +74,7 @@ def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path)
 
 
 def test_ratios_are_medians_of_rounds_without_the_start():
-    start = {way: [Cost(1, 2, 0)] for way in ("peer", "largest", "all", "without maps", "decoding")}
+    start = {way: [Cost(1, 2, 0)] for way in ("peer", "largest", "all", "with maps", "decoding")}
     ways = {way: [Cost(3, 6, 0)] * 3 for way in start}
     ways["peer"] = [Cost(9, 10, 0), Cost(7, 6, 0), Cost(5, 22, 0)]  # 8, 6, 4 and 8, 4, 20 without
     found = ratios(ways, start, 10)
