@@ -4,7 +4,8 @@ Clients on this machine ask one service for scores of pictures, one a request, e
 has its answer. Per number of clients: pictures a second, the latency of answers, and what was
 refused because the queue was full; beside them `Detector.score_batch` on the same files, and what
 the service does with a picture done here to one after the other, which is all that a client can get
-who waits for every answer. In the end a third of the requests is hostile (truncated, empty, no
+who sends one and waits for the answer. Then one client sends --files of them a request, as
+`score_batch` is given many. In the end a third of the requests is hostile (truncated, empty, no
 picture, enormous), and the latency of the others is compared. Requests without an answer are lost,
 and there should be none.
 
@@ -54,7 +55,8 @@ class Load:
     Attributes:
         clients: how many asked at once.
         seconds: from the first question to the last answer.
-        latency: seconds of each good picture's answer.
+        latency: seconds of each answer to good pictures.
+        pictures: good ones that were answered.
         statuses: HTTP status -> answers; good and hostile ones together.
         wrong: good pictures that were refused for what they are, and hostile ones that were not.
         lost: requests without an answer.
@@ -63,6 +65,7 @@ class Load:
     clients: int
     seconds: float = 0.0
     latency: list[float] = field(default_factory=list)
+    pictures: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: int = 0
     lost: int = 0
@@ -71,7 +74,7 @@ class Load:
         middle, late = np.quantile(self.latency, (0.5, 0.99)) if self.latency else (np.nan, np.nan)
         return {
             "clients": self.clients,
-            "pictures a second": round(len(self.latency) / self.seconds, 2),
+            "pictures a second": round(self.pictures / self.seconds, 2),
             "p50 seconds": round(float(middle), 3),
             "p99 seconds": round(float(late), 3),
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
@@ -98,9 +101,10 @@ async def ask(
     seconds: float = math.inf,
     requests: float = math.inf,
     hostile: float = 0,
+    files: int = 1,
 ) -> Load:
-    """Ask for `seconds`, or so many requests; a share of the requests is hostile. Where the service
-    is full, a client waits and asks the same again, beyond `seconds` too."""
+    """Ask for `seconds`, or so many requests of `files` each; a share of the requests is hostile.
+    Where the service is full, a client waits and asks the same again, beyond `seconds` too."""
     load, hostiles, start = Load(clients), hostile_files(), time.perf_counter()
     asked = 0
 
@@ -112,24 +116,25 @@ async def ask(
                 asked += 1
                 bad = rng.random() < hostile
                 choice = hostiles if bad else pictures
-                data = choice[int(rng.integers(len(choice)))]
+                data = [choice[i] for i in rng.integers(len(choice), size=files)]
                 while (answer := await post(http, data)) is not None:
                     load.statuses[answer.status_code] += 1
                     if answer.status_code == 429:
                         await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
                         continue
-                    good = answer.status_code == 200 and "error" not in _failure(answer)
+                    good = answer.status_code == 200 and not _failed(answer)
                     load.wrong += good == bad
                     if good and not bad:
                         load.latency.append(answer.elapsed.total_seconds())
+                        load.pictures += files
                     break
 
-    async def post(http: httpx.AsyncClient, data: bytes) -> httpx.Response | None:
+    async def post(http: httpx.AsyncClient, data: Sequence[bytes]) -> httpx.Response | None:
         try:
             return await http.post(
                 "/v1/images",
                 params={"verdict": "false", "provenance": "false"},
-                files={"files": ("picture.jpg", data)},
+                files=[("files", ("picture.jpg", one)) for one in data],
             )
         except httpx.HTTPError:
             load.lost += 1
@@ -140,10 +145,9 @@ async def ask(
     return load
 
 
-def _failure(answer: httpx.Response) -> dict[str, Any]:
-    """What is said of the one picture, without what it has none of."""
-    (picture,) = answer.json()["images"]
-    return {name: value for name, value in picture.items() if value is not None}
+def _failed(answer: httpx.Response) -> bool:
+    """Whether a picture of the request was refused."""
+    return any(picture.get("error") is not None for picture in answer.json()["images"])
 
 
 class Service:
@@ -220,11 +224,14 @@ def page(values: dict[str, Any]) -> str:
     """A result for people."""
     parts = []
     if "loads" in values:
+        rows = [(f"{r['clients']}", r) for r in values["loads"]]
+        if "together" in values:
+            rows.append((f"1, {values['files a request']} files a request", values["together"]))
+        rows.append((f"{values['hostile']['clients']}, a third hostile", values["hostile"]))
         columns = ["pictures a second", "p50 seconds", "p99 seconds"]
         lines = [
-            [f"{r['clients']}{', a third hostile' if r is values['hostile'] else ''}"]
-            + [*(r[name] for name in columns), r["statuses"].get("429", 0), r["wrong"], r["lost"]]
-            for r in [*values["loads"], values["hostile"]]
+            [who, *(r[n] for n in columns), r["statuses"].get("429", 0), r["wrong"], r["lost"]]
+            for who, r in rows
         ]
         parts += [
             f"`score_batch`: {values['score_batch pictures a second']} pictures/s, `analyze` one "
@@ -253,6 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--weights", default="best", help="best or fast (%(default)s)")
     add("--clients", type=int, nargs="*", default=[1, 8, 32, 128], help="(%(default)s)")
     add("--seconds", type=float, default=60, help="of each number of clients (%(default)s)")
+    add("--files", type=int, default=16, help="a request, of one client (%(default)s)")
     add("--queue", type=int, help="pictures that the service holds (default: its own)")
     add("--workers", type=int, help="of the service (default: its own)")
     add("--requests", type=int, default=0, help="of small pictures (%(default)s)")
@@ -282,6 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     for n in args.clients
                 ]
                 most, seconds = args.clients[-1], args.seconds
+                together = asyncio.run(ask(url, pictures, 1, seconds=seconds, files=args.files))
+                values |= {"files a request": args.files, "together": together.to_dict()}
                 hostile = asyncio.run(ask(url, pictures, most, seconds=seconds, hostile=1 / 3))
                 values |= {"loads": loads, "hostile": hostile.to_dict()}
                 values |= {

@@ -71,7 +71,7 @@ def faces_folder(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory
 def faces_cache(faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of `faces_folder` with maps: 12 faces of 128 px."""
     out = tmp_path_factory.mktemp("caches") / "faces"
-    options = ["--size", str(TINY_CACHE_SIZE), "--workers", "0"]
+    options = ["--size", str(TINY_CACHE_SIZE), "--workers", "0", "--maps", "spectrum,residual"]
     assert crop.main([str(faces_folder), "--out", str(out), *options]) == 0
     return out
 

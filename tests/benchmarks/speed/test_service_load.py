@@ -20,7 +20,7 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
         Image.fromarray(astronaut[: 400 + number, 60:460]).save(pictures / f"{number}.jpg")
     out = tmp_path / "load"
     command = [str(pictures), "--count", "2", "--weights", "fast", "--clients", "2", "8"]
-    command += ["--queue", "2", "--requests", "5", "--every", "3"]
+    command += ["--queue", "2", "--files", "2", "--requests", "5", "--every", "3"]
     assert service_load.main([*command, "--seconds", "1", "--out", str(out)]) == 0
     found = json.loads(out.with_suffix(".json").read_text())
     few, many = found["loads"]
@@ -28,6 +28,9 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
     assert (few["wrong"], few["lost"]) == (0, 0)
     assert 0 < few["p50 seconds"] <= few["p99 seconds"]
     assert set(many["statuses"]) == {"200", "429"} and (many["wrong"], many["lost"]) == (0, 0)
+    together = found["together"]
+    assert set(together["statuses"]) == {"200"} and (together["wrong"], together["lost"]) == (0, 0)
+    assert together["pictures a second"] * together["p50 seconds"] == pytest.approx(2, rel=0.7)
     hostile = found["hostile"]
     assert (hostile["wrong"], hostile["lost"]) == (0, 0)
     assert set(hostile["statuses"]) - {"200", "429"}  # some were refused for what they are
@@ -36,4 +39,5 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
     assert found["megabytes before"] > 100
     assert [row["requests"] for row in found["memory"]] == [0, 3, 5]
     assert all(row["megabytes"] > 100 and not row["lost"] for row in found["memory"])
-    assert "| 8 |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| 8 |" in said and "| 1, 2 files a request |" in said
