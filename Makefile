@@ -7,7 +7,7 @@ BIN = .venv/bin
 
 demo: .venv/demo
 	$(BIN)/python -m ffdetect.demo cache/demo/pictures examples/portraits/*.jpg --sheet cache/demo/verdicts.png
-	$(BIN)/ffdetect crop cache/demo/pictures --out cache/demo/faces
+	$(BIN)/ffdetect crop cache/demo/pictures --out cache/demo/faces --overwrite
 	$(BIN)/ffdetect gallery cache/demo/faces --out cache/demo/sheet.png
 	$(BIN)/ffdetect predict cache/demo/pictures --out cache/demo/prediction.txt
 	$(BIN)/ffdetect predict examples/portraits --out cache/demo/portraits.txt

@@ -74,6 +74,7 @@ class Load:
         middle, late = np.quantile(self.latency, (0.5, 0.99)) if self.latency else (np.nan, np.nan)
         return {
             "clients": self.clients,
+            "pictures": self.pictures,
             "pictures a second": round(self.pictures / self.seconds, 2),
             "p50 seconds": round(float(middle), 3),
             "p99 seconds": round(float(late), 3),

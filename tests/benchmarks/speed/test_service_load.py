@@ -30,7 +30,7 @@ def test_loads_hostile_files_and_what_the_queue_refuses(astronaut, tmp_path, cap
     assert set(many["statuses"]) == {"200", "429"} and (many["wrong"], many["lost"]) == (0, 0)
     together = found["together"]
     assert set(together["statuses"]) == {"200"} and (together["wrong"], together["lost"]) == (0, 0)
-    assert together["pictures a second"] * together["p50 seconds"] == pytest.approx(2, rel=0.7)
+    assert together["pictures"] == 2 * together["statuses"]["200"] > 0
     hostile = found["hostile"]
     assert (hostile["wrong"], hostile["lost"]) == (0, 0)
     assert set(hostile["statuses"]) - {"200", "429"}  # some were refused for what they are
