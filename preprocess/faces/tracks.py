@@ -212,12 +212,7 @@ class Tracker:
                 growth = abs(np.log(side / track.side))
                 if moved <= reach and growth <= np.log(_GROWTH):
                     cost[row, column] = moved + growth
-        from scipy.optimize import linear_sum_assignment  # which pictures need not wait for
-
-        possible = np.isfinite(cost)
-        rows, columns = linear_sum_assignment(np.where(possible, cost, 1e3))
-        pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-        return {column: tracks[row] for row, column in pairs if possible[row, column]}
+        return {column: tracks[row] for row, column in _least_cost(cost)}
 
     def region(self) -> np.ndarray | None:
         """Where the faces of the last key frame were: left, top, right, bottom as shares of the
@@ -232,3 +227,15 @@ class Tracker:
 
 def _around(boxes: np.ndarray) -> np.ndarray:
     return np.clip(np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)]), 0, 1)
+
+
+def _least_cost(cost: np.ndarray) -> list[tuple[int, int]]:
+    """Rows and columns that pair up with the least cost in sum; inf cannot be paired."""
+    possible = np.isfinite(cost)
+    if possible.sum(0).max() <= 1 and possible.sum(1).max() <= 1:  # nobody could be mistaken
+        return [(int(row), int(column)) for row, column in np.argwhere(possible)]
+    from scipy.optimize import linear_sum_assignment  # half a second that few clips need
+
+    rows, columns = linear_sum_assignment(np.where(possible, cost, 1e3))
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [pair for pair in pairs if possible[pair]]

@@ -17,6 +17,7 @@ from benchmarks.speed.preprocess import (
     Effort,
     enlarged,
     main,
+    make_inputs,
     ratios,
     run_decode,
     run_ours,
@@ -57,6 +58,19 @@ def test_a_clip_has_the_frames_it_was_made_of(tmp_path, astronaut):
     looks = list(decode_video(tmp_path / "clip.mp4", frames=5))
     assert [look.pixels.shape for look in looks] == [(480, 320, 3)] * 5
     assert len(list(peer.frames(tmp_path / "clip.mp4"))) == 5
+
+
+def test_a_short_clip_is_repeated_there_and_back(pictures, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "out").mkdir()
+    greys = [np.full((48, 64, 3), grey, np.uint8) for grey in (60, 120, 180)]
+    preprocess._write_clip(tmp_path / "clips/short.mp4", greys)
+    effort = Effort(mixed=1, large=1, clips=1, frames=6)
+    folders = make_inputs(pictures, tmp_path / "clips", effort, tmp_path / "out")
+    (clip,) = folders["480p"].iterdir()
+    looks = [look.pixels for look in decode_video(clip, frames=9)]
+    assert looks[0].shape == (480, 854, 3)
+    np.testing.assert_allclose([x.mean() for x in looks], [60, 120, 180, 120, 60, 120], atol=3)
 
 
 def test_both_commands_do_their_work_and_its_cost_is_counted(pictures, tmp_path):
