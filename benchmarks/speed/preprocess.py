@@ -55,7 +55,7 @@ class Effort:
 
     mixed: int = 500
     large: int = 100
-    clips: int = 8
+    clips: int = 4
     frames: int = 60
     rounds: int = 5
 
