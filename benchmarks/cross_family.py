@@ -3,8 +3,9 @@
 Every family of generators is left out of training together with a third of the real sources, and
 the recipe is chosen among `RECIPES` by folds inside the rest. Faces are framed and coded alike
 (`ffdetect.solving.views.matched`). Products of statistics are standardised over all faces, without
-labels. Pictures alone: frames of clips, and the lines for them, take no part. Swaps in video frames
-are known to training and their videos are not; they are also judged with their family left out.
+labels. Pictures alone: frames of clips, the lines for them, and regenerated pairs take no part.
+Swaps in video frames are known to training and their videos are not; they are also judged with
+their family left out.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipes = FAST_RECIPES if args.fast else RECIPES
     try:
         faces = read_faces(args, max(recipe.degraded for recipe in recipes.values()))
+        if len(faces.pairs):
+            raise ValueError(
+                f"expected stores without pairs but got {len(faces.pairs)} of their faces"
+            )
     except (ValueError, OSError) as error:
         parser.error(str(error))
     solver, rows = Solver(faces), faces.rows

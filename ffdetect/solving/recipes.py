@@ -19,7 +19,7 @@ from ffdetect.evaluation.splits import Rows
 from preprocess.io.formats import media_of_name
 
 from .ridge import Gram, Line, RidgeSettings, solve_line
-from .statistics import Store
+from .statistics import Known, Store
 
 # Swaps are compared with untouched pictures of their own collection.
 PAIRS = {"dfdc_swap": ("dfdc",), "inswapper": ("ffhq256",)}
@@ -139,7 +139,9 @@ class Faces:
     """Labelled faces with their statistics in every view; frames of clips among them.
 
     Attributes:
-        table: one row a face: key, path, target, unit, family, generator, source, group, clip.
+        table: one row a face: key, path, target, unit, family, generator, source, group, clip;
+            pair: whether it is one of a pair, regenerated or the real one beside it; real: the unit
+            that the real face is of, or would be.
         values: reader -> float16 S x features, of faces in views.
         face: int S, whose row of the table each is.
         view: int S, ascending; 0 is the matched view, which every face has, in the table's order.
@@ -205,27 +207,41 @@ class Faces:
         """int, rows of the table that are frames of clips."""
         return np.flatnonzero(self.table["clip"])
 
+    @property
+    def pairs(self) -> np.ndarray:
+        """int, rows of the table that are of pairs: learnt from, and never what is judged."""
+        return np.flatnonzero(self.table["pair"])
+
 
 def _labelled(manifest: pd.DataFrame, keys: np.ndarray) -> pd.DataFrame:
     """What the manifest knows of faces. Fakes are of a family, the generator where none is given;
-    reals of the source that their generator's column names, or, as frames of clips, their own."""
-    paths = [key.rpartition("#")[0] for key in keys.tolist()]
-    table = manifest.set_index("path").reindex(paths).reset_index()
-    clip = np.array([media_of_name(path) == "clip" for path in paths], bool)
-    known = table[["generator", "source", "group"]].fillna("").astype(str)
-    family = table["family"].fillna("").astype(str) if "family" in table else known["source"] * 0
-    family = family.where(family != "", known["generator"])
-    real = known["source"].where(clip, known["generator"])
-    target = table["target"].fillna(-1).astype(int)
+    reals of the source that their generator's column names, or, as frames of clips, their own.
+    Regenerated faces are of their regenerator; of pairs of others than real pictures none is."""
+    known = [Known.of(key) for key in keys.tolist()]
+    table = manifest.set_index("path").reindex([one.path for one in known]).reset_index()
+    clip = np.array([media_of_name(one.path) == "clip" for one in known], bool)
+    regenerator = pd.Series([one.regenerator for one in known], dtype=object)
+    pair = (regenerator != "").to_numpy()
+    text = table[["generator", "source", "group"]].fillna("").astype(str)
+    family = table["family"].fillna("").astype(str) if "family" in table else text["source"] * 0
+    family = family.where(family != "", text["generator"])
+    real = text["source"].where(clip, text["generator"])
+    target = table["target"].fillna(-1).astype(int).to_numpy()
+    made = np.array([one.target for one in known], int)
+    target = np.where(pair, np.where((target == 0) & ~clip, made, -1), target)
+    regenerated = pair & (target == 1)
+    family = family.mask(regenerated, regenerator)
+    text["generator"] = text["generator"].mask(regenerated, regenerator)
     unit = family.where(target == 1, real)
-    return table.assign(key=keys, clip=clip, family=family, unit=unit, target=target, **known)
+    columns = {"key": keys, "clip": clip, "pair": pair, "family": family, "unit": unit}
+    return table.assign(**columns, real=real, target=target, **text)
 
 
 def _kept(table: pd.DataFrame, most: int) -> np.ndarray:
     """Rows drawn at random from each collection, those of video frames by their video."""
     rng, kept = np.random.default_rng(0), []
     labelled = table[table["target"].isin((0, 1))]
-    for (generator, _), own in labelled.groupby(["generator", "source"], sort=True):
+    for (generator, _, _), own in labelled.groupby(["generator", "source", "pair"], sort=True):
         limit = most * 10 if generator.startswith("dfdc") else most
         kept.append(rng.permutation(own.index.to_numpy())[:limit])
     return np.sort(np.concatenate(kept))

@@ -136,7 +136,7 @@ def picture_folds(faces: Faces, draws: int = DRAWS) -> list[Fold]:
     """Every family left out with each third of the real sources in turn, however often thirds are
     drawn; of video swaps, videos. Frames of clips are always learnt from."""
     rows = faces.rows
-    pictures = np.setdiff1d(np.arange(len(rows)), faces.clips)
+    pictures = _pictures(faces)
     own = rows.take(pictures)
     folds: list[Fold] = []
     for seed in range(draws):
@@ -144,7 +144,7 @@ def picture_folds(faces: Faces, draws: int = DRAWS) -> list[Fold]:
         folds += [fold for fold in drawn if fold.name != VIDEO_FAMILY]
         if VIDEO_FAMILY in own.families():
             folds += group_folds(own, [VIDEO_FAMILY], seed=seed)
-    return [_beside(fold, pictures, faces.clips) for fold in folds]
+    return [_beside(fold, pictures, faces.clips, faces) for fold in folds]
 
 
 def maker_folds(faces: Faces) -> list[Fold]:
@@ -152,14 +152,14 @@ def maker_folds(faces: Faces) -> list[Fold]:
     rows = faces.rows
     gan = rows.unit == GAN
     maker = faces.table["generator"].replace(SAME_MAKER).to_numpy().astype(str)
-    pictures = np.setdiff1d(np.arange(len(rows)), faces.clips)
+    pictures = _pictures(faces)
     named = replace(rows, unit=np.where(gan, np.char.add(f"{GAN}: ", maker), rows.unit))
     own = named.take(pictures)
     if len([name for name in own.families() if name.startswith(f"{GAN}: ")]) < 2:
         return []
     folds = outer_folds(own, parts=PARTS, turns=PARTS)
     folds = [fold for fold in folds if fold.name.startswith(f"{GAN}: ")]
-    return [_beside(fold, pictures, faces.clips) for fold in folds]
+    return [_beside(fold, pictures, faces.clips, faces) for fold in folds]
 
 
 def clip_folds(faces: Faces) -> list[Fold]:
@@ -170,7 +170,6 @@ def clip_folds(faces: Faces) -> list[Fold]:
     _, first, clip = np.unique(table["path"].astype(str), return_index=True, return_inverse=True)
     source, target, group = (table[n].to_numpy()[first] for n in ("source", "target", "group"))
     clips = Rows(source.astype(str), target, (group.astype(str),))
-    pictures = np.setdiff1d(np.arange(len(faces.table)), rows)
     frames = [
         replace(
             fold,
@@ -179,13 +178,22 @@ def clip_folds(faces: Faces) -> list[Fold]:
         )
         for fold in outer_folds(clips, count=5)
     ]
-    return [_beside(fold, rows, pictures) for fold in frames]
+    return [_beside(fold, rows, _pictures(faces), faces) for fold in frames]
 
 
-def _beside(fold: Fold, rows: np.ndarray, others: np.ndarray) -> Fold:
-    """A fold of some rows, as one of all rows that learns from others too."""
-    train = np.sort(np.concatenate([rows[fold.train], others]))
-    return replace(fold, train=train, test=rows[fold.test])
+def _pictures(faces: Faces) -> np.ndarray:
+    """int, rows of pictures as they are."""
+    return np.setdiff1d(np.arange(len(faces.table)), np.append(faces.clips, faces.pairs))
+
+
+def _beside(fold: Fold, rows: np.ndarray, others: np.ndarray, faces: Faces) -> Fold:
+    """A fold of some rows, as one of all rows that learns from others too, and from the pairs that
+    were not made of faces of a source that it tests."""
+    test, real = rows[fold.test], faces.table["real"]
+    tested = real.iloc[test][faces.table["target"].iloc[test] == 0]
+    pairs = faces.pairs[~real.iloc[faces.pairs].isin(tested)]
+    train = np.sort(np.concatenate([rows[fold.train], others, pairs]))
+    return replace(fold, train=train, test=test)
 
 
 def score_left_out(solver: Solver, recipe: Recipe, folds: Sequence[Fold], score: str) -> LeftOut:

@@ -1,9 +1,10 @@
 """python -m ffdetect.solving.statistics FRAMES --out STORE: what the streams' heads learn from.
 
-FRAMES are caches of faces with room around them (`preprocess.crop --size 388 --margin 0.35
---native 1`). Every face is seen as the matched protocol has it and, with --degraded N, in N random
-degraded views (`views`); what the readers of a network tell of them goes into STORE, part by part,
-so that a stopped run goes on where it was. `ffdetect.solving.solve` takes it from there.
+FRAMES are caches of faces with room around them (`preprocess.crop --size 388 --margin 0.35 --native
+1`), and of pairs made of them (`ffdetect regenerate`). Every face is seen as the matched protocol
+has it and, with --degraded N, in N random degraded views (`views`); what the readers of a network
+tell of them goes into STORE, part by part, so that a stopped run goes on where it was.
+`ffdetect.solving.solve` takes it from there.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +41,7 @@ FORMAT = 4
 _PART = 32  # faces of one file
 _AT_ONCE = 4  # more leave a processor's caches, and each takes longer
 MATCHED = "matched"
+_PAIR = re.compile(r"(?P<path>.+)#-?\d+#\d+@(?P<regenerator>[^@]+)@(?P<target>[01])", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -203,9 +206,33 @@ def frame_digest(frame: np.ndarray) -> str:
 
 
 def face_keys(reader: CacheReader) -> list[str]:
-    """PATH#FRAME of every row."""
-    faces = reader.metadata
-    return [f"{path}#{frame}" for path, frame in zip(faces["path"], faces["frame"], strict=True)]
+    """PATH#FRAME of every row; of pairs (`ffdetect regenerate`), which share that, their own."""
+    columns = (reader.metadata[name] for name in ("key", "path", "frame", "target"))
+    return [
+        key if key == f"{path}@{target}" else f"{path}#{frame}"
+        for key, path, frame, target in zip(*columns, strict=True)
+    ]
+
+
+class Known(NamedTuple):
+    """What a face's key says.
+
+    Attributes:
+        path: of the picture or clip.
+        regenerator: of pairs, whose pixels the fake one has; "" of all other faces.
+        target: 0 or 1 of pairs.
+    """
+
+    path: str
+    regenerator: str
+    target: int
+
+    @classmethod
+    def of(cls, key: str) -> Known:
+        """Read what `face_keys` wrote."""
+        if pair := _PAIR.fullmatch(key):
+            return cls(pair["path"], pair["regenerator"], int(pair["target"]))
+        return cls(key.rpartition("#")[0], "", -1)
 
 
 def large_faces(reader: CacheReader) -> np.ndarray:

@@ -112,6 +112,62 @@ def test_weights_are_solved_with_a_report_of_faces_left_out(made_up, capsys):
     assert checkpoint.calibration.thresholds[0.1] < checkpoint.calibration.thresholds[0.01]
 
 
+def _add_pairs(made_up):
+    """Pairs of pictures of three sources, and of what they cannot be of; -> the faces read."""
+    paths = ["a/0.jpg", "a/1.jpg", "b/0.jpg", "ffhq256/0.jpg", "dfdc/3.jpg", "flux/0.jpg"]
+    keys = [f"{path}#-1#0@taef2@{target}" for path in paths for target in (0, 1)]
+    keys += [f"clip0/00.mp4#9#0@taef2@{target}" for target in (0, 1)]
+    store = Store(made_up / "pairs", list(FEATURES))
+    rng, target = np.random.default_rng(1), np.tile([0, 1], len(keys) // 2)
+    for view in (MATCHED, "P1"):
+        store.write(view, Statistics(np.array(keys), _with_a_trace(rng, target, store.readers)))
+    manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
+    return Faces.read([Store(made_up / "whole"), store], manifest, [MATCHED, "P1"])
+
+
+def test_pairs_are_labelled_by_what_they_were_made_of(made_up):
+    faces = _add_pairs(made_up)
+    pairs = faces.table.iloc[faces.pairs]
+    assert len(pairs) == 10  # flux is no real face, and frames of clips are left out
+    fake = pairs[pairs["target"] == 1]
+    assert set(fake["unit"]) == set(fake["generator"]) == {"taef2"}
+    reals = pairs[pairs["target"] == 0]
+    assert sorted(reals["unit"]) == ["a", "a", "b", "dfdc", "ffhq256"]
+    assert sorted(fake["real"]) == sorted(reals["unit"])
+    assert not set(faces.pairs) & set(faces.clips)
+
+
+def test_pairs_are_learnt_from_where_their_source_is_not_judged_and_never_judged(made_up):
+    faces = _add_pairs(made_up)
+    pairs = set(faces.pairs.tolist())
+    units, target = faces.rows.unit, faces.table["target"]
+    folds = solve.picture_folds(faces, 1) + solve.maker_folds(faces)
+    learnt = []
+    for fold in folds + solve.clip_folds(faces):
+        assert not pairs & set(fold.test.tolist())
+        tested = set(units[fold.test][target.iloc[fold.test] == 0])
+        wanted = {row for row in pairs if faces.table["real"].iloc[row] not in tested}
+        assert pairs & set(fold.train.tolist()) == wanted
+        learnt.append(len(wanted))
+    assert {fold.name.partition(":")[0] for fold in folds} >= {"sdxl", "flux", "dfdc_swap"}
+    assert min(learnt) < max(learnt) == 10
+
+
+def test_which_kinds_learn_from_pairs(made_up):
+    faces = _add_pairs(made_up)
+    solved = Solver(faces).solve(FAST, np.arange(len(faces.table)))
+
+    def learnt(kind):
+        rows = np.unique(faces.face[solved.kinds[kind, "lite_rgb"].rows])
+        pairs = faces.table.iloc[np.intersect1d(rows, faces.pairs)]
+        return sorted(pairs["unit"])
+
+    made = ["taef2"] * 5
+    assert learnt("generated") == ["a", "a", "b", "ffhq256", *made]
+    assert learnt("early") == ["a", "a", "b", "ffhq256"]
+    assert learnt("swap") == learnt("clip") == ["dfdc", "ffhq256"]
+
+
 def test_faces_are_drawn_alike_from_every_collection(made_up):
     manifest = pd.read_csv(made_up / "manifest.csv", keep_default_na=False)
     faces = Faces.read([Store(made_up / "whole")], manifest, [MATCHED, "P1"], most=6)

@@ -9,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from ffdetect.fakes.regenerate import regenerate_cache
+from ffdetect.fakes.regenerators import Regenerated
 from ffdetect.models.frozen.readers import create_readers
 from ffdetect.solving import statistics
 from ffdetect.solving.statistics import (
     MATCHED,
+    Known,
     Statistics,
     Store,
     large_faces,
@@ -20,7 +23,9 @@ from ffdetect.solving.statistics import (
     view_of,
 )
 from preprocess import crop
+from preprocess.cache.faces import CacheSettings
 from preprocess.cache.reader import CacheReader
+from preprocess.cache.writer import CacheWriter
 
 FEATURES = {"lite_rgb": 2176, "lite_residual": 640}
 
@@ -103,6 +108,39 @@ def test_faces_that_share_a_key_are_refused(astronaut, tmp_path, capsys):
         statistics.main([str(cache), "--out", str(tmp_path / "store")])
     assert "several of two.png#-1" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
+
+
+def test_both_faces_of_a_pair_are_read(frames, tmp_path):
+    reader = CacheReader(frames)
+    settings = CacheSettings(crop=reader.settings.crop, maps=())
+    with CacheWriter(tmp_path / "pairs", settings) as writer:
+        inverted = {"inverted": lambda crop, rng: Regenerated(crop, 255 - crop)}
+        regenerate_cache(reader, writer, inverted, [0, 2])
+    out = tmp_path / "store"
+    command = [str(tmp_path / "pairs"), "--out", str(out), "--readers", "lite_rgb"]
+    assert statistics.main([*command, "--degraded", "0"]) == 0
+    found = Store(out).read(MATCHED)
+    assert [Known.of(key) for key in found.keys.tolist()] == [
+        (path, "inverted", target) for path in ("0.png", "2.png") for target in (0, 1)
+    ]
+    assert statistics.main([str(frames), *command[1:], "--degraded", "0"]) == 0
+    whole = Store(out).read(MATCHED)
+    assert len(whole.keys) == 7
+    as_it_is = whole.values["lite_rgb"][whole.keys.tolist().index("0.png#-1")]
+    np.testing.assert_array_equal(found.values["lite_rgb"][0], as_it_is)
+    assert not np.allclose(found.values["lite_rgb"][1], as_it_is, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "key, known",
+    [
+        ("a/b.jpg#-1", ("a/b.jpg", "", -1)),
+        ("a#1#0@x@1.mp4#25", ("a#1#0@x@1.mp4", "", -1)),
+        ("a@b#c.mp4#25#1@real_4x@0", ("a@b#c.mp4", "real_4x", 0)),
+    ],
+)
+def test_what_a_key_says(key, known):
+    assert Known.of(key) == known
 
 
 def test_only_degraded_views_of_frames_of_clips_keep_the_detail_of_large_faces(frames, monkeypatch):
